@@ -1,0 +1,1 @@
+"""From files in COCO, Pascal VOC or YOLO layout to padded batches."""

@@ -1,0 +1,1 @@
+"""One file per paper: its settings, its module, its original weight names."""

@@ -1,0 +1,1 @@
+"""Training, evaluation during training, checkpoints and logs. The only user of lightning-fabric."""

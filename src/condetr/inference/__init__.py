@@ -1,0 +1,1 @@
+"""From a trained model folder and an image to detections."""

@@ -1,0 +1,75 @@
+"""The label map: training id, dataset category id and name of every class, made once from the data.
+
+Training ids are contiguous, 0..K-1. The map is stored in every checkpoint, export and results file, so that
+nothing has to guess which class a logit stands for.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from condetr.errors import InputError
+
+
+class Category(NamedTuple):
+    """One class of a data set."""
+
+    dataset_id: int
+    name: str
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """Categories in the order of their training ids."""
+
+    categories: tuple[Category, ...]
+
+    def __post_init__(self) -> None:
+        for kind, values in (("id", self.dataset_ids), ("name", self.names)):
+            repeated = sorted({str(value) for value in values if values.count(value) > 1})
+            if repeated:
+                raise InputError(f"every category needs its own {kind}, but {', '.join(repeated)} stands more than once")
+
+    def __len__(self) -> int:
+        return len(self.categories)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Class names by training id."""
+        return tuple(category.name for category in self.categories)
+
+    @property
+    def dataset_ids(self) -> tuple[int, ...]:
+        """The data set's own category ids by training id."""
+        return tuple(category.dataset_id for category in self.categories)
+
+    @cached_property
+    def training_ids(self) -> dict[int, int]:
+        """Training id of every dataset category id."""
+        return {dataset_id: index for index, dataset_id in enumerate(self.dataset_ids)}
+
+    def to_list(self) -> list[dict[str, Any]]:
+        """Return the map as plain data, a row for every class."""
+        return [
+            {"training_id": index, "dataset_id": category.dataset_id, "name": category.name}
+            for index, category in enumerate(self.categories)
+        ]
+
+    @staticmethod
+    def from_list(rows: list[dict[str, Any]]) -> "LabelMap":
+        """Read what `to_list` wrote; rows may stand in any order."""
+        ordered = sorted(rows, key=lambda row: int(row["training_id"]))
+        if [row["training_id"] for row in ordered] != list(range(len(ordered))):
+            raise InputError("training ids of a label map must be 0, 1, 2, ... without holes")
+        return LabelMap(tuple(Category(int(row["dataset_id"]), str(row["name"])) for row in ordered))
+
+    def save(self, path: Path) -> None:
+        """Write the map as JSON."""
+        path.write_text(json.dumps(self.to_list(), indent=2, ensure_ascii=False) + "\n")
+
+    @staticmethod
+    def load(path: Path) -> "LabelMap":
+        """Read a map that `save` wrote."""
+        return LabelMap.from_list(json.loads(path.read_text()))

@@ -1,0 +1,1 @@
+"""Blocks that several detectors share. No detector is named here."""

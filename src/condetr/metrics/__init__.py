@@ -1,0 +1,1 @@
+"""COCO average precision, curves and the confusion matrix."""

@@ -1,0 +1,1 @@
+"""Complete training settings as functions, each with the numbers it is known for."""

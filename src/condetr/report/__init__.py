@@ -1,0 +1,1 @@
+"""The run folder's report.html."""
