@@ -1,3 +1,26 @@
 """condetr: detection transformers that converge fast."""
 
+import importlib
+from typing import TYPE_CHECKING
+
 __version__ = "0.1.0.dev0"
+
+__all__ = ["InputError", "LabelMap", "__version__"]
+
+# Loaded on first use, so that `import condetr` and `condetr --help` do not wait for torch.
+if TYPE_CHECKING:
+    from condetr.errors import InputError
+    from condetr.labels import LabelMap
+else:
+    _DEFINED_IN = {
+        "InputError": "condetr.errors",
+        "LabelMap": "condetr.labels",
+    }
+
+    def __getattr__(name: str) -> object:
+        if name not in _DEFINED_IN:
+            raise AttributeError(f"module 'condetr' has no attribute {name!r}")
+        return getattr(importlib.import_module(_DEFINED_IN[name]), name)
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -1,0 +1,50 @@
+# Every target sets up what it needs: a virtual environment in .venv with the exact versions of constraints.txt.
+
+PYTHON ?= python3
+VENV := .venv
+STAMP := $(VENV)/condetr-is-installed
+
+.PHONY: help setup demo test ci lint types fmt constraints
+
+help:  ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## Make .venv and install condetr and its tools into it
+
+demo: setup  ## Generate a data set, train, evaluate, predict and report, into runs/demo
+	$(VENV)/bin/condetr demo
+
+test: setup  ## Run the tests
+	$(VENV)/bin/python -m pytest --quiet --durations=10
+
+ci: test lint types  ## All that must pass before a change is taken
+
+lint: setup  ## Check style, formatting and the direction of imports
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/lint-imports
+
+types: setup  ## Check types
+	$(VENV)/bin/mypy
+
+fmt: setup  ## Format the code and mend what can be mended
+	$(VENV)/bin/ruff check --fix
+	$(VENV)/bin/ruff format
+
+constraints: setup  ## Write the versions installed in .venv to constraints.txt
+	@sed -n '/^#/p' constraints.txt > $(VENV)/constraints.txt
+	@$(VENV)/bin/python -m pip freeze --exclude-editable | grep -vE '^(cuda-|nvidia-|triton)' | LC_ALL=C sort -f >> $(VENV)/constraints.txt
+	mv $(VENV)/constraints.txt constraints.txt
+
+# An interrupted installation leaves no stamp, and so does a copied folder: begin anew, for pip takes half a package for
+# a whole one.
+INSTALLED_FROM := $(shell $(VENV)/bin/python -c 'import importlib.util as u; print(u.find_spec("condetr").origin)' 2>/dev/null)
+ifneq ($(INSTALLED_FROM),$(CURDIR)/src/condetr/__init__.py)
+$(shell rm -f $(STAMP))
+endif
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -e $@ || { echo "Making $(VENV); the first time takes some minutes."; $(PYTHON) -m venv --clear $(VENV); }
+	@rm -f $@
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,53 @@
+"""The `condetr` command: its verbs, and how it ends.
+
+Each verb lives in its own module, which imports torch and its like inside the verb: `condetr --help` stays quick.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+import condetr
+from condetr.cli.synth import synth
+from condetr.errors import InputError
+
+BAD_INPUT = 2
+"""Exit code when what the user gave cannot be used; the shell's own usage errors have the same."""
+
+app = typer.Typer(
+    name="condetr",
+    help="Detection transformers that converge fast: Conditional DETR for your own data.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(synth)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command and exit: 0 done, 2 bad input, 130 interrupted.
+
+    Bad input is one line on stderr; any other exception is a bug and keeps its traceback.
+    """
+    try:
+        app(args=argv, prog_name="condetr")
+    except InputError as error:
+        typer.echo(f"condetr: {' '.join(str(error).splitlines())}", err=True)
+        raise SystemExit(BAD_INPUT) from None
+
+
+def _show_version(asked: bool) -> None:  # noqa: FBT001 - called by typer
+    if asked:
+        typer.echo(f"condetr {condetr.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options that stand before any verb."""
