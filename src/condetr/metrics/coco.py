@@ -1,0 +1,190 @@
+"""Average precision and recall as COCO defines them, computed by faster-coco-eval."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from faster_coco_eval import COCO, COCOeval_faster
+from jaxtyping import Float, Int
+
+from condetr.data.dataset import ImageRecord, Split
+from condetr.errors import InputError
+from condetr.shapes import Detections
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassResult:
+    """How well one class was found."""
+
+    name: str
+    dataset_id: int
+    images: int
+    """Images that hold at least one object of the class; crowd regions do not count."""
+    boxes: int
+    """Objects of the class, crowd regions not counted."""
+    AP: float
+    AP50: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CocoResults:
+    """The COCO numbers of a split, each in 0..1, NaN where the split has nothing to measure it on."""
+
+    AP: float
+    """Mean over IoU .50:.05:.95, recall thresholds and the classes that occur."""
+    AP50: float
+    AP75: float
+    AP_small: float
+    """Objects of less than 32 x 32 pixels by the data's areas; medium ends at 96 x 96."""
+    AP_medium: float
+    AP_large: float
+    AR_1: float
+    """Mean recall with the best detection of every image and class; AR_10 and AR_100 take more."""
+    AR_10: float
+    AR_100: float
+    per_class: tuple[ClassResult, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON, with None for what is undefined."""
+        plain = _without_nan(asdict(self))
+        return {**plain, "per_class": [_without_nan(row) for row in plain["per_class"]]}
+
+
+def evaluate_coco(split: Split, detections: Mapping[int, Detections]) -> CocoResults:
+    """Score detections, keyed by image id, against the ground truth of a split.
+
+    Every image of the split counts, with or without detections. At most the 100 best detections of an image and class
+    are used. Raises InputError for detections of an image that the split does not hold.
+    """
+    evaluator = accumulated_evaluator(split, detections)
+    evaluator.summarize()
+    figures = [math.nan if value == -1 else float(value) for value in evaluator.stats]
+    names = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR_1", "AR_10", "AR_100")
+    return CocoResults(
+        **dict(zip(names, figures, strict=False)),
+        per_class=_class_results(split, precision=evaluator.eval["precision"][..., 0, -1]),
+    )
+
+
+def accumulated_evaluator(split: Split, detections: Mapping[int, Detections]) -> COCOeval_faster:
+    """Return faster-coco-eval's evaluator after `evaluate` and `accumulate`.
+
+    Its `eval["precision"]` is indexed by IoU, recall, training id, area range and number of detections; undefined is -1.
+    """
+    records = sorted(split.records, key=lambda record: record.image_id)
+    _refuse_unknown_images(records, detections)
+    header = {
+        "images": [
+            {"id": number, "height": record.size_hw[0], "width": record.size_hw[1]}
+            for number, record in enumerate(records, start=1)
+        ],
+        "categories": [{"id": number + 1, "name": name} for number, name in enumerate(split.label_map.names)],
+    }
+    evaluator = COCOeval_faster(
+        COCO({**header, "annotations": _truth_rows(records)}, print_function=_say_nothing),
+        COCO({**header, "annotations": _detection_rows(records, detections)}, print_function=_say_nothing),
+        iouType="bbox",
+        print_function=_say_nothing,
+    )
+    evaluator.evaluate()
+    evaluator.accumulate()
+    return evaluator
+
+
+def _refuse_unknown_images(records: list[ImageRecord], detections: Mapping[int, Detections]) -> None:
+    strangers = sorted(set(detections) - {record.image_id for record in records})
+    if strangers:
+        some = ", ".join(str(image_id) for image_id in strangers[:3])
+        raise InputError(
+            f"{len(strangers)} image(s) with detections are not in the split (image id {some}); "
+            "evaluate detections against the split that they were made on"
+        )
+
+
+def _truth_rows(records: list[ImageRecord]) -> list[dict[str, Any]]:
+    if not records:
+        return []
+    counts = [len(record.labels) for record in records]
+    return _rows(
+        image_numbers=np.repeat(np.arange(1, len(records) + 1), counts),
+        labels=np.concatenate([record.labels for record in records]),
+        boxes_xyxy=np.concatenate([record.boxes_xyxy for record in records]),
+        area=np.concatenate([record.areas for record in records]),
+        iscrowd=np.concatenate([record.is_crowd for record in records]).astype(int),
+    )
+
+
+def _detection_rows(records: list[ImageRecord], detections: Mapping[int, Detections]) -> list[dict[str, Any]]:
+    found = [(number, detections[r.image_id]) for number, r in enumerate(records, 1) if r.image_id in detections]
+    if not found:
+        return []
+    boxes_xyxy = np.concatenate([each.boxes_xyxy for _, each in found])
+    return _rows(
+        image_numbers=np.repeat([number for number, _ in found], [len(each) for _, each in found]),
+        labels=np.concatenate([each.labels for _, each in found]),
+        boxes_xyxy=boxes_xyxy,
+        area=np.prod(boxes_xyxy[:, 2:].astype(np.float64) - boxes_xyxy[:, :2], axis=1),
+        iscrowd=np.zeros(len(boxes_xyxy), dtype=int),
+        score=np.concatenate([each.scores for _, each in found]),
+    )
+
+
+def _rows(
+    *,
+    image_numbers: np.ndarray,
+    labels: np.ndarray,
+    boxes_xyxy: Float[np.ndarray, "N 4"],
+    **columns: np.ndarray,
+) -> list[dict[str, Any]]:
+    """Return COCO annotations from columns.
+
+    Ids count from 1: the evaluator takes 0 for "no match". Images and classes get numbers of our own, in the order of
+    their ids, so that any id that a data set may use is fine; ties between scores are still broken by image id.
+    """
+    corners = boxes_xyxy.astype(np.float64)
+    boxes_xywh = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+    columns = {
+        "id": np.arange(1, len(labels) + 1),
+        "image_id": image_numbers,
+        "category_id": labels.astype(int) + 1,
+        "bbox": boxes_xywh,
+        **columns,
+    }
+    lists = [column.tolist() for column in columns.values()]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True)]
+
+
+def _class_results(split: Split, *, precision: Float[np.ndarray, "IoU R K"]) -> tuple[ClassResult, ...]:
+    objects = [record.labels[~record.is_crowd] for record in split.records]
+    boxes = _count(objects, num_classes=len(split.label_map))
+    images = _count([np.unique(labels) for labels in objects], num_classes=len(split.label_map))
+    return tuple(
+        ClassResult(
+            name=category.name,
+            dataset_id=category.dataset_id,
+            images=int(images[label]),
+            boxes=int(boxes[label]),
+            AP=_mean_defined(precision[..., label]),
+            AP50=_mean_defined(precision[0, :, label]),
+        )
+        for label, category in enumerate(split.label_map.categories)
+    )
+
+
+def _count(labels: list[np.ndarray], *, num_classes: int) -> Int[np.ndarray, " K"]:
+    return np.bincount(np.concatenate([np.zeros(0, int), *labels]), minlength=num_classes)
+
+
+def _mean_defined(precision: Float[np.ndarray, "..."]) -> float:
+    defined = precision[precision > -1]
+    return float(defined.mean()) if defined.size else math.nan
+
+
+def _without_nan(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
+
+
+def _say_nothing(*_: object) -> None:
+    """Take the place of the evaluator's print."""
