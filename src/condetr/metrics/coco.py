@@ -71,7 +71,8 @@ def evaluate_coco(split: Split, detections: Mapping[int, Detections]) -> CocoRes
 def accumulated_evaluator(split: Split, detections: Mapping[int, Detections]) -> COCOeval_faster:
     """Return faster-coco-eval's evaluator after `evaluate` and `accumulate`.
 
-    Its `eval["precision"]` is indexed by IoU, recall, training id, area range and number of detections; undefined is -1.
+    Its `eval["precision"]` is indexed by IoU, recall, training id, area range and number of detections, and is -1 where
+    undefined.
     """
     records = sorted(split.records, key=lambda record: record.image_id)
     _refuse_unknown_images(records, detections)
