@@ -1,0 +1,148 @@
+"""ResNet backbones from torchvision, and a small one for training from scratch."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchvision.models import resnet as torchvision_resnet
+from torchvision.models.resnet import BasicBlock, Bottleneck
+from torchvision.ops import FrozenBatchNorm2d
+
+from condetr.backbones.weights import load_weights
+from condetr.config import settings
+from condetr.errors import InputError
+
+Norm = Literal["frozen", "batch"]
+"""`frozen`: fixed statistics of the pretrained network (DETR). `batch`: trainable, for training from scratch."""
+
+NORM_LAYERS: dict[Norm, Callable[..., nn.Module]] = {"frozen": FrozenBatchNorm2d, "batch": nn.BatchNorm2d}
+
+
+@settings
+class ResNetConfig:
+    """A torchvision ResNet, output stride 32 (16 with `dilation`)."""
+
+    kind: Literal["resnet"] = "resnet"
+    depth: Literal[18, 34, 50, 101] = 50
+    dilation: bool = False
+    """DC5: the last stage keeps the resolution of the one before it, its convolutions are dilated instead."""
+    norm: Norm = "frozen"
+    frozen_stages: int = 2
+    """How many stages are never trained, the stem counted as the first (DETR: stem and layer1)."""
+    weights: str | None = "imagenet"
+    """`imagenet` (torchvision's IMAGENET1K_V1, downloaded once), a local .pth or .safetensors file, or null."""
+
+    def build(self, *, pretrained: bool) -> "ResNet":
+        """Build the backbone; without `pretrained` nothing is read or downloaded."""
+        backbone = ResNet(
+            depth=self.depth,
+            dilation=self.dilation,
+            norm_layer=NORM_LAYERS[self.norm],
+            frozen_stages=self.frozen_stages,
+        )
+        if pretrained and self.weights == "imagenet":
+            load_weights(backbone.body, _imagenet_weights(self.depth), source=f"torchvision resnet{self.depth}")
+        elif pretrained and self.weights is not None:
+            load_weights(backbone.body, Path(self.weights), source=self.weights)
+        return backbone
+
+
+class ResNet(nn.Module):
+    """Images to the feature map of the last stage."""
+
+    def __init__(self, *, depth: int, dilation: bool, norm_layer: Callable[..., nn.Module], frozen_stages: int) -> None:
+        super().__init__()
+        network = getattr(torchvision_resnet, f"resnet{depth}")(norm_layer=norm_layer)
+        stages = ["conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"]
+        self.body = nn.Sequential()
+        for stage in stages:
+            self.body.add_module(stage, getattr(network, stage))
+        if dilation:
+            _replace_stride_by_dilation(network.layer4)
+        for stage in (stages[:4], stages[4:5], stages[5:6], stages[6:7], stages[7:])[:frozen_stages]:
+            for name in stage:
+                self.body.get_submodule(name).requires_grad_(False)
+        self.stride = 16 if dilation else 32
+        self.out_channels: int = network.fc.in_features
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D_out H_out W_out"]:
+        """Return the last stage's feature map."""
+        features: Tensor = self.body(images)
+        return features
+
+
+@settings
+class SmallResNetConfig:
+    """A small ResNet for training from scratch: a strided stem, then a stage of basic blocks for each width."""
+
+    kind: Literal["small_resnet"] = "small_resnet"
+    widths: tuple[int, ...] = (32, 64, 128, 192)
+    """Channels of the stem (stride 2) and of each stage."""
+    blocks: tuple[int, ...] = (1, 2, 2)
+    """Residual blocks in each stage."""
+    dilation: bool = False
+    """DC5: the last stage keeps the resolution of the one before it, its convolutions are dilated instead."""
+
+    def build(self, *, pretrained: bool) -> "SmallResNet":  # noqa: ARG002 - it has no pretrained weights
+        """Build the backbone with fresh weights."""
+        if len(self.widths) != len(self.blocks) + 1:
+            raise InputError(f"widths needs one entry more than blocks, got {self.widths} and {self.blocks}")
+        return SmallResNet(widths=self.widths, blocks=self.blocks, dilation=self.dilation)
+
+
+class SmallResNet(nn.Module):
+    """Images to the feature map of the last stage, with trainable batch norm."""
+
+    def __init__(self, *, widths: tuple[int, ...], blocks: tuple[int, ...], dilation: bool) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, widths[0], 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(widths[0]),
+            nn.ReLU(inplace=True),
+        )
+        self.stages = nn.Sequential(
+            *(_stage(*widths[i : i + 2], num_blocks=num_blocks) for i, num_blocks in enumerate(blocks))
+        )
+        if dilation:
+            _replace_stride_by_dilation(self.stages[-1])
+        self.stride = 2 ** (len(blocks) + 1 - dilation)
+        self.out_channels = widths[-1]
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D_out H_out W_out"]:
+        """Return the last stage's feature map."""
+        features: Tensor = self.stages(self.stem(images))
+        return features
+
+
+def _stage(width_in: int, width: int, *, num_blocks: int) -> nn.Sequential:
+    shortcut = nn.Sequential(nn.Conv2d(width_in, width, 1, stride=2, bias=False), nn.BatchNorm2d(width))
+    first = BasicBlock(width_in, width, stride=2, downsample=shortcut)
+    return nn.Sequential(first, *(BasicBlock(width, width) for _ in range(num_blocks - 1)))
+
+
+def _replace_stride_by_dilation(stage: nn.Module) -> None:
+    """Keep the resolution of a stage; every 3x3 convolution after the one that lost its stride looks twice as far."""
+    strided_yet = False
+    for module in stage.modules():
+        if not isinstance(module, nn.Conv2d):
+            continue
+        if module.kernel_size == (3, 3) and strided_yet:
+            module.dilation = module.padding = (2, 2)
+        strided_yet |= module.kernel_size == (3, 3)
+        module.stride = (1, 1)
+
+
+def _imagenet_weights(depth: int) -> dict[str, Tensor]:
+    """Download torchvision's IMAGENET1K_V1 weights, or take them from the local cache."""
+    weights = getattr(torchvision_resnet, f"ResNet{depth}_Weights").IMAGENET1K_V1
+    try:
+        state: dict[str, Tensor] = weights.get_state_dict(progress=True, check_hash=True)
+    except OSError as error:
+        raise InputError(
+            f"the ImageNet weights of ResNet-{depth} could not be downloaded from {weights.url} ({error}); download the "
+            "file elsewhere and pass it with --set detector.backbone.weights=FILE, or train from other weights with --init-from"
+        ) from None
+    return state

@@ -1,0 +1,91 @@
+"""Any backbone of the timm library (extra `timm`)."""
+
+from pathlib import Path
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from condetr.backbones.resnet import Norm
+from condetr.backbones.weights import load_weights
+from condetr.config import settings
+from condetr.errors import InputError
+
+
+@settings
+class TimmConfig:
+    """A timm model by its name, cut after one of its feature levels."""
+
+    kind: Literal["timm"] = "timm"
+    name: str
+    """A name that timm knows, such as `mobilenetv2_100`."""
+    output_stride: Literal[8, 16, 32] = 32
+    """Pixels per cell of the feature map; below the network's own stride its last stages are dilated."""
+    norm: Norm = "frozen"
+    frozen_stages: int = 0
+    """How many of the network's feature levels are never trained, the first one with the stem."""
+    weights: str | None = None
+    """`hub` (timm's default weights, downloaded once), a local .pth or .safetensors file, or null."""
+
+    def build(self, *, pretrained: bool) -> "TimmBackbone":
+        """Build the backbone; without `pretrained` nothing is read or downloaded."""
+        backbone = TimmBackbone(
+            self.name,
+            output_stride=self.output_stride,
+            from_hub=pretrained and self.weights == "hub",
+        )
+        if pretrained and self.weights not in (None, "hub"):
+            load_weights(backbone.body, Path(str(self.weights)), source=str(self.weights))
+        if self.norm == "frozen":
+            backbone.freeze_norms()
+        backbone.freeze_stages(self.frozen_stages)
+        return backbone
+
+
+class TimmBackbone(nn.Module):
+    """Images to the deepest feature map of a timm model."""
+
+    def __init__(self, name: str, *, output_stride: int, from_hub: bool) -> None:
+        super().__init__()
+        timm = _import_timm()
+        if not timm.is_model(name):
+            close = timm.list_models(f"*{name.split('_')[0]}*")[:5]
+            raise InputError(f"timm has no model {name!r}" + (f"; it has {', '.join(close)}" if close else ""))
+        try:
+            self.body = timm.create_model(name, pretrained=from_hub, features_only=True, output_stride=output_stride)
+        except OSError as error:
+            raise InputError(
+                f"the weights of {name} could not be downloaded ({error}); pass a local file instead"
+            ) from None
+        self.stride: int = self.body.feature_info.reduction()[-1]
+        self.out_channels: int = self.body.feature_info.channels()[-1]
+
+    def freeze_norms(self) -> None:
+        """Fix the statistics and the affine part of every batch norm."""
+        from timm.layers import freeze_batch_norm_2d
+
+        freeze_batch_norm_2d(self.body)
+
+    def freeze_stages(self, count: int) -> None:
+        """Exclude the first `count` feature levels, and the stem with the first, from training."""
+        if count == 0:
+            return
+        last = self.body.feature_info.module_name()[count - 1]
+        frozen_until = [name for name, _ in self.body.named_parameters() if name.startswith(last)][-1]
+        for name, parameter in self.body.named_parameters():
+            parameter.requires_grad_(False)
+            if name == frozen_until:
+                return
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D_out H_out W_out"]:
+        """Return the deepest feature map."""
+        features: Tensor = self.body(images)[-1]
+        return features
+
+
+def _import_timm():  # type: ignore[no-untyped-def]  # noqa: ANN202 - a module of an optional library
+    try:
+        import timm
+    except ImportError:
+        raise InputError("timm backbones need the timm library: pip install 'condetr[timm]'") from None
+    return timm

@@ -1,0 +1,50 @@
+"""Weights from local files into a backbone."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from condetr.errors import InputError
+
+
+def load_weights(backbone: nn.Module, weights: Mapping[str, Tensor] | Path, *, source: str) -> None:
+    """Load weights by name; entries that the backbone does not have (a classifier, say) are left out.
+
+    Raises:
+        InputError: the file cannot be read, or an entry is missing or has another shape.
+    """
+    state = read_weights(weights) if isinstance(weights, Path) else weights
+    expected = backbone.state_dict()
+    missing = [name for name in expected if name not in state and not name.endswith("num_batches_tracked")]
+    if missing:
+        raise InputError(
+            f"{source} does not fit the backbone: {len(missing)} of {len(expected)} tensors are missing, first {missing[0]!r}"
+        )
+    misshapen = [name for name in expected if name in state and state[name].shape != expected[name].shape]
+    if misshapen:
+        name = misshapen[0]
+        raise InputError(
+            f"{source} does not fit the backbone: {name!r} is {tuple(state[name].shape)}, not {tuple(expected[name].shape)}"
+        )
+    backbone.load_state_dict({name: state[name] for name in expected if name in state}, strict=False)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a state dict from a .safetensors file, or from a .pth file without running anything in it."""
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, SafetensorError, UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"cannot read the weights file {path}: {reason}") from None
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(f"{path} holds no state dict (a mapping of names to tensors)")
+    return state

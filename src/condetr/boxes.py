@@ -1,0 +1,43 @@
+"""Box arithmetic on tensors of any leading shape. Formats are named as in shapes.py."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def cxcywh_to_xyxy(boxes_cxcywh: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 4"]:
+    """Turn centre, width and height into corners, in the same units."""
+    centre, size = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:]
+    return torch.cat([centre - size / 2, centre + size / 2], dim=-1)
+
+
+def xyxy_to_cxcywh(boxes_xyxy: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 4"]:
+    """Turn corners into centre, width and height, in the same units."""
+    top_left, bottom_right = boxes_xyxy[..., :2], boxes_xyxy[..., 2:]
+    return torch.cat([(top_left + bottom_right) / 2, bottom_right - top_left], dim=-1)
+
+
+def area(boxes_xyxy: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch"]:
+    """Return areas; a box whose corners are swapped has none."""
+    return (boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]).clamp(min=0).prod(dim=-1)
+
+
+def giou(a_xyxy: Float[Tensor, "*#batch 4"], b_xyxy: Float[Tensor, "*#batch 4"]) -> Float[Tensor, "*batch"]:
+    """Return the generalised IoU of boxes that correspond after broadcasting, in [-1, 1].
+
+    `giou(a[:, None], b)` compares all pairs. Two boxes without any area between them have the value -1. Unlike
+    torchvision's loss it adds no epsilon, which would matter for small normalised boxes.
+    """
+    intersection = area(torch.cat([_max(a_xyxy, b_xyxy)[..., :2], _min(a_xyxy, b_xyxy)[..., 2:]], dim=-1))
+    union = area(a_xyxy) + area(b_xyxy) - intersection
+    hull = area(torch.cat([_min(a_xyxy, b_xyxy)[..., :2], _max(a_xyxy, b_xyxy)[..., 2:]], dim=-1))
+    return _ratio(intersection, union) - 1 + _ratio(union, hull)
+
+
+def _ratio(part: Tensor, whole: Tensor) -> Tensor:
+    """Return part / whole, 0 with a finite gradient where there is no whole."""
+    is_empty = whole <= 0
+    return torch.where(is_empty, 0, part / torch.where(is_empty, 1, whole))
+
+
+_min, _max = torch.minimum, torch.maximum

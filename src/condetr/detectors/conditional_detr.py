@@ -1,0 +1,334 @@
+"""Conditional DETR for Fast Training Convergence (Meng et al., ICCV 2021).
+
+What the paper changed in DETR is the decoder: cross-attention gets a spatial query of its own, made from the decoder
+embedding and a reference point, and content and spatial parts are concatenated, not added (section 3).
+"""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from condetr.backbones.registry import BackboneConfig
+from condetr.backbones.resnet import ResNetConfig
+from condetr.config import settings
+from condetr.detectors.original_names import SHARED_ORIGINAL_NAMES
+from condetr.layers.attention import DotProductAttention
+from condetr.layers.encoder import Encoder
+from condetr.layers.features import FeatureMap
+from condetr.layers.heads import PredictionHeads, Scores, xavier_init
+from condetr.layers.mlp import MLP, FeedForward
+from condetr.layers.positions import point_embedding
+from condetr.layers.reference import Reference, ReferencePoints
+from condetr.shapes import DetectorOutput
+
+SpatialQuery = Literal["CSQ", "C", "T", "P", "I"]
+"""Table 3. CSQ: T(f) p_s. C: the decoder embedding f. T: T(f) alone. P: p_s alone. I: T from the content query."""
+
+Transformation = Literal["diagonal", "identity", "scalar", "block", "full"]
+"""Figure 5: the form of T."""
+
+
+@settings
+class ConditionalDetrConfig:
+    """Settings of Conditional DETR; the defaults are the paper's with ResNet-50."""
+
+    kind: Literal["conditional_detr"] = "conditional_detr"
+    backbone: BackboneConfig = ResNetConfig()
+    num_queries: int = 300
+    dim: int = 256
+    num_heads: int = 8
+    feedforward_dim: int = 2048
+    encoder_layers: int = 6
+    decoder_layers: int = 6
+    dropout: float = 0.1
+    scores: Scores = "sigmoid"
+    """`sigmoid` is trained with the focal loss, `softmax` with cross-entropy."""
+    spatial_query: SpatialQuery = "CSQ"
+    transformation: Transformation = "diagonal"
+    reference: Reference = "query"
+    offset_regression: bool = True
+    """Predict the box centre as an offset from the reference point (equation 1)."""
+
+    def build(self, *, num_classes: int, pretrained: bool = True) -> "ConditionalDetr":
+        """Build the detector; without `pretrained` the backbone's weights are neither read nor downloaded."""
+        return ConditionalDetr(
+            self.backbone.build(pretrained=pretrained),
+            num_classes=num_classes,
+            num_queries=self.num_queries,
+            dim=self.dim,
+            num_heads=self.num_heads,
+            feedforward_dim=self.feedforward_dim,
+            encoder_layers=self.encoder_layers,
+            decoder_layers=self.decoder_layers,
+            dropout=self.dropout,
+            scores=self.scores,
+            spatial_query=self.spatial_query,
+            transformation=self.transformation,
+            reference=self.reference,
+            offset_regression=self.offset_regression,
+        )
+
+
+class ConditionalDetr(nn.Module):
+    """Backbone, encoder, conditional decoder and heads (section 3.2)."""
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        num_classes: int,
+        num_queries: int,
+        dim: int,
+        num_heads: int,
+        feedforward_dim: int,
+        encoder_layers: int,
+        decoder_layers: int,
+        dropout: float,
+        scores: Scores,
+        spatial_query: SpatialQuery,
+        transformation: Transformation,
+        reference: Reference,
+        offset_regression: bool,
+    ) -> None:
+        super().__init__()
+        self.features = FeatureMap(backbone, dim=dim)
+        self.query_embedding = nn.Embedding(num_queries, dim)
+        self.encoder = Encoder(
+            dim, num_layers=encoder_layers, num_heads=num_heads, hidden_dim=feedforward_dim, dropout=dropout
+        )
+        self.reference_points = ReferencePoints(dim, num_queries=num_queries, source=reference)
+        self.decoder = ConditionalDecoder(
+            dim,
+            num_layers=decoder_layers,
+            num_heads=num_heads,
+            feedforward_dim=feedforward_dim,
+            dropout=dropout,
+            spatial_query=spatial_query,
+            transformation=transformation,
+        )
+        self.heads = PredictionHeads(dim, num_classes=num_classes, scores=scores, start_at_reference=True)
+        self.offset_regression = offset_regression
+        for part in (self.encoder, self.decoder, self.reference_points):
+            xavier_init(part)
+
+    def forward(self, images: Float[Tensor, "B 3 H W"], is_padding: Bool[Tensor, "B H W"]) -> DetectorOutput:
+        """Detect: every query yields class logits and a box, from each decoder layer."""
+        features, positions, cell_is_padding = self.features(images, is_padding)
+        memory = self.encoder(features, positions=positions, is_padding=cell_is_padding)
+        queries = self.query_embedding.weight.expand(len(images), -1, -1)
+        reference_xy = self.reference_points(queries)
+        embeddings = self.decoder(
+            queries, memory, reference_xy=reference_xy, positions=positions, memory_is_padding=cell_is_padding
+        )
+        return self.heads(embeddings, reference_xy=reference_xy if self.offset_regression else None)  # type: ignore[no-any-return]
+
+
+class ConditionalDecoder(nn.Module):
+    """Decoder layers that share one transformation T and one output norm (section 3.3)."""
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        num_layers: int,
+        num_heads: int,
+        feedforward_dim: int,
+        dropout: float,
+        spatial_query: SpatialQuery,
+        transformation: Transformation,
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            ConditionalDecoderLayer(
+                dim, num_heads=num_heads, feedforward_dim=feedforward_dim, dropout=dropout, is_first=index == 0
+            )
+            for index in range(num_layers)
+        )
+        self.norm = nn.LayerNorm(dim)
+        self.spatial_query = ConditionalSpatialQuery(
+            dim, num_heads=num_heads, form=spatial_query, transformation=transformation
+        )
+
+    def forward(
+        self,
+        queries: Float[Tensor, "B Q D"],
+        memory: Float[Tensor, "B S D"],
+        *,
+        reference_xy: Float[Tensor, "B Q 2"],
+        positions: Float[Tensor, "B S D"],
+        memory_is_padding: Bool[Tensor, "B S"],
+    ) -> Float[Tensor, "L B Q D"]:
+        """Return the normalised decoder embedding of every layer; the next layer reads the one before the norm."""
+        p_s = point_embedding(reference_xy, dim=queries.shape[-1])
+        embedding, outputs = torch.zeros_like(queries), []
+        for layer in self.layers:
+            embedding = layer(
+                embedding,
+                queries=queries,
+                p_s=p_s,
+                spatial_query=self.spatial_query,
+                memory=memory,
+                positions=positions,
+                memory_is_padding=memory_is_padding,
+            )
+            outputs.append(self.norm(embedding))
+        return torch.stack(outputs)
+
+
+class ConditionalDecoderLayer(nn.Module):
+    """Self-attention, conditional cross-attention and a feed-forward network, each added and normalised."""
+
+    def __init__(self, dim: int, *, num_heads: int, feedforward_dim: int, dropout: float, is_first: bool) -> None:
+        super().__init__()
+        self.is_first = is_first
+        self.self_attention = ConditionalSelfAttention(dim, num_heads=num_heads, dropout=dropout)
+        self.self_attention_norm = nn.LayerNorm(dim)
+        self.cross_attention = ConditionalCrossAttention(dim, num_heads=num_heads, dropout=dropout, is_first=is_first)
+        self.cross_attention_norm = nn.LayerNorm(dim)
+        self.feedforward = FeedForward(dim, hidden_dim=feedforward_dim, dropout=dropout)
+        self.feedforward_norm = nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        embedding: Float[Tensor, "B Q D"],
+        *,
+        queries: Float[Tensor, "B Q D"],
+        p_s: Float[Tensor, "B Q D"],
+        spatial_query: "ConditionalSpatialQuery",
+        memory: Float[Tensor, "B S D"],
+        positions: Float[Tensor, "B S D"],
+        memory_is_padding: Bool[Tensor, "B S"],
+    ) -> Float[Tensor, "B Q D"]:
+        """Turn the decoder embedding of the layer before into this layer's."""
+        attended = self.self_attention(embedding, queries=queries)
+        content = self.self_attention_norm(embedding + self.dropout(attended))
+        p_q = spatial_query(embedding, content=content, p_s=p_s, is_first=self.is_first)
+        attended = self.cross_attention(
+            content, queries=queries, p_q=p_q, memory=memory, positions=positions, memory_is_padding=memory_is_padding
+        )
+        x = self.cross_attention_norm(content + self.dropout(attended))
+        x = self.feedforward_norm(x + self.feedforward(x))
+        return x  # type: ignore[no-any-return]
+
+
+class ConditionalSelfAttention(nn.Module):
+    """Self-attention among queries, content and position projected apart and added."""
+
+    def __init__(self, dim: int, *, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.content_query = nn.Linear(dim, dim)
+        self.position_query = nn.Linear(dim, dim)
+        self.content_key = nn.Linear(dim, dim)
+        self.position_key = nn.Linear(dim, dim)
+        self.value = nn.Linear(dim, dim)
+        self.attend = DotProductAttention(num_heads, dropout=dropout)
+        self.output = nn.Linear(dim, dim)
+        nn.init.zeros_(self.output.bias)
+
+    def forward(self, embedding: Float[Tensor, "B Q D"], *, queries: Float[Tensor, "B Q D"]) -> Float[Tensor, "B Q D"]:
+        """Let every query look at all queries."""
+        q = self.content_query(embedding) + self.position_query(queries)
+        k = self.content_key(embedding) + self.position_key(queries)
+        attended: Tensor = self.output(self.attend([q], [k], self.value(embedding)))
+        return attended
+
+
+class ConditionalCrossAttention(nn.Module):
+    """Cross-attention with concatenated content and spatial parts (section 3.3, equation 3).
+
+    A head's logit is c_q . c_k + p_q . p_k over the square root of twice the head's width. In the first layer, whose
+    decoder embedding is empty, the content parts get the positions added as in DETR.
+    """
+
+    def __init__(self, dim: int, *, num_heads: int, dropout: float, is_first: bool) -> None:
+        super().__init__()
+        self.content_query = nn.Linear(dim, dim)
+        self.position_query = nn.Linear(dim, dim) if is_first else None
+        self.spatial_query = nn.Linear(dim, dim)
+        self.content_key = nn.Linear(dim, dim)
+        self.spatial_key = nn.Linear(dim, dim)
+        self.value = nn.Linear(dim, dim)
+        self.attend = DotProductAttention(num_heads, dropout=dropout)
+        self.output = nn.Linear(dim, dim)
+        nn.init.zeros_(self.output.bias)
+
+    def forward(
+        self,
+        content: Float[Tensor, "B Q D"],
+        *,
+        queries: Float[Tensor, "B Q D"],
+        p_q: Float[Tensor, "B Q D"],
+        memory: Float[Tensor, "B S D"],
+        positions: Float[Tensor, "B S D"],
+        memory_is_padding: Bool[Tensor, "B S"],
+    ) -> Float[Tensor, "B Q D"]:
+        """Let every query look at the memory's cells."""
+        c_q, c_k = self.content_query(content), self.content_key(memory)
+        spatial_query, spatial_key = self.spatial_query(p_q), self.spatial_key(positions)
+        if self.position_query is not None:
+            c_q = c_q + self.position_query(queries)
+            c_k = c_k + spatial_key
+        attended: Tensor = self.output(
+            self.attend([c_q, spatial_query], [c_k, spatial_key], self.value(memory), key_is_padding=memory_is_padding)
+        )
+        return attended
+
+
+class ConditionalSpatialQuery(nn.Module):
+    """The conditional spatial query p_q = T(f) p_s (section 3.3, equation 4), and the variants the paper compares.
+
+    T is 1 in the first layer, where there is no decoder embedding yet to predict it from.
+    """
+
+    def __init__(self, dim: int, *, num_heads: int, form: SpatialQuery, transformation: Transformation) -> None:
+        super().__init__()
+        head_dim = dim // num_heads
+        outputs = {"diagonal": dim, "identity": 0, "scalar": 1, "block": dim * head_dim, "full": dim * dim}
+        has_transformation = form in ("CSQ", "T", "I") and transformation != "identity"
+        self.transformation = MLP(dim, dim, outputs[transformation]) if has_transformation else None
+        self.form = form
+        self.block_dim = {"block": head_dim, "full": dim}.get(transformation)
+
+    def forward(
+        self,
+        embedding: Float[Tensor, "B Q D"],
+        *,
+        content: Float[Tensor, "B Q D"],
+        p_s: Float[Tensor, "B Q D"],
+        is_first: bool,
+    ) -> Float[Tensor, "B Q D"]:
+        """Return p_q from the decoder embedding f, or from the content query where the variant says so."""
+        if self.form == "C":
+            return embedding
+        p_s = torch.ones_like(p_s) if self.form == "T" else p_s
+        if is_first or self.transformation is None:
+            return p_s
+        t = self.transformation(content if self.form == "I" else embedding)
+        if self.block_dim is None:
+            return t * p_s  # type: ignore[no-any-return]
+        blocks = t.view(*t.shape[:2], -1, self.block_dim, self.block_dim)
+        return torch.einsum("bqmij,bqmj->bqmi", blocks, p_s.view(*t.shape[:2], -1, self.block_dim)).flatten(2)
+
+
+ORIGINAL_NAMES = (
+    *SHARED_ORIGINAL_NAMES,
+    (r"^reference_points\.head\.", "transformer.decoder.ref_point_head."),
+    (r"\.spatial_query\.transformation\.", ".query_scale."),
+    (r"\.self_attention\.content_query\.", ".sa_qcontent_proj."),
+    (r"\.self_attention\.position_query\.", ".sa_qpos_proj."),
+    (r"\.self_attention\.content_key\.", ".sa_kcontent_proj."),
+    (r"\.self_attention\.position_key\.", ".sa_kpos_proj."),
+    (r"\.self_attention\.value\.", ".sa_v_proj."),
+    (r"\.self_attention\.output\.", ".self_attn.out_proj."),
+    (r"\.cross_attention\.content_query\.", ".ca_qcontent_proj."),
+    (r"\.cross_attention\.position_query\.", ".ca_qpos_proj."),
+    (r"\.cross_attention\.content_key\.", ".ca_kcontent_proj."),
+    (r"\.cross_attention\.spatial_key\.", ".ca_kpos_proj."),
+    (r"\.cross_attention\.spatial_query\.", ".ca_qpos_sine_proj."),
+    (r"\.cross_attention\.value\.", ".ca_v_proj."),
+    (r"\.cross_attention\.output\.", ".cross_attn.out_proj."),
+)
+"""Our parameter names as regular expressions, and those of the published checkpoints."""

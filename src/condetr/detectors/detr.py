@@ -1,0 +1,176 @@
+"""End-to-End Object Detection with Transformers (Carion et al., ECCV 2020), the baseline.
+
+A query is one vector, added to the decoder's content; the spatial and the content part of cross-attention are not
+told apart, and the box is predicted without a reference point.
+"""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from condetr.backbones.registry import BackboneConfig
+from condetr.backbones.resnet import ResNetConfig
+from condetr.config import settings
+from condetr.detectors.original_names import SHARED_ORIGINAL_NAMES
+from condetr.layers.attention import MultiHeadAttention
+from condetr.layers.encoder import Encoder
+from condetr.layers.features import FeatureMap
+from condetr.layers.heads import PredictionHeads, Scores, xavier_init
+from condetr.layers.mlp import FeedForward
+from condetr.layers.reference import ReferencePoints
+from condetr.shapes import DetectorOutput
+
+
+@settings
+class DetrConfig:
+    """Settings of DETR; the defaults are the paper's with ResNet-50."""
+
+    kind: Literal["detr"] = "detr"
+    backbone: BackboneConfig = ResNetConfig()
+    num_queries: int = 100
+    dim: int = 256
+    num_heads: int = 8
+    feedforward_dim: int = 2048
+    encoder_layers: int = 6
+    decoder_layers: int = 6
+    dropout: float = 0.1
+    scores: Scores = "softmax"
+    """`softmax` is trained with cross-entropy, `sigmoid` with the focal loss (Conditional DETR, table 4: FL)."""
+    offset_regression: bool = False
+    """Predict the box centre as an offset from a reference point (Conditional DETR, table 4: OR)."""
+
+    def build(self, *, num_classes: int, pretrained: bool = True) -> "Detr":
+        """Build the detector; without `pretrained` the backbone's weights are neither read nor downloaded."""
+        return Detr(
+            self.backbone.build(pretrained=pretrained),
+            num_classes=num_classes,
+            num_queries=self.num_queries,
+            dim=self.dim,
+            num_heads=self.num_heads,
+            feedforward_dim=self.feedforward_dim,
+            encoder_layers=self.encoder_layers,
+            decoder_layers=self.decoder_layers,
+            dropout=self.dropout,
+            scores=self.scores,
+            offset_regression=self.offset_regression,
+        )
+
+
+class Detr(nn.Module):
+    """Backbone, encoder, decoder and heads (section 3.2)."""
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        num_classes: int,
+        num_queries: int,
+        dim: int,
+        num_heads: int,
+        feedforward_dim: int,
+        encoder_layers: int,
+        decoder_layers: int,
+        dropout: float,
+        scores: Scores,
+        offset_regression: bool,
+    ) -> None:
+        super().__init__()
+        self.features = FeatureMap(backbone, dim=dim)
+        self.query_embedding = nn.Embedding(num_queries, dim)
+        self.encoder = Encoder(
+            dim, num_layers=encoder_layers, num_heads=num_heads, hidden_dim=feedforward_dim, dropout=dropout
+        )
+        self.decoder = Decoder(
+            dim, num_layers=decoder_layers, num_heads=num_heads, feedforward_dim=feedforward_dim, dropout=dropout
+        )
+        self.reference_points = (
+            ReferencePoints(dim, num_queries=num_queries, source="query") if offset_regression else None
+        )
+        self.heads = PredictionHeads(dim, num_classes=num_classes, scores=scores, start_at_reference=offset_regression)
+        for part in (self.encoder, self.decoder):
+            xavier_init(part)
+
+    def forward(self, images: Float[Tensor, "B 3 H W"], is_padding: Bool[Tensor, "B H W"]) -> DetectorOutput:
+        """Detect: every query yields class logits and a box, from each decoder layer."""
+        features, positions, cell_is_padding = self.features(images, is_padding)
+        memory = self.encoder(features, positions=positions, is_padding=cell_is_padding)
+        queries = self.query_embedding.weight.expand(len(images), -1, -1)
+        embeddings = self.decoder(queries, memory, positions=positions, memory_is_padding=cell_is_padding)
+        reference_xy = None if self.reference_points is None else self.reference_points(queries)
+        return self.heads(embeddings, reference_xy=reference_xy)  # type: ignore[no-any-return]
+
+
+class Decoder(nn.Module):
+    """Decoder layers with one output norm."""
+
+    def __init__(self, dim: int, *, num_layers: int, num_heads: int, feedforward_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            DecoderLayer(dim, num_heads=num_heads, feedforward_dim=feedforward_dim, dropout=dropout)
+            for _ in range(num_layers)
+        )
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(
+        self,
+        queries: Float[Tensor, "B Q D"],
+        memory: Float[Tensor, "B S D"],
+        *,
+        positions: Float[Tensor, "B S D"],
+        memory_is_padding: Bool[Tensor, "B S"],
+    ) -> Float[Tensor, "L B Q D"]:
+        """Return the normalised decoder embedding of every layer; the next layer reads the one before the norm."""
+        embedding, outputs = torch.zeros_like(queries), []
+        placed_memory = memory + positions
+        for layer in self.layers:
+            embedding = layer(
+                embedding,
+                queries=queries,
+                memory=memory,
+                placed_memory=placed_memory,
+                memory_is_padding=memory_is_padding,
+            )
+            outputs.append(self.norm(embedding))
+        return torch.stack(outputs)
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention, cross-attention and a feed-forward network, each added and normalised."""
+
+    def __init__(self, dim: int, *, num_heads: int, feedforward_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.self_attention = MultiHeadAttention(dim, num_heads=num_heads, dropout=dropout)
+        self.self_attention_norm = nn.LayerNorm(dim)
+        self.cross_attention = MultiHeadAttention(dim, num_heads=num_heads, dropout=dropout)
+        self.cross_attention_norm = nn.LayerNorm(dim)
+        self.feedforward = FeedForward(dim, hidden_dim=feedforward_dim, dropout=dropout)
+        self.feedforward_norm = nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        x: Float[Tensor, "B Q D"],
+        *,
+        queries: Float[Tensor, "B Q D"],
+        memory: Float[Tensor, "B S D"],
+        placed_memory: Float[Tensor, "B S D"],
+        memory_is_padding: Bool[Tensor, "B S"],
+    ) -> Float[Tensor, "B Q D"]:
+        """Queries are added to the content before every projection to query or key."""
+        placed = x + queries
+        x = self.self_attention_norm(x + self.dropout(self.self_attention(query=placed, key=placed, value=x)))
+        attended = self.cross_attention(
+            query=x + queries, key=placed_memory, value=memory, key_is_padding=memory_is_padding
+        )
+        x = self.cross_attention_norm(x + self.dropout(attended))
+        x = self.feedforward_norm(x + self.feedforward(x))
+        return x
+
+
+ORIGINAL_NAMES = (
+    *SHARED_ORIGINAL_NAMES,
+    (r"\.cross_attention\.", ".multihead_attn."),
+)
+"""Our parameter names as regular expressions, and those of the published checkpoints."""

@@ -1,0 +1,55 @@
+"""The transformer encoder of DETR (DETR, section 3.2), post-norm."""
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from condetr.layers.attention import MultiHeadAttention
+from condetr.layers.mlp import FeedForward
+
+
+class Encoder(nn.Module):
+    """A stack of self-attention layers over the cells of a feature map."""
+
+    def __init__(self, dim: int, *, num_layers: int, num_heads: int, hidden_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            EncoderLayer(dim, num_heads=num_heads, hidden_dim=hidden_dim, dropout=dropout) for _ in range(num_layers)
+        )
+
+    def forward(
+        self,
+        features: Float[Tensor, "B S D"],
+        *,
+        positions: Float[Tensor, "B S D"],
+        is_padding: Bool[Tensor, "B S"],
+    ) -> Float[Tensor, "B S D"]:
+        """Return the memory that the decoder reads."""
+        for layer in self.layers:
+            features = layer(features, positions=positions, is_padding=is_padding)
+        return features
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention, then a feed-forward network, each added and normalised."""
+
+    def __init__(self, dim: int, *, num_heads: int, hidden_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.self_attention = MultiHeadAttention(dim, num_heads=num_heads, dropout=dropout)
+        self.self_attention_norm = nn.LayerNorm(dim)
+        self.feedforward = FeedForward(dim, hidden_dim=hidden_dim, dropout=dropout)
+        self.feedforward_norm = nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        x: Float[Tensor, "B S D"],
+        *,
+        positions: Float[Tensor, "B S D"],
+        is_padding: Bool[Tensor, "B S"],
+    ) -> Float[Tensor, "B S D"]:
+        """Positions are added to queries and keys, never to values."""
+        placed = x + positions
+        attended = self.self_attention(query=placed, key=placed, value=x, key_is_padding=is_padding)
+        x = self.self_attention_norm(x + self.dropout(attended))
+        x = self.feedforward_norm(x + self.feedforward(x))
+        return x

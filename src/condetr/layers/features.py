@@ -1,0 +1,38 @@
+"""From images to the cells that a transformer reads."""
+
+from typing import NamedTuple
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from condetr.layers.positions import position_map
+
+
+class Cells(NamedTuple):
+    """The cells of a feature map in row-major order."""
+
+    features: Float[Tensor, "B S D"]
+    positions: Float[Tensor, "B S D"]
+    is_padding: Bool[Tensor, "B S"]
+
+
+class FeatureMap(nn.Module):
+    """Backbone, projection to the transformer's width, and the position of every cell (DETR, section 3.2)."""
+
+    def __init__(self, backbone: nn.Module, *, dim: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.projection = nn.Conv2d(backbone.out_channels, dim, kernel_size=1)  # type: ignore[arg-type]
+        self.dim = dim
+
+    def forward(self, images: Float[Tensor, "B 3 H W"], is_padding: Bool[Tensor, "B H W"]) -> Cells:
+        """Return the projected features with positions and the padding mask at their resolution."""
+        features = self.projection(self.backbone(images))
+        # Nearest neighbour, so that a cell is padding if the pixel at its corner is.
+        is_padding = F.interpolate(is_padding[None].float(), size=features.shape[-2:])[0].bool()
+        return Cells(
+            features=features.flatten(2).transpose(1, 2),
+            positions=position_map(is_padding, dim=self.dim),
+            is_padding=is_padding.flatten(1),
+        )

@@ -1,0 +1,36 @@
+"""Sine position embeddings of points and of feature maps (DETR, appendix A.4)."""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+TEMPERATURE = 10_000.0
+
+
+def sine_embedding(angles: Float[Tensor, "*batch"], *, dim: int) -> Float[Tensor, "*batch dim"]:
+    """Embed angles in radians: sine in the even channels, cosine in the odd ones, a frequency for each pair."""
+    if dim % 2:
+        raise ValueError(f"dim must be even, got {dim}")
+    pair = torch.arange(dim // 2, dtype=torch.float32, device=angles.device)
+    phases = angles[..., None].float() / TEMPERATURE ** (2 * pair / dim)
+    return torch.stack([phases.sin(), phases.cos()], dim=-1).flatten(-2)
+
+
+def point_embedding(points_xy: Float[Tensor, "*batch 2"], *, dim: int) -> Float[Tensor, "*batch dim"]:
+    """Embed points in [0, 1]: the block of y comes first, then that of x."""
+    x, y = (points_xy * 2 * math.pi).unbind(-1)
+    return torch.cat([sine_embedding(y, dim=dim // 2), sine_embedding(x, dim=dim // 2)], dim=-1)
+
+
+def position_map(is_padding: Bool[Tensor, "B H W"], *, dim: int) -> Float[Tensor, "B H*W dim"]:
+    """Embed every cell by its place within the valid part of its image, in row-major order.
+
+    The first valid cell counts as 1 and the last one as (nearly) 2 pi. Computed in fp32 whatever the precision.
+    """
+    is_valid = (~is_padding).float()
+    y, x = is_valid.cumsum(1), is_valid.cumsum(2)
+    y = y / (y[:, -1:, :] + 1e-6)
+    x = x / (x[:, :, -1:] + 1e-6)
+    return point_embedding(torch.stack([x, y], dim=-1), dim=dim).flatten(1, 2)
