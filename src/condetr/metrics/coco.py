@@ -94,6 +94,12 @@ def accumulated_evaluator(split: Split, detections: Mapping[int, Detections]) ->
     return evaluator
 
 
+def to_xywh(boxes_xyxy: Float[np.ndarray, "N 4"]) -> Float[np.ndarray, "N 4"]:
+    """Return left, top, width and height, the form of boxes in COCO files, in float64."""
+    corners = boxes_xyxy.astype(np.float64)
+    return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+
+
 def _refuse_unknown_images(records: list[ImageRecord], detections: Mapping[int, Detections]) -> None:
     strangers = sorted(set(detections) - {record.image_id for record in records})
     if strangers:
@@ -126,7 +132,7 @@ def _detection_rows(records: list[ImageRecord], detections: Mapping[int, Detecti
         image_numbers=np.repeat([number for number, _ in found], [len(each) for _, each in found]),
         labels=np.concatenate([each.labels for _, each in found]),
         boxes_xyxy=boxes_xyxy,
-        area=np.prod(boxes_xyxy[:, 2:].astype(np.float64) - boxes_xyxy[:, :2], axis=1),
+        area=to_xywh(boxes_xyxy)[:, 2:].prod(axis=1),
         iscrowd=np.zeros(len(boxes_xyxy), dtype=int),
         score=np.concatenate([each.scores for _, each in found]),
     )
@@ -144,13 +150,11 @@ def _rows(
     Ids count from 1: the evaluator takes 0 for "no match". Images and classes get numbers of our own, in the order of
     their ids, so that any id that a data set may use is fine; ties between scores are still broken by image id.
     """
-    corners = boxes_xyxy.astype(np.float64)
-    boxes_xywh = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
     columns = {
         "id": np.arange(1, len(labels) + 1),
         "image_id": image_numbers,
         "category_id": labels.astype(int) + 1,
-        "bbox": boxes_xywh,
+        "bbox": to_xywh(boxes_xyxy),
         **columns,
     }
     lists = [column.tolist() for column in columns.values()]

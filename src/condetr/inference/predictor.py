@@ -1,0 +1,125 @@
+"""Detect objects in images with a trained model, the way it was evaluated."""
+
+import random
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+from torch import Tensor, nn
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from condetr.data.batch import Sample, collate
+from condetr.data.images import read_image
+from condetr.data.transforms import TransformConfig
+from condetr.errors import InputError
+from condetr.inference.detect import detect_batch
+from condetr.inference.model_folder import CONFIG, load_model
+from condetr.labels import LabelMap
+from condetr.shapes import Batch, Detections
+
+Picture = Path | str | Image.Image | np.ndarray
+"""An image file, a PIL image, or an array of height x width x 3 in RGB, uint8."""
+
+
+def load(weights: Path | str, *, device: str | torch.device = "cpu") -> "Predictor":
+    """Load a run folder (its best model) or a model folder, ready to predict.
+
+    Raises InputError if there is no model, or if it is damaged.
+    """
+    model = load_model(find_model_folder(Path(weights)))
+    return Predictor(
+        model.detector,
+        scores=model.detector_config.scores,
+        transform=model.transform,
+        label_map=model.label_map,
+        device=device,
+    )
+
+
+def find_model_folder(weights: Path) -> Path:
+    """Return the model folder that `weights` is or, for a run folder, holds under `best/`."""
+    folder = next((folder for folder in (weights, weights / "best") if (folder / CONFIG).is_file()), None)
+    if folder is not None:
+        return folder
+    what = "does not exist" if not weights.exists() else f"holds neither {CONFIG} nor best/{CONFIG}"
+    raise InputError(f"{weights} {what}; give a run folder or a model folder with {CONFIG} and its weights")
+
+
+class Predictor:
+    """A detector together with what it needs to see an image as in training."""
+
+    def __init__(
+        self,
+        detector: nn.Module,
+        *,
+        scores: Literal["sigmoid", "softmax"],
+        transform: TransformConfig,
+        label_map: LabelMap,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.detector = detector.to(device).eval()
+        self.scores = scores
+        self.transform = transform
+        self.label_map = label_map
+        self.device = torch.device(device)
+        self._prepare = transform.build_eval()
+
+    def predict(self, image: Picture, *, threshold: float = 0.0, limit: int = 100) -> Detections:
+        """Return what is in one image, best first: at most `limit` detections that score at least `threshold`.
+
+        Boxes are in pixels of the image as given (files: after EXIF orientation) and may reach over its border.
+        Raises InputError for a file that cannot be read and for an array of another shape or type.
+        """
+        return next(self.predict_all([image], threshold=threshold, limit=limit))
+
+    def predict_all(
+        self, images: Iterable[Picture], *, batch_size: int = 1, threshold: float = 0.0, limit: int = 100
+    ) -> Iterator[Detections]:
+        """Yield the detections of each image in turn, as `predict` does, running `batch_size` images at once.
+
+        Images in a batch are padded to a common size, which changes results a little: 1 is exact.
+        """
+        remaining = iter(images)
+        while chunk := list(islice(remaining, batch_size)):
+            batch = collate([self._sample(image) for image in chunk])
+            for detections in self.predict_batch(batch, limit=limit):
+                yield detections.above(threshold)
+
+    def predict_batch(self, batch: Batch, *, limit: int = 100) -> list[Detections]:
+        """Return the detections of each image of a batch that the model's transform and `collate` made."""
+        return detect_batch(
+            self.detector, batch, scores=self.scores, label_map=self.label_map, device=self.device, limit=limit
+        )
+
+    def _sample(self, image: Picture) -> Sample:
+        pixels = _pixels(image)
+        sample = Sample(
+            image=pixels,
+            boxes_xyxy=torch.zeros(0, 4),
+            labels=torch.zeros(0, dtype=torch.int64),
+            image_id=0,
+            original_size_hw=(pixels.shape[1], pixels.shape[2]),
+        )
+        return self._prepare(sample, random.Random(0))
+
+
+def _pixels(image: Picture) -> UInt8[Tensor, "3 H W"]:
+    if isinstance(image, str | Path):
+        return read_image(Path(image))
+    if isinstance(image, Image.Image):
+        pixels: Tensor = pil_to_tensor(ImageOps.exif_transpose(image).convert("RGB"))
+        return pixels
+    return _array_pixels(image)
+
+
+def _array_pixels(array: np.ndarray) -> UInt8[Tensor, "3 H W"]:
+    fits = isinstance(array, np.ndarray) and array.ndim == 3 and array.shape[2] == 3 and array.size > 0
+    if not fits or array.dtype != np.uint8:
+        given = f"shape {array.shape} and type {array.dtype}" if isinstance(array, np.ndarray) else f"{type(array)}"
+        raise InputError(f"an image array must be height x width x 3 (RGB) of uint8, got {given}")
+    return torch.from_numpy(np.array(array)).permute(2, 0, 1)

@@ -1,0 +1,89 @@
+"""What matched what: precision-recall curves and the confusion matrix."""
+
+import warnings
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from faster_coco_eval.core.mask import iou as coco_overlap
+from jaxtyping import Bool, Float, Int
+
+from condetr.data.dataset import ImageRecord, Split
+from condetr.metrics.coco import accumulated_evaluator, to_xywh
+from condetr.shapes import Detections
+
+with warnings.catch_warnings():
+    # It counts as well without OpenCV, which it wants for drawing.
+    warnings.filterwarnings("ignore", message="OpenCV")
+    import supervision
+
+SAME_OBJECT_IOU = 0.5
+
+
+class PrecisionRecall(NamedTuple):
+    """Interpolated precision of every class at rising recall, NaN for classes that do not occur."""
+
+    recall: Float[np.ndarray, " R"]
+    precision_50: Float[np.ndarray, "K R"]
+    precision_75: Float[np.ndarray, "K R"]
+
+
+def precision_recall(split: Split, detections: Mapping[int, Detections]) -> PrecisionRecall:
+    """Return COCO's precision-recall curves at IoU 0.5 and 0.75; their mean over recall is a class's AP50 and AP75."""
+    evaluator = accumulated_evaluator(split, detections)
+    precision = np.where(evaluator.eval["precision"] < 0, np.nan, evaluator.eval["precision"])[..., 0, -1]
+    at_50, at_75 = (int(np.flatnonzero(np.isclose(evaluator.params.iouThrs, iou))[0]) for iou in (0.5, 0.75))
+    return PrecisionRecall(evaluator.params.recThrs, precision[at_50].T, precision[at_75].T)
+
+
+def confusion_matrix(
+    split: Split, detections: Mapping[int, Detections], *, threshold: float
+) -> Int[np.ndarray, "Truth Predicted"]:
+    """Count ground truth classes (rows) against detected classes (columns); the last of each is "background".
+
+    Detections that score at least `threshold` are matched to ground truth of IoU above 0.5, same class first, then by
+    IoU. Like in COCO's evaluation, crowd regions are no objects, and detections inside one of their class do not count.
+    """
+    truth = [_truth(record) for record in split.records]
+    found = [_found(record, detections.get(record.image_id)) for record in split.records]
+    if not truth:
+        return np.zeros((len(split.label_map) + 1,) * 2, dtype=np.int64)
+    matrix: np.ndarray = supervision.ConfusionMatrix.from_detections(
+        predictions=found,
+        targets=truth,
+        classes=list(split.label_map.names),
+        conf_threshold=threshold,
+        iou_threshold=SAME_OBJECT_IOU,
+    ).matrix
+    return matrix.astype(np.int64)
+
+
+def _truth(record: ImageRecord) -> supervision.Detections:
+    return supervision.Detections(
+        xyxy=record.boxes_xyxy[~record.is_crowd], class_id=record.labels[~record.is_crowd].astype(int)
+    )
+
+
+def _found(record: ImageRecord, detections: Detections | None) -> supervision.Detections:
+    if detections is None:
+        return supervision.Detections(xyxy=np.zeros((0, 4)), class_id=np.zeros(0, int), confidence=np.zeros(0))
+    counts = (
+        ~_only_in_a_crowd(record, detections)
+        if record.is_crowd.any() and len(detections)
+        else np.ones(len(detections), dtype=bool)
+    )
+    return supervision.Detections(
+        xyxy=detections.boxes_xyxy[counts],
+        class_id=detections.labels[counts].astype(int),
+        confidence=detections.scores[counts],
+    )
+
+
+def _only_in_a_crowd(record: ImageRecord, detections: Detections) -> Bool[np.ndarray, " N"]:
+    """Tell which detections lie by half or more in a crowd region of their class and on no single object."""
+    overlap = coco_overlap(to_xywh(detections.boxes_xyxy), to_xywh(record.boxes_xyxy), record.is_crowd.tolist())
+    on_object = (overlap[:, ~record.is_crowd] > SAME_OBJECT_IOU).any(axis=1)
+    of_its_class = detections.labels[:, None] == record.labels[record.is_crowd]
+    in_crowd = (of_its_class & (overlap[:, record.is_crowd] >= SAME_OBJECT_IOU)).any(axis=1)
+    only_in_crowd: np.ndarray = in_crowd & ~on_object
+    return only_in_crowd
