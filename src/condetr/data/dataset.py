@@ -38,6 +38,7 @@ class Split:
     label_map: LabelMap
 
     def __len__(self) -> int:
+        """Return the number of images."""
         return len(self.records)
 
 

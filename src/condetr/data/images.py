@@ -1,0 +1,123 @@
+"""Image files: what their headers say, whether they are whole, and their pixels."""
+
+import struct
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from condetr.errors import InputError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
+"""File name endings, in lower case, by which folders are searched for images."""
+
+_END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+_TAIL_BYTES = 65536
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+
+
+class ImageHeader(NamedTuple):
+    """What an image file says about itself before its pixels are decoded."""
+
+    size_hw: tuple[int, int]
+    """Pixels as displayed, that is after EXIF orientation."""
+    is_turned: bool
+    """True where EXIF orientation swaps the stored height and width."""
+
+
+def read_image(path: Path) -> UInt8[Tensor, "3 H W"]:
+    """Decode an image file to RGB, turned as its EXIF orientation says; 16-bit grey is scaled to 8 bits.
+
+    Raises InputError, which names the file, where it is missing, truncated, too large or no image.
+    """
+    with warnings.catch_warnings(), _naming(path):
+        _filter_warnings()
+        with Image.open(path) as image:
+            return torch.from_numpy(np.array(to_rgb(image))).permute(2, 0, 1).contiguous()
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Return a decoded image as 8-bit RGB, turned as its EXIF orientation says."""
+    if image.mode.startswith("I"):  # PIL would clip 16-bit values at 255
+        image = Image.fromarray((np.asarray(image) // 256).clip(0, 255).astype(np.uint8))
+    return ImageOps.exif_transpose(image).convert("RGB")
+
+
+def read_headers(paths: Sequence[Path]) -> list[ImageHeader | InputError]:
+    """Read the header of every file and look whether JPEG and PNG files reach their end; pixels are not decoded."""
+    with warnings.catch_warnings(), ThreadPoolExecutor(max_workers=8) as pool:
+        _filter_warnings()  # outside the threads, as warning filters belong to the whole process
+        return list(pool.map(_read_header, paths))
+
+
+class _naming:  # noqa: N801 - reads as a word in `with _naming(path)`
+    """Turn every way in which PIL fails into an InputError that names the file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, InputError):
+            return
+        if isinstance(error, (Image.DecompressionBombWarning, Image.DecompressionBombError)):
+            limit = (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
+            raise InputError(
+                f"{self.path} is too large an image (over {limit} million pixels): scale it down"
+            ) from None
+        if isinstance(error, FileNotFoundError):
+            raise InputError(f"the image {self.path} does not exist") from None
+        if isinstance(error, _UNREADABLE):
+            raise InputError(f"{self.path} cannot be read as an image: {_reason(error)}") from None
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "its content is no known image format"
+    return (getattr(error, "strerror", None) or " ".join(str(error).split())) or type(error).__name__
+
+
+def _filter_warnings() -> None:
+    warnings.simplefilter("ignore")  # oddities that PIL repairs itself, such as corrupt EXIF
+    warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+
+def _read_header(path: Path) -> ImageHeader | InputError:
+    try:
+        with _naming(path), path.open("rb") as file, Image.open(file) as image:
+            pixels_start = file.tell() if image.format == "JPEG" else 0
+            if not _reaches_end(file, image.format, start=pixels_start):
+                return InputError(f"{path} is truncated: the end of the {image.format} data is missing")
+            is_turned = _is_turned(image)
+            return ImageHeader(size_hw=image.size if is_turned else image.size[::-1], is_turned=is_turned)
+    except InputError as error:
+        return error
+
+
+def _is_turned(image: Image.Image) -> bool:
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+    except (SyntaxError, ValueError, TypeError, OSError, struct.error):
+        return False  # broken EXIF data
+
+
+def _reaches_end(file: BinaryIO, image_format: str | None, *, start: int) -> bool:
+    """Look for the end mark behind byte `start`; other bytes may follow it, as cameras append videos."""
+    mark = _END_MARKS.get(image_format or "")
+    if mark is None:
+        return True
+    size = file.seek(0, 2)
+    for first in (max(start, size - _TAIL_BYTES), start):
+        file.seek(first)
+        if mark in file.read():
+            return True
+    return False

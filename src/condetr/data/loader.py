@@ -1,0 +1,221 @@
+"""Batches of a split: shuffled, augmented and shared among processes, in an order that depends on seeds alone."""
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from condetr.data.batch import Sample, collate
+from condetr.data.dataset import ImageRecord, Split
+from condetr.data.images import read_image
+from condetr.data.transforms import Transform
+from condetr.errors import InputError
+from condetr.shapes import Batch
+
+
+class Key(NamedTuple):
+    """What a sample depends on besides the seed."""
+
+    epoch: int
+    position: int
+    """Of the image in its split."""
+
+
+def train_loader(
+    split: Split,
+    transform: Transform,
+    *,
+    batch_size: int,
+    seed: int,
+    workers: int = 0,
+    group_by_aspect: bool = False,
+    cache_mb: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+) -> "TrainLoader":
+    """Return the training batches of process `rank` of `world_size`.
+
+    Every process gets `batch_size` images of each global batch. `group_by_aspect` puts landscape and portrait images
+    into separate batches, which saves padding. `cache_mb` mebibytes of decoded images stay in memory, divided among
+    the workers. Raises InputError where the split has fewer images than one global batch.
+    """
+    images, needed = len(split), batch_size * world_size
+    if images < needed:
+        raise InputError(
+            f"the training split {split.name!r} has {images} images, fewer than one batch of {needed}"
+            f" ({batch_size} in each of {world_size} processes): set a batch size of at most {images // world_size}"
+        )
+    groups = tuple(_is_portrait(record) if group_by_aspect else False for record in split.records)
+    reader = _BatchReader(split=split, transform=transform, seed=seed, cache_bytes=cache_mb * 2**20)
+    return TrainLoader(
+        reader, groups=groups, batch_size=batch_size, seed=seed, workers=workers, rank=rank, world_size=world_size
+    )
+
+
+def eval_loader(
+    split: Split,
+    transform: Transform,
+    *,
+    batch_size: int = 1,
+    workers: int = 0,
+    cache_mb: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+) -> "EvalLoader":
+    """Return every image of the split once, in order; process `rank` gets every `world_size`-th, none twice."""
+    reader = _BatchReader(split=split, transform=transform, seed=0, cache_bytes=cache_mb * 2**20)
+    indices = range(len(split))[rank::world_size]
+    return EvalLoader(reader, batches=_chunks(indices, size=batch_size), workers=workers)
+
+
+class TrainLoader:
+    """Training batches, epoch by epoch; any epoch can be asked for, from any batch on."""
+
+    def __init__(
+        self,
+        reader: "_BatchReader",
+        *,
+        groups: Sequence[bool],
+        batch_size: int,
+        seed: int,
+        workers: int,
+        rank: int,
+        world_size: int,
+    ) -> None:
+        self.groups = groups
+        self.batch_size = batch_size
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self._pipeline = _Pipeline(reader, workers=workers)
+
+    def __len__(self) -> int:
+        """Return the batches of an epoch on this process; an incomplete last one is left out."""
+        return len(self.groups) // (self.batch_size * self.world_size)
+
+    def epoch(self, number: int, *, start_batch: int = 0) -> Iterator[Batch]:
+        """Yield the batches of epoch `number`, the same whenever it is asked for, from batch `start_batch` on."""
+        batches = self._local_batches(number)[start_batch:]
+        return self._pipeline.run([[Key(number, index) for index in batch] for batch in batches])
+
+    def _local_batches(self, epoch: int) -> list[Sequence[int]]:
+        order = list(range(len(self.groups)))
+        random.Random(f"order {self.seed} {epoch}").shuffle(order)
+        whole = _group(order, groups=self.groups, size=self.batch_size * self.world_size)
+        mine = slice(self.rank * self.batch_size, (self.rank + 1) * self.batch_size)
+        return [batch[mine] for batch in whole]
+
+
+class EvalLoader:
+    """The batches of one pass over a split."""
+
+    def __init__(self, reader: "_BatchReader", *, batches: Sequence[Sequence[int]], workers: int) -> None:
+        self.batches = batches
+        self._pipeline = _Pipeline(reader, workers=workers)
+
+    def __len__(self) -> int:
+        """Return the batches of this process."""
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield the batches; the last one may be smaller."""
+        return self._pipeline.run([[Key(0, index) for index in batch] for batch in self.batches])
+
+
+class _BatchReader(Dataset[Batch | InputError]):
+    """Reads, transforms and collates the samples of one batch; holds no state but a cache of decoded images."""
+
+    def __init__(self, *, split: Split, transform: Transform, seed: int, cache_bytes: int) -> None:
+        self.split = split
+        self.transform = transform
+        self.seed = seed
+        self.cache_bytes = cache_bytes
+        self.cache: dict[int, Tensor] = {}
+        self.cached_bytes = 0
+
+    def __getitem__(self, keys: Sequence[Key]) -> Batch | InputError:
+        # An exception from a worker arrives with a traceback in its message: hand the error over as a value.
+        try:
+            return collate([self._sample(key) for key in keys])
+        except InputError as error:
+            return error
+
+    def _sample(self, key: Key) -> Sample:
+        record = self.split.records[key.position]
+        is_target = ~record.is_crowd
+        sample = Sample(
+            image=self._image(key.position),
+            boxes_xyxy=torch.as_tensor(record.boxes_xyxy[is_target], dtype=torch.float32),
+            labels=torch.as_tensor(record.labels[is_target], dtype=torch.int64),
+            image_id=record.image_id,
+            original_size_hw=record.size_hw,
+        )
+        return self.transform(sample, random.Random(f"sample {self.seed} {key.epoch} {key.position}"))
+
+    def _image(self, position: int) -> UInt8[Tensor, "3 H W"]:
+        if position in self.cache:
+            return self.cache[position]
+        image = read_image(self.split.records[position].path)
+        # Every image is visited once an epoch: keeping the first ones beats keeping the latest ones.
+        if self.cached_bytes + image.nbytes <= self.cache_bytes // _workers_here():
+            self.cached_bytes += image.nbytes
+            self.cache[position] = image
+        return image
+
+
+class _Pipeline:
+    """A DataLoader whose order is given anew for every run, so that its workers live on between epochs."""
+
+    def __init__(self, reader: _BatchReader, *, workers: int) -> None:
+        self.order: list[list[Key]] = []
+        self.loader: DataLoader[Batch | InputError] = DataLoader(
+            reader,
+            sampler=self.order,
+            batch_size=None,
+            collate_fn=_unchanged,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            generator=torch.Generator(),  # its own, so that iterating draws nothing from the global random state
+        )
+
+    def run(self, order: list[list[Key]]) -> Iterator[Batch]:
+        self.order[:] = order
+        for batch in self.loader:
+            if isinstance(batch, InputError):
+                raise batch
+            yield batch
+
+
+def _group(order: Sequence[int], *, groups: Sequence[bool], size: int) -> list[Sequence[int]]:
+    """Cut an order into batches of one group each; what is left of both groups at the end is mixed."""
+    batches: list[Sequence[int]] = []
+    waiting: dict[bool, list[int]] = {False: [], True: []}
+    for index in order:
+        queue = waiting[groups[index]]
+        queue.append(index)
+        if len(queue) == size:
+            batches.append(tuple(queue))
+            queue.clear()
+    rest = waiting[False] + waiting[True]
+    return batches + [batch for batch in _chunks(rest, size=size) if len(batch) == size]
+
+
+def _chunks(indices: Sequence[int], *, size: int) -> list[Sequence[int]]:
+    return [indices[first : first + size] for first in range(0, len(indices), size)]
+
+
+def _is_portrait(record: ImageRecord) -> bool:
+    return record.size_hw[0] > record.size_hw[1]
+
+
+def _workers_here() -> int:
+    info = get_worker_info()
+    return 1 if info is None else info.num_workers
+
+
+def _unchanged(batch: Any) -> Any:  # noqa: ANN401 - as DataLoader declares it
+    return batch
