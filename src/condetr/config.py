@@ -8,6 +8,7 @@ Among several classes for one field, the one whose `kind` matches is taken.
 import dataclasses
 import difflib
 import io
+import reprlib
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Any, TypeVar, dataclass_transform
 
 import pydantic
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from condetr.errors import InputError
 
@@ -31,37 +32,38 @@ def settings(cls: type[C]) -> type[C]:
     return dataclasses.dataclass(frozen=True, kw_only=True)(cls)
 
 
-def from_mapping(cls: type[T], mapping: Mapping[str, Any], *, source: str) -> T:
+def from_mapping(cls: type[T], mapping: Mapping[Any, Any], *, source: str) -> T:
     """Build settings of class `cls` from plain data; `source` names it in the InputError that bad data raises."""
-    _refuse_unknown_keys(cls, mapping, source=source, path="")
-    try:
-        return pydantic.TypeAdapter(cls).validate_python(mapping)
-    except pydantic.ValidationError as error:
-        raise InputError(f"{source}: {_first_complaint(error)}") from None
+    built: T = _build(cls, mapping, source=source, path="")
+    return built
 
 
 def load(cls: type[T], path: Path) -> T:
     """Read settings of class `cls` from a YAML file."""
     try:
-        mapping = YAML(typ="safe", pure=True).load(path.read_text())
+        mapping = _read_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read the settings file {path}: {error.strerror}") from None
-    except (YAMLError, UnicodeDecodeError, ValueError) as error:
-        raise InputError(f"{path} is not valid YAML: {_one_line(error)}") from None
+    except ValueError as error:
+        raise InputError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(mapping, dict):
-        raise InputError(f"{path} must hold settings as `name: value` lines, found {type(mapping).__name__}")
+        found = "nothing" if mapping is None else type(mapping).__name__
+        raise InputError(f"{path} must hold settings as `name: value` lines, found {found}")
     return from_mapping(cls, mapping, source=str(path))
 
 
 def override(config: T, assignments: Sequence[str]) -> T:
-    """Return `config` with `path=value` assignments applied, e.g. `schedule.drop_epoch=40`."""
+    """Return `config` with `path=value` assignments applied, e.g. `schedule.drop_epoch=40`; values are read as YAML.
+
+    Of two assignments to one path the later counts. Another `kind` starts from that kind's defaults, wherever among
+    the assignments it stands.
+    """
     mapping = dump(config)
-    for assignment in assignments:
-        path, equals, text = assignment.partition("=")
-        if not equals:
-            raise InputError(f"a setting is given as path=value, got {assignment!r}")
-        _assign(mapping, path.strip(), _parse_value(text, assignment), config)
-    return from_mapping(type(config), mapping, source="--set " + " ".join(assignments))
+    parsed = [_parse_assignment(assignment) for assignment in assignments]
+    kinds_first = sorted(parsed, key=lambda pair: (pair[0][-1] != "kind", len(pair[0])))
+    for path, value in kinds_first:
+        _assign(mapping, path, value)
+    return from_mapping(type(config), mapping, source="--set")
 
 
 def dump(config: object) -> dict[str, Any]:
@@ -81,61 +83,88 @@ def to_yaml(config: object) -> str:
     return stream.getvalue()
 
 
-def _parse_value(text: str, assignment: str) -> Any:  # noqa: ANN401 - YAML yields anything
+def _read_yaml(text: str) -> Any:  # noqa: ANN401 - YAML yields anything
+    """Read YAML 1.2 without tags that make objects; a ValueError of one line says what is wrong and where."""
     try:
-        return YAML(typ="safe", pure=True).load(text) if text.strip() else None
-    except (YAMLError, ValueError):
-        raise InputError(f"cannot read the value of {assignment!r}") from None
+        return YAML(typ="safe", pure=True).load(text)
+    except MarkedYAMLError as error:
+        place = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ValueError(f"{_one_line(error.problem or error.context or 'malformed')}{place}") from None
+    except YAMLError as error:
+        raise ValueError(_one_line(error)) from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
-def _assign(mapping: dict[str, Any], path: str, value: Any, config: object) -> None:  # noqa: ANN401
-    """Set a dotted path, which must name an existing setting, in nested plain data."""
-    *parents, last = path.split(".")
-    here: Any = mapping
-    for parent in parents:
-        _check_known(parent, here, path)
-        if here[parent] is None:
+def _parse_assignment(assignment: str) -> tuple[list[str], Any]:
+    path, equals, text = assignment.partition("=")
+    if not equals:
+        raise InputError(f"a setting is given as path=value, got {assignment!r}")
+    try:
+        return path.strip().split("."), _read_yaml(text)
+    except ValueError as error:
+        raise InputError(f"cannot read the value of {assignment!r}: {error}") from None
+
+
+def _assign(mapping: dict[str, Any], path: list[str], value: Any) -> None:  # noqa: ANN401
+    """Set a value in nested plain data; whether the setting exists is checked when settings are built from it."""
+    *parents, last = path
+    here = mapping
+    for depth, parent in enumerate(parents, start=1):
+        if here.get(parent) is None:
             here[parent] = {}
         here = here[parent]
-    if not isinstance(here, dict):
-        raise InputError(f"unknown setting {path!r}: {'.'.join(parents)} has no settings below it")
-    # A switch between kinds (resnet to timm) leaves settings of the old kind behind: start from the new kind's own.
+        if not isinstance(here, dict):
+            raise InputError(f"unknown setting {'.'.join(path)!r}: {'.'.join(path[:depth])} has no settings below it")
+    # Settings of the old kind (resnet, say) mean nothing to the new one (timm).
     if last == "kind" and here.get("kind") != value:
         here.clear()
-    elif here:
-        _check_known(last, here, path)
     here[last] = value
 
 
-def _check_known(key: str, here: Any, path: str) -> None:  # noqa: ANN401
-    if not isinstance(here, dict) or key not in here:
-        known = list(here) if isinstance(here, dict) else []
-        raise InputError(f"unknown setting {path!r}{_nearest(key, known)}")
-
-
-def _refuse_unknown_keys(cls: Any, mapping: Mapping[str, Any], *, source: str, path: str) -> None:  # noqa: ANN401
+def _build(cls: Any, mapping: Mapping[Any, Any], *, source: str, path: str) -> Any:  # noqa: ANN401
+    """Build nested settings from the inside out, so that a complaint names the whole path and the right class."""
     hints = typing.get_type_hints(cls)
+    values: dict[str, Any] = {}
     for key, value in mapping.items():
         if key not in hints:
             raise InputError(f"{source}: unknown setting {path}{key}{_nearest(str(key), list(hints))}")
-        member = _settings_class(hints[key], value)
-        if member is not None:
-            _refuse_unknown_keys(member, value, source=source, path=f"{path}{key}.")
+        classes = _settings_classes(hints[key])
+        if not classes or value is None:
+            values[key] = value
+            continue
+        place = f"{source}: {path}{key}"
+        if not isinstance(value, Mapping):
+            raise InputError(f"{place} has settings of its own below it, got {reprlib.repr(value)}")
+        member = _of_kind(classes, value, default=_default(cls, key), place=place)
+        values[key] = _build(member, value, source=source, path=f"{path}{key}.")
+    try:
+        return pydantic.TypeAdapter(cls).validate_python(values)
+    except pydantic.ValidationError as error:
+        raise InputError(f"{source}: {_first_complaint(error, path=path)}") from None
 
 
-def _settings_class(hint: Any, value: object) -> Any:  # noqa: ANN401
-    """Return the settings class that `value` would become under a field's type hint, None for plain values."""
-    if not isinstance(value, dict):
-        return None
+def _settings_classes(hint: Any) -> list[Any]:  # noqa: ANN401
     is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-    members = [member for member in (typing.get_args(hint) if is_union else (hint,)) if dataclasses.is_dataclass(member)]
-    if len(members) > 1:
-        members = [member for member in members if _kind(member) == value.get("kind")]
-    return members[0] if members else None
+    return [member for member in (typing.get_args(hint) if is_union else (hint,)) if dataclasses.is_dataclass(member)]
 
 
-def _kind(member: Any) -> object:  # noqa: ANN401
-    return next((field.default for field in dataclasses.fields(member) if field.name == "kind"), None)
+def _of_kind(classes: list[Any], value: Mapping[Any, Any], *, default: object, place: str) -> Any:  # noqa: ANN401
+    """Return the class whose `kind` the value names; without one, the class of the field's default."""
+    if len(classes) == 1:
+        return classes[0]
+    by_kind = {_default(member, "kind"): member for member in classes}
+    kind = value.get("kind", getattr(default, "kind", None))
+    if not isinstance(kind, str) or kind not in by_kind:
+        raise InputError(f"{place}.kind must be one of {', '.join(map(str, by_kind))}, got {reprlib.repr(kind)}")
+    return by_kind[kind]
+
+
+def _default(cls: Any, name: str) -> object:  # noqa: ANN401
+    field = next((field for field in dataclasses.fields(cls) if field.name == name), None)
+    if field is None:
+        return None
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 def _nearest(name: str, known: list[str]) -> str:
@@ -145,11 +174,14 @@ def _nearest(name: str, known: list[str]) -> str:
     return f"; known here: {', '.join(known)}" if known else ""
 
 
-def _first_complaint(error: pydantic.ValidationError) -> str:
+def _first_complaint(error: pydantic.ValidationError, *, path: str) -> str:
     complaint = error.errors()[0]
-    place = ".".join(str(part) for part in complaint["loc"])
-    return f"{place}: {complaint['msg'][0].lower()}{complaint['msg'][1:]}, got {complaint['input']!r}"
+    place = path + ".".join(str(part) for part in complaint["loc"])
+    if complaint["type"] == "value_error":  # raised by the settings class itself, in its own words
+        return f"{place.rstrip('.')}: {complaint['ctx']['error']}".removeprefix(": ")
+    message = complaint["msg"]
+    return f"{place}: {message[0].lower()}{message[1:]}, got {reprlib.repr(complaint['input'])}"
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split())
