@@ -5,8 +5,8 @@ from typing import Literal, NamedTuple
 
 from jaxtyping import Float, Int
 from torch import Tensor
-from torchvision.ops import box_convert
 
+from condetr.boxes import cxcywh_to_xyxy
 from condetr.labels import LabelMap
 from condetr.shapes import Detections, Prediction
 
@@ -35,7 +35,7 @@ def to_detections(
     """
     rank = rank_sigmoid if scores == "sigmoid" else rank_softmax
     ranked = rank(prediction.logits.float(), limit=limit)
-    boxes_xyxy = box_convert(prediction.boxes_cxcywh.float(), in_fmt="cxcywh", out_fmt="xyxy")
+    boxes_xyxy = cxcywh_to_xyxy(prediction.boxes_cxcywh.float())
     boxes_xyxy = boxes_xyxy.gather(1, ranked.queries[..., None].expand(-1, -1, 4))
     sizes_whwh = boxes_xyxy.new_tensor([(width, height, width, height) for height, width in sizes_hw])
     names = label_map.names

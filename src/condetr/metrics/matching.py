@@ -65,13 +65,11 @@ def _truth(record: ImageRecord) -> supervision.Detections:
 
 
 def _found(record: ImageRecord, detections: Detections | None) -> supervision.Detections:
-    if detections is None:
+    if detections is None or len(detections) == 0:
         return supervision.Detections(xyxy=np.zeros((0, 4)), class_id=np.zeros(0, int), confidence=np.zeros(0))
-    counts = (
-        ~_only_in_a_crowd(record, detections)
-        if record.is_crowd.any() and len(detections)
-        else np.ones(len(detections), dtype=bool)
-    )
+    counts = np.ones(len(detections), dtype=bool)
+    if record.is_crowd.any():
+        counts = ~_only_in_a_crowd(record, detections)
     return supervision.Detections(
         xyxy=detections.boxes_xyxy[counts],
         class_id=detections.labels[counts].astype(int),
