@@ -9,12 +9,11 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor, nn
-from torchvision.transforms.v2.functional import pil_to_tensor
 
 from condetr.data.batch import Sample, collate
-from condetr.data.images import read_image
+from condetr.data.images import read_image, to_rgb
 from condetr.data.transforms import TransformConfig
 from condetr.errors import InputError
 from condetr.inference.detect import detect_batch
@@ -112,8 +111,7 @@ def _pixels(image: Picture) -> UInt8[Tensor, "3 H W"]:
     if isinstance(image, str | Path):
         return read_image(Path(image))
     if isinstance(image, Image.Image):
-        pixels: Tensor = pil_to_tensor(ImageOps.exif_transpose(image).convert("RGB"))
-        return pixels
+        return _array_pixels(np.array(to_rgb(image)))
     return _array_pixels(image)
 
 

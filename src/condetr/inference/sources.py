@@ -4,9 +4,8 @@ import glob
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from condetr.data.images import SUFFIXES
 from condetr.errors import InputError
-
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 def find_images(sources: Sequence[str]) -> list[Path]:
@@ -24,7 +23,7 @@ def _images_of(source: str) -> list[Path]:
         return [path]
     if path.is_dir():
         found = _image_files(path.rglob("*"))
-        missing = f"the folder {source} holds no image ({', '.join(IMAGE_SUFFIXES)})"
+        missing = f"the folder {source} holds no image ({', '.join(sorted(SUFFIXES))})"
     else:
         found = _image_files(Path(name) for name in glob.glob(source, recursive=True))  # noqa: PTH207 - absolute patterns
         missing = f"{source} is neither an image file nor a folder, nor a pattern that some image matches"
@@ -34,4 +33,4 @@ def _images_of(source: str) -> list[Path]:
 
 
 def _image_files(paths: Iterable[Path]) -> list[Path]:
-    return sorted(path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    return sorted(path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file())
