@@ -1,0 +1,75 @@
+"""The settings of one training, from data to loggers."""
+
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Field
+
+from condetr.config import settings
+from condetr.data.transforms import PaperTransformConfig, TransformConfig
+from condetr.detectors.conditional_detr import ConditionalDetrConfig
+from condetr.detectors.registry import DetectorConfig
+from condetr.engine.ema import EmaConfig
+from condetr.engine.optim import OptimizerConfig, ScheduleConfig, StepScheduleConfig
+from condetr.losses.criterion import CriterionConfig
+
+Count = Annotated[int, Field(ge=1)]
+Precision = Literal["auto", "32-true", "bf16-mixed"]
+"""`auto` is bf16 where the processor or GPU computes in it, fp32 elsewhere. Matching and losses are always fp32."""
+
+
+@settings
+class DataConfig:
+    """Which images, how they are augmented and batched."""
+
+    path: str | None = None
+    """A folder or file in COCO, Pascal VOC or YOLO layout."""
+    train_split: str | None = None
+    """Name of the training split, where the data's own choice is not wanted."""
+    val_split: str | None = None
+    val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Part of the training images held out where the data has no validation split."""
+    skip_unreadable: bool = False
+    """Leave out images that cannot be read, and say how many, instead of refusing to train."""
+    transform: Annotated[TransformConfig, Discriminator("kind")] = PaperTransformConfig()
+    batch_size: Count = 16
+    """Images per optimizer step, over all processes."""
+    micro_batch_size: Count | None = None
+    """Images that one process holds at once; gradients are accumulated up to `batch_size`."""
+    eval_batch_size: Count = 1
+    group_by_aspect: bool = False
+    """Batch landscape and portrait images apart, which saves padding."""
+    workers: Annotated[int, Field(ge=0)] = 4
+    cache_mb: Annotated[int, Field(ge=0)] = 0
+    """Memory in MiB for decoded images, so that later epochs need not decode again."""
+
+
+@settings
+class EarlyStoppingConfig:
+    """Stop when AP has not risen for a while."""
+
+    patience: Count = 10
+    """Evaluations without a new best AP."""
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
+    """What counts as a rise."""
+
+
+@settings
+class TrainConfig:
+    """Everything that a training depends on, except where it is written."""
+
+    recipe: str = "custom"
+    detector: DetectorConfig = ConditionalDetrConfig()
+    criterion: CriterionConfig = CriterionConfig()
+    data: DataConfig = DataConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = StepScheduleConfig()
+    epochs: Count = 50
+    evaluate_every: Count = 1
+    """Epochs between evaluations; the last epoch is always evaluated."""
+    ema: EmaConfig | None = None
+    early_stopping: EarlyStoppingConfig | None = None
+    init_from: str | None = None
+    """Weights to start from: a run folder or a model folder; tensors that do not fit are drawn anew and named."""
+    precision: Precision = "auto"
+    seed: int = 42
+    loggers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ("tensorboard",)

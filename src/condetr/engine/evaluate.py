@@ -1,0 +1,47 @@
+"""Evaluation inside a training: every process does its share of the images, all of them get the numbers."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from condetr.data.dataset import Split
+from condetr.data.loader import EvalLoader
+from condetr.inference.detect import detect
+from condetr.layers.heads import Scores
+from condetr.metrics.coco import CocoResults, evaluate_coco
+from condetr.shapes import Detections
+
+
+class Evaluation(NamedTuple):
+    """The numbers and what they were computed from."""
+
+    results: CocoResults
+    detections: dict[int, Detections]
+
+
+def evaluate(
+    detector: nn.Module,
+    *,
+    split: Split,
+    loader: EvalLoader,
+    scores: Scores,
+    device: torch.device,
+    progress: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Score a detector on a split; `loader` holds this process's share of it. Always in fp32."""
+    found = detect(
+        detector, loader, scores=scores, label_map=split.label_map, device=device, progress=progress
+    )
+    detections = _gather(found)
+    return Evaluation(results=evaluate_coco(split, detections), detections=detections)
+
+
+def _gather(found: dict[int, Detections]) -> dict[int, Detections]:
+    """Return the detections of all processes."""
+    if not torch.distributed.is_initialized():
+        return found
+    shares: list[dict[int, Detections]] = [{} for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather_object(shares, found)
+    return {image_id: detections for share in shares for image_id, detections in share.items()}

@@ -1,0 +1,34 @@
+"""Start the processes' fabric: devices, precision, and one process or those that torchrun started."""
+
+import os
+from typing import Literal
+
+import torch
+from lightning_fabric import Fabric
+
+from condetr.engine.config import Precision
+
+
+def launch(*, precision: Precision) -> Fabric:
+    """Return a launched fabric; several processes and nodes are started by torchrun, one is the default."""
+    local, nodes = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), int(os.environ.get("GROUP_WORLD_SIZE", "1"))
+    fabric = Fabric(
+        accelerator="auto",
+        devices=local,
+        num_nodes=nodes,
+        strategy="ddp" if local * nodes > 1 else "auto",
+        precision=resolve_precision(precision),
+    )
+    fabric.launch()
+    return fabric
+
+
+def resolve_precision(precision: Precision) -> Literal["32-true", "bf16-mixed"]:
+    """Return what `auto` means on this machine: bf16 where it is computed natively."""
+    if precision != "auto":
+        return precision
+    if torch.cuda.is_available():
+        native = torch.cuda.get_device_capability() >= (8, 0)
+    else:
+        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16-mixed" if native else "32-true"

@@ -1,0 +1,177 @@
+"""What a training says while it runs: the display, metrics.csv, and the loggers chosen by name."""
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Protocol
+
+import torch
+from lightning_fabric.loggers import TensorBoardLogger
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from torch import Tensor
+
+from condetr.data.dataset import Finding
+from condetr.engine.checkpoint import Row
+from condetr.engine.run_folder import RunFolder
+from condetr.errors import InputError
+from condetr.inference.atomic import replaced_file
+from condetr.labels import LabelMap
+
+COLUMNS = (
+    "epoch",
+    "step",
+    "seconds",
+    "images_per_second",
+    "lr",
+    "loss",
+    "loss_classification",
+    "loss_l1",
+    "loss_giou",
+    "grad_norm",
+    "AP",
+    "AP50",
+    "AP75",
+)
+
+
+class MetricsLogger(Protocol):
+    """What W&B, MLflow and TensorBoard have in common."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Record numbers at a step."""
+
+
+class Display(AbstractContextManager["Display"]):
+    """The progress bar of a training on the terminal, and the lines that stay."""
+
+    def __init__(self, *, epochs: int, steps_per_epoch: int, done_steps: int, console: Console) -> None:
+        self.console = console
+        self.epochs = epochs
+        self.steps_per_epoch = steps_per_epoch
+        self.best_ap = "-"
+        self._progress = Progress(
+            TextColumn("[bold]epoch {task.fields[epoch]}"),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[text]}"),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._task = self._progress.add_task(
+            "train", total=epochs * steps_per_epoch, completed=done_steps, epoch="", text="starting"
+        )
+
+    def __enter__(self) -> "Display":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def step(self, *, step: int, means: Mapping[str, float], lr: float, images_per_second: float) -> None:
+        """Show where the training is."""
+        epoch = min(step // self.steps_per_epoch + 1, self.epochs)
+        losses = "  ".join(f"{name.removeprefix('loss_')[:5]} {value:.3f}" for name, value in means.items())
+        text = f"{losses}  lr {lr:.1e}  {images_per_second:.0f} img/s  AP {self.best_ap}"
+        self._progress.update(self._task, completed=step, epoch=f"{epoch}/{self.epochs}", text=text)
+
+    def evaluating(self, done: int, total: int) -> None:
+        """Show how far an evaluation is."""
+        self._progress.update(self._task, text=f"evaluating {done}/{total} images")
+
+    def epoch(self, row: Row) -> None:
+        """Leave a line about a finished epoch."""
+        if row["AP"] is not None:
+            self.best_ap = max(self.best_ap.replace("-", ""), f"{row['AP']:.3f}")
+        scores = "" if row["AP"] is None else f"  AP {row['AP']:.3f}  AP50 {row['AP50']:.3f}"
+        self.console.print(
+            f"epoch {row['epoch']:>3}/{self.epochs}  step {row['step']}  {row['seconds']:.0f} s  "
+            f"{row['images_per_second']:.0f} img/s  lr {row['lr']:.1e}  loss {row['loss']:.3f}{scores}",
+            highlight=False,
+        )
+
+
+class Means:
+    """Running means of losses, kept on the device until they are read."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.count = 0
+
+    def add(self, losses: Mapping[str, Tensor]) -> None:
+        """Add one step's values."""
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, torch.zeros((), device=value.device)) + value.detach()
+        self.count += 1
+
+    def read(self) -> dict[str, float]:
+        """Return the means so far."""
+        return {name: float(total) / self.count for name, total in self.sums.items()}
+
+
+def write_metrics(run: RunFolder, rows: Sequence[Row]) -> None:
+    """Write metrics.csv anew with all epochs so far; a resumed run continues it without a seam."""
+    with replaced_file(run.metrics) as draft, draft.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(
+            {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()} for row in rows
+        )
+
+
+def make_loggers(names: Iterable[str], *, run: RunFolder) -> list[MetricsLogger]:
+    """Start the loggers; raises InputError if a library is missing."""
+    makers = {"tensorboard": _tensorboard, "wandb": WandbLogger, "mlflow": MlflowLogger}
+    try:
+        return [makers[name](run) for name in names]
+    except ImportError as error:
+        raise InputError(f"a logger needs a library that is not installed: pip install {error.name}") from None
+
+
+def show_data(console: Console, *, label_map: LabelMap, counts: Mapping[str, int], findings: Iterable[Finding]) -> None:
+    """Print the label map, the sizes of the splits and what is wrong with the data."""
+    table = Table("id in file", "training id", "name", title="Classes", title_justify="left")
+    for training_id, category in enumerate(label_map.categories):
+        table.add_row(str(category.dataset_id), str(training_id), category.name)
+    console.print(table)
+    console.print("  ".join(f"{name}: {count} images" for name, count in counts.items()), highlight=False)
+    for finding in findings:
+        examples = f" ({'; '.join(finding.examples)})" if finding.examples else ""
+        console.print(f"{finding.severity}: {finding.what}{examples}", highlight=False, markup=False)
+
+
+def _tensorboard(run: RunFolder) -> MetricsLogger:
+    return TensorBoardLogger(run.path, name="", version="")
+
+
+class WandbLogger:
+    """Weights & Biases."""
+
+    def __init__(self, run: RunFolder) -> None:
+        import wandb
+
+        self._run = wandb.init(project="condetr", name=run.path.name, dir=run.path)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Record numbers at a step."""
+        self._run.log(dict(metrics), step=step)
+
+
+class MlflowLogger:
+    """MLflow, at the tracking server that its own environment variables name."""
+
+    def __init__(self, run: RunFolder) -> None:
+        import mlflow
+
+        self._mlflow = mlflow
+        mlflow.set_experiment("condetr")
+        mlflow.start_run(run_name=run.path.name)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Record numbers at a step."""
+        self._mlflow.log_metrics(dict(metrics), step=step)

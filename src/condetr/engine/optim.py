@@ -1,0 +1,88 @@
+"""AdamW with the paper's parameter groups, and learning rates as functions of the step."""
+
+import math
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Discriminator, Field
+from torch import nn
+
+from condetr.config import settings
+
+Schedule = Callable[[int], float]
+"""The factor of the learning rate at a step, counted from 0."""
+
+
+@settings
+class OptimizerConfig:
+    """AdamW: decay on all trainable parameters, a smaller rate for the backbone, the gradient's norm clipped."""
+
+    lr: Annotated[float, Field(gt=0)] = 1e-4
+    backbone_lr: Annotated[float, Field(ge=0)] = 1e-5
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    clip_norm: Annotated[float, Field(gt=0)] | None = 0.1
+    """Largest norm of the whole gradient."""
+
+    def build(self, detector: nn.Module) -> torch.optim.AdamW:
+        """Build the optimizer; parameters with "backbone" in their name get `backbone_lr` (0 leaves them alone)."""
+        trainable = [(name, p) for name, p in detector.named_parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for name, p in trainable if ("backbone" in name) == is_backbone], "lr": lr, "base_lr": lr}
+            for is_backbone, lr in ((False, self.lr), (True, self.backbone_lr))
+        ]
+        return torch.optim.AdamW(
+            [group for group in groups if group["params"] and group["lr"]], weight_decay=self.weight_decay
+        )
+
+
+@settings
+class StepScheduleConfig:
+    """A constant rate that drops once, by epochs (the paper's schedules)."""
+
+    kind: Literal["step"] = "step"
+    drop_epoch: Annotated[int, Field(ge=1)] = 40
+    factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps of linear rise from nearly 0."""
+
+    def build(self, *, steps_per_epoch: int, epochs: int) -> Schedule:  # noqa: ARG002 - one signature for all kinds
+        """Return the factor of the learning rate by step."""
+        drop_step = self.drop_epoch * steps_per_epoch
+        return lambda step: _warmup(step, self.warmup_steps) * (self.factor if step >= drop_step else 1.0)
+
+
+@settings
+class CosineScheduleConfig:
+    """Half a cosine from the full rate to `final_factor` of it at the last step."""
+
+    kind: Literal["cosine"] = "cosine"
+    final_factor: Annotated[float, Field(ge=0, le=1)] = 0.0
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps of linear rise from nearly 0."""
+
+    def build(self, *, steps_per_epoch: int, epochs: int) -> Schedule:
+        """Return the factor of the learning rate by step."""
+        total = max(steps_per_epoch * epochs - self.warmup_steps, 1)
+
+        def factor(step: int) -> float:
+            progress = min(max(step - self.warmup_steps, 0) / total, 1.0)
+            cosine = (1 + math.cos(math.pi * progress)) / 2
+            return _warmup(step, self.warmup_steps) * (self.final_factor + (1 - self.final_factor) * cosine)
+
+        return factor
+
+
+ScheduleConfig = Annotated[StepScheduleConfig | CosineScheduleConfig, Discriminator("kind")]
+
+
+def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> float:
+    """Scale every group's own rate by `factor`; return that of the first group."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * factor
+    first: float = optimizer.param_groups[0]["lr"]
+    return first
+
+
+def _warmup(step: int, warmup_steps: int) -> float:
+    return min((step + 1) / warmup_steps, 1.0) if warmup_steps else 1.0

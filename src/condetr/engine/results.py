@@ -1,0 +1,95 @@
+"""The final numbers of a training, on disk and as a value."""
+
+import json
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+import condetr
+from condetr.data.dataset import Split
+from condetr.data.sources import DataSplits
+from condetr.engine.checkpoint import Progress
+from condetr.engine.config import TrainConfig
+from condetr.engine.evaluate import Evaluation
+from condetr.engine.run_folder import RunFolder
+from condetr.inference.atomic import replaced_file
+from condetr.shapes import Detections
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """What a training leaves behind."""
+
+    run: RunFolder
+    results: dict[str, Any]
+    """As in results.json."""
+    split: Split
+    """The validation images."""
+    detections: dict[int, Detections]
+    """What the best model found on them, by image id."""
+
+
+def write_results(
+    run: RunFolder,
+    *,
+    evaluation: Evaluation,
+    config: TrainConfig,
+    splits: DataSplits,
+    progress: Progress,
+    parameters: int,
+) -> TrainResult:
+    """Write results.json and predictions.json about the best model."""
+    last = progress.rows[-1]
+    results = {
+        **evaluation.results.to_dict(),
+        "recipe": config.recipe,
+        "best_epoch": progress.best_epoch,
+        "last": {name: last[name] for name in ("AP", "AP50", "AP75")},
+        "epochs": progress.epoch,
+        "steps": progress.step,
+        "skipped_steps": progress.skipped_steps,
+        "images_seen": progress.images,
+        "train_seconds": round(progress.seconds, 1),
+        "train_images": len(splits.train),
+        "val_images": len(splits.val),
+        "parameters": parameters,
+        "label_map": splits.val.label_map.to_list(),
+        "findings": [{"severity": f.severity, "what": f.what, "examples": f.examples} for f in splits.findings],
+        "versions": _versions(),
+    }
+    if torch.distributed.is_initialized() and torch.distributed.get_rank() > 0:
+        return TrainResult(run=run, results=results, split=splits.val, detections=evaluation.detections)
+    with replaced_file(run.results) as draft:
+        draft.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+    with replaced_file(run.predictions) as draft:
+        draft.write_text(json.dumps(_coco_results(splits.val, evaluation.detections)))
+    return TrainResult(run=run, results=results, split=splits.val, detections=evaluation.detections)
+
+
+def _versions() -> dict[str, str]:
+    libraries = ("torch", "torchvision", "lightning-fabric", "faster-coco-eval")
+    return {
+        "condetr": condetr.__version__,
+        "python": platform.python_version(),
+        **{library: version(library) for library in libraries},
+    }
+
+
+def _coco_results(split: Split, detections: dict[int, Detections]) -> list[dict[str, Any]]:
+    """Return detections in COCO's results format, with the data set's own image and category ids."""
+    dataset_ids = split.label_map.dataset_ids
+    return [
+        {
+            "image_id": image_id,
+            "category_id": dataset_ids[label],
+            "bbox": [round(x, 2), round(y, 2), round(x2 - x, 2), round(y2 - y, 2)],
+            "score": round(score, 5),
+        }
+        for image_id, found in detections.items()
+        for (x, y, x2, y2), label, score in zip(
+            found.boxes_xyxy.tolist(), found.labels.tolist(), found.scores.tolist(), strict=True
+        )
+    ]

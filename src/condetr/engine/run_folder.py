@@ -1,0 +1,64 @@
+"""The folder of one training: what is in it, and when it may be used."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from condetr.errors import InputError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths inside a run folder."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The settings."""
+        return self.path / "config.yaml"
+
+    @property
+    def labels(self) -> Path:
+        """The label map."""
+        return self.path / "labels.json"
+
+    @property
+    def metrics(self) -> Path:
+        """A row for every epoch."""
+        return self.path / "metrics.csv"
+
+    @property
+    def results(self) -> Path:
+        """The final numbers."""
+        return self.path / "results.json"
+
+    @property
+    def predictions(self) -> Path:
+        """What the best model found, in COCO's results format."""
+        return self.path / "predictions.json"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """Where the training stands, for resuming."""
+        return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def best(self) -> Path:
+        """The model folder of the best epoch."""
+        return self.path / "best"
+
+    def require_usable(self, *, resume: bool) -> None:
+        """Raise InputError if a training may not be written here."""
+        if not resume and self.path.is_dir() and any(self.path.iterdir()):
+            raise InputError(
+                f"{self.path} exists and is not empty: continue that run with --resume auto, or choose another folder "
+                "with --out"
+            )
+        existing = next(folder for folder in (self.path, *self.path.absolute().parents) if folder.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+            raise InputError(f"cannot write to {self.path}: {existing} is not a folder that you may write to")
+
+    def create(self) -> None:
+        """Make the folder and those inside it."""
+        self.last_checkpoint.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,57 @@
+"""All recipes by name."""
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+
+from condetr.engine.config import TrainConfig
+from condetr.errors import InputError
+from condetr.recipes import paper, small
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Complete training settings under a name."""
+
+    name: str
+    make: Callable[[], TrainConfig]
+    paper_ap: float | None
+    """AP on COCO val2017 in Conditional DETR's table 1, in percent."""
+    summary: str
+
+    def build(self) -> TrainConfig:
+        """Return the settings."""
+        return replace(self.make(), recipe=self.name)
+
+
+def find_recipe(name: str) -> Recipe:
+    """Return a recipe by its name; raises InputError with the nearest one if there is none."""
+    if name in RECIPES:
+        return RECIPES[name]
+    close = difflib.get_close_matches(name, RECIPES, n=1, cutoff=0.3)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise InputError(f"unknown recipe {name!r}; {hint}`condetr recipes` lists them all")
+
+
+def _paper_recipes() -> list[Recipe]:
+    return [
+        Recipe(
+            name=row.name,
+            make=partial(paper.train_config, row),
+            paper_ap=row.ap,
+            summary=f"{row.title}, {row.epochs} epochs on COCO",
+        )
+        for row in paper.TABLE_1
+    ]
+
+
+def _small_recipes() -> list[Recipe]:
+    makers = (small.conditional_detr_tiny, small.detr_tiny, small.conditional_detr_mobilenet)
+    return [
+        Recipe(name=make.__name__, make=make, paper_ap=None, summary=(make.__doc__ or "").splitlines()[0].rstrip("."))
+        for make in makers
+    ]
+
+
+RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (*_small_recipes(), *_paper_recipes())}
