@@ -50,7 +50,7 @@ def draw_side_by_side(
     """Return ground truth on the left and detections on the right, with a caption over each."""
     left = draw_truth(image, record, label_map=label_map)
     right = draw_detections(image, detections)
-    gap, caption = max(6, left.width // 60), max(22, max(left.size) // 24)
+    gap, caption = max(6, left.width // 60), max(26, max(left.size) // 22)
     sheet = Image.new("RGB", (2 * left.width + gap, left.height + caption), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.truetype(_FONT, round(caption * 0.6))
     for x, picture, text in ((0, left, "ground truth"), (left.width + gap, right, "prediction")):
@@ -73,7 +73,7 @@ class _Sizes(NamedTuple):
     def of(image: Image.Image, *, num_boxes: int) -> "_Sizes":
         long_side = max(image.size)
         crowding = 0.8 if num_boxes > 15 else 1.0
-        font = max(11, round(long_side / 45 * crowding))
+        font = max(12, round(long_side / 40 * crowding))
         return _Sizes(line=max(1, round(long_side / 320)), font=font, padding=max(2, font // 4))
 
 

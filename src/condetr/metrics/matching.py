@@ -26,6 +26,8 @@ class PrecisionRecall(NamedTuple):
     recall: Float[np.ndarray, " R"]
     precision_50: Float[np.ndarray, "K R"]
     precision_75: Float[np.ndarray, "K R"]
+    score_50: Float[np.ndarray, "K R"]
+    """Score of the detection with which a class reaches each recall at IoU 0.5; 0 where it never does."""
 
 
 def precision_recall(split: Split, detections: Mapping[int, Detections]) -> PrecisionRecall:
@@ -33,7 +35,22 @@ def precision_recall(split: Split, detections: Mapping[int, Detections]) -> Prec
     evaluator = accumulated_evaluator(split, detections)
     precision = np.where(evaluator.eval["precision"] < 0, np.nan, evaluator.eval["precision"])[..., 0, -1]
     at_50, at_75 = (int(np.flatnonzero(np.isclose(evaluator.params.iouThrs, iou))[0]) for iou in (0.5, 0.75))
-    return PrecisionRecall(evaluator.params.recThrs, precision[at_50].T, precision[at_75].T)
+    return PrecisionRecall(
+        recall=evaluator.params.recThrs,
+        precision_50=precision[at_50].T,
+        precision_75=precision[at_75].T,
+        score_50=np.clip(evaluator.eval["scores"][at_50, ..., 0, -1].T, 0, None),
+    )
+
+
+def best_threshold(curves: PrecisionRecall) -> float:
+    """Return the score threshold, in steps of 0.05, whose F1 at IoU 0.5 is highest in the mean over classes."""
+    occurs = ~np.isnan(curves.precision_50[:, 0])
+    thresholds = np.arange(1, 20) / 20
+    if not occurs.any():
+        return 0.5
+    mean_f1 = [_mean_f1(curves, occurs=occurs, threshold=threshold) for threshold in thresholds]
+    return float(thresholds[int(np.argmax(mean_f1))])
 
 
 def confusion_matrix(
@@ -56,6 +73,27 @@ def confusion_matrix(
         iou_threshold=SAME_OBJECT_IOU,
     ).matrix
     return matrix.astype(np.int64)
+
+
+def image_f1(split: Split, detections: Mapping[int, Detections], *, threshold: float) -> dict[int, float]:
+    """Return the F1 of each image at IoU 0.5 by image id; images with neither objects nor detections are left out."""
+    scores: dict[int, float] = {}
+    for record in split.records:
+        alone = Split(name=split.name, records=(record,), label_map=split.label_map)
+        found = {record.image_id: detections[record.image_id]} if record.image_id in detections else {}
+        matrix = confusion_matrix(alone, found, threshold=threshold)
+        truths, founds = matrix[:-1].sum(), matrix[:, :-1].sum()
+        if truths + founds > 0:
+            scores[record.image_id] = float(2 * np.trace(matrix[:-1, :-1]) / (truths + founds))
+    return scores
+
+
+def _mean_f1(curves: PrecisionRecall, *, occurs: Bool[np.ndarray, " K"], threshold: float) -> float:
+    reached = (curves.score_50[occurs] >= threshold) & (curves.precision_50[occurs] > 0)
+    last = np.maximum(reached.sum(axis=1) - 1, 0)
+    recall = np.where(reached.any(axis=1), curves.recall[last], 0)
+    precision = np.take_along_axis(curves.precision_50[occurs], last[:, None], axis=1)[:, 0]
+    return float(np.mean(2 * precision * recall / np.maximum(precision + recall, 1e-9)))
 
 
 def _truth(record: ImageRecord) -> supervision.Detections:

@@ -1,0 +1,66 @@
+"""What a run folder says about itself, as far as it is there."""
+
+import csv
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from condetr.engine.run_folder import RunFolder
+from condetr.errors import InputError
+from condetr.labels import LabelMap
+
+T = TypeVar("T")
+
+History = dict[str, list[float]]
+"""Columns of metrics.csv by name; NaN where a cell is empty."""
+
+
+class Contents(NamedTuple):
+    """The parts of a run folder that a report shows; what is not there is None and named in `missing`."""
+
+    config_yaml: str | None
+    label_map: LabelMap | None
+    history: History | None
+    results: dict[str, Any] | None
+    missing: tuple[str, ...]
+
+
+def read_contents(run: RunFolder) -> Contents:
+    """Read what there is; raises InputError if the folder does not exist or a file in it is damaged."""
+    if not run.path.is_dir():
+        raise InputError(f"{run.path} is not a run folder: there is no such folder")
+    config_yaml = _read(run.config, _read_text)
+    label_map = _read(run.labels, LabelMap.load)
+    history = _read(run.metrics, _read_history)
+    results = _read(run.results, _read_json)
+    parts = {run.config: config_yaml, run.labels: label_map, run.metrics: history, run.results: results}
+    missing = tuple(path.name for path, part in parts.items() if part is None)
+    return Contents(config_yaml, label_map, history, results, missing)
+
+
+def _read(path: Path, reader: Callable[[Path], T | None]) -> T | None:
+    if not path.is_file():
+        return None
+    try:
+        return reader(path)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} cannot be read ({' '.join(str(error).split())}); remove it or restore it") from None
+
+
+def _read_text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def _read_history(path: Path) -> History | None:
+    with path.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    if not rows:
+        return None
+    return {name: [float(row[name]) if row[name] else math.nan for row in rows] for name in rows[0]}

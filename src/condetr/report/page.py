@@ -1,0 +1,140 @@
+"""`report.html`: what a run has learnt, on one page that needs no other file."""
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+
+import condetr
+from condetr.data.dataset import Split
+from condetr.engine.run_folder import RunFolder
+from condetr.inference.atomic import replaced_file
+from condetr.metrics.matching import best_threshold, confusion_matrix, precision_recall
+from condetr.report import figures
+from condetr.report.contents import Contents, History, read_contents
+from condetr.report.gallery import make_gallery
+from condetr.shapes import Detections
+
+
+class Figure(NamedTuple):
+    """A chart with what it shows."""
+
+    title: str
+    data_uri: str
+
+
+class Number(NamedTuple):
+    """A headline."""
+
+    name: str
+    value: str
+    note: str = ""
+
+
+def write_report(run_folder: Path, *, split: Split | None, detections: Mapping[int, Detections] | None) -> Path:
+    """Write `report.html` into a run folder and return its path.
+
+    Curves over recall, the confusion matrix and the gallery need the split and the detections on it. What the folder
+    lacks is left out and named on the page. Raises InputError if there is no such folder or a file in it is damaged.
+    """
+    run = RunFolder(run_folder)
+    contents = read_contents(run)
+    seen = _what_it_saw(split, detections) if split is not None and detections is not None else {}
+    results = contents.results or {}
+    html = _template().render(
+        name=run_folder.resolve().name,
+        version=condetr.__version__,
+        headline=_headline(results),
+        details=_details(results),
+        curves=_curves(contents.history),
+        per_class=_per_class(results),
+        label_map=contents.label_map.to_list() if contents.label_map is not None else [],
+        config_yaml=contents.config_yaml,
+        versions=results.get("versions") or {},
+        missing=_missing(contents, split=split, detections=detections),
+        **seen,
+    )
+    path = run_folder / "report.html"
+    with replaced_file(path) as draft:
+        draft.write_text(html, encoding="utf-8")
+    return path
+
+
+def _template() -> jinja2.Template:
+    text = resources.files("condetr.report").joinpath("report.html.j2").read_text(encoding="utf-8")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.ChainableUndefined, trim_blocks=True)
+    return environment.from_string(text)
+
+
+def _what_it_saw(split: Split, detections: Mapping[int, Detections]) -> dict[str, Any]:
+    curves = precision_recall(split, detections)
+    threshold = best_threshold(curves)
+    names = split.label_map.names
+    charts = [figures.precision_recall_chart(curves, names=names, iou=iou) for iou in (50, 75)]
+    matrix = confusion_matrix(split, detections, threshold=threshold)
+    return {
+        "num_images": len(split),
+        "threshold": threshold,
+        "precision_recall": [chart for chart in charts if chart is not None],
+        "confusion": figures.confusion_chart(matrix, names=names),
+        "gallery": make_gallery(split, detections, threshold=threshold),
+    }
+
+
+def _curves(history: History | None) -> list[Figure]:
+    if history is None:
+        return []
+    charts = {
+        "Accuracy on the validation images": figures.accuracy_chart(history),
+        "Training losses": figures.loss_chart(history),
+        "Learning rate": figures.learning_rate_chart(history),
+    }
+    return [Figure(title, chart) for title, chart in charts.items() if chart is not None]
+
+
+def _headline(results: Mapping[str, Any]) -> list[Number]:
+    notes = {"AP": "mean over IoU 0.50 to 0.95", "AP50": "IoU 0.50", "AP75": "IoU 0.75"}
+    numbers = [Number(name, _percent(results[name]), note) for name, note in notes.items() if name in results]
+    if results.get("train_seconds") is not None:
+        numbers.append(Number("training time", _duration(float(results["train_seconds"]))))
+    return numbers
+
+
+def _details(results: Mapping[str, Any]) -> list[Number]:
+    shares = ("AP_small", "AP_medium", "AP_large", "AR_1", "AR_10", "AR_100")
+    counts = ("epochs", "steps", "images_seen", "parameters")
+    return [
+        *(
+            Number(name.replace("AR_", "AR@").replace("_", " "), _percent(results[name]))
+            for name in shares
+            if name in results
+        ),
+        *(Number(name.replace("_", " "), f"{results[name]:,}") for name in counts if results.get(name) is not None),
+    ]
+
+
+def _per_class(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {**row, **{f"{name}_text": _percent(row[name]) for name in ("AP", "AP50")}}
+        for row in results.get("per_class") or []
+    ]
+
+
+def _missing(contents: Contents, *, split: Split | None, detections: Mapping[int, Detections] | None) -> list[str]:
+    without_split = ["the images"] if split is None else []
+    without_detections = ["detections on them"] if detections is None else []
+    return [*contents.missing, *without_split, *without_detections]
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
