@@ -75,8 +75,9 @@ def dump(config: object) -> dict[str, Any]:
 
 def to_yaml(config: object) -> str:
     """Return settings as YAML text."""
-    yaml = YAML(pure=True)
+    yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = None
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.width = 120
     stream = io.StringIO()
     yaml.dump(dump(config), stream)
@@ -179,6 +180,8 @@ def _first_complaint(error: pydantic.ValidationError, *, path: str) -> str:
     place = path + ".".join(str(part) for part in complaint["loc"])
     if complaint["type"] == "value_error":  # raised by the settings class itself, in its own words
         return f"{place.rstrip('.')}: {complaint['ctx']['error']}".removeprefix(": ")
+    if complaint["type"] == "missing":
+        return f"{place} must be given"
     message = complaint["msg"]
     return f"{place}: {message[0].lower()}{message[1:]}, got {reprlib.repr(complaint['input'])}"
 

@@ -31,13 +31,19 @@ class ScheduleConfig:
 
 
 @settings
+class FileConfig:
+    kind: Literal["file"] = "file"
+    path: str
+
+
+@settings
 class ToyConfig:
     name: str = "toy"
     learning_rate: float = 1e-4
     sizes: tuple[int, ...] = (480, 512)
     output: Path | None = None
     schedule: ScheduleConfig = ScheduleConfig()
-    position: SineConfig | GridConfig = SineConfig()
+    position: SineConfig | GridConfig | FileConfig = SineConfig()
     second_position: SineConfig | GridConfig | None = None
 
 
@@ -80,9 +86,10 @@ class TestLoad:
             ("name: 3", "name: input should be a valid string, got 3"),
             ("learning_rate: .nan", "learning_rate: input should be a finite number, got nan"),
             ("sizes: [1, x]", "sizes.1: input should be a valid integer, .* got 'x'"),
-            ("position: {kind: grit}", "position.kind must be one of sine, grid, got 'grit'"),
+            ("position: {kind: grit}", "position.kind must be one of sine, grid, file, got 'grit'"),
             ("second_position: {}", "second_position.kind must be one of sine, grid, got None"),
-            ("position: {kind: [1]}", r"position.kind must be one of sine, grid, got \[1\]"),
+            ("position: {kind: [1]}", r"position.kind must be one of sine, grid, file, got \[1\]"),
+            ("position: {kind: file}", "position.path must be given"),
             ("position: grid", "position has settings of its own below it, got 'grid'"),
             ("schedule: {epochs: 3}", "schedule: drop_epoch must lie within the 3 epochs, got 40"),
         ],
@@ -182,7 +189,7 @@ class TestOverride:
             ("schedule.drop_epoch=abc", "--set: schedule.drop_epoch: input should be a valid integer, .* got 'abc'"),
             ("schedule.drop_epoch=", "--set: schedule.drop_epoch: input should be a valid integer, got None"),
             ("schedule=3", "--set: schedule has settings of its own below it, got 3"),
-            ("position.kind=grit", "--set: position.kind must be one of sine, grid, got 'grit'"),
+            ("position.kind=grit", "--set: position.kind must be one of sine, grid, file, got 'grit'"),
             ("sizes=[1", "cannot read the value of 'sizes=\\[1'"),
             ("=3", "--set: unknown setting ; known here: "),
         ],
@@ -208,3 +215,4 @@ def test_dumped_settings_are_plain_data() -> None:
 def test_yaml_text_is_one_line_for_a_plain_setting() -> None:
     assert "learning_rate: 0.0001\n" in to_yaml(ToyConfig())
     assert "sizes: [480, 512]\n" in to_yaml(ToyConfig())
+    assert "output: null\n" in to_yaml(ToyConfig())
