@@ -1,0 +1,69 @@
+"""What can be wrong or worth knowing in data, and its counting."""
+
+from enum import Enum
+from typing import Literal
+
+from condetr.data.dataset import Finding
+
+_EXAMPLES = 5
+
+
+class Fault(Enum):
+    """Severity, what is counted (one, many) and what is the matter with it."""
+
+    UNREADABLE = ("warning", "image", "images", "missing or unreadable, left out")
+    ORPHAN = ("warning", "annotation", "annotations", "of images that the file does not list, left out")
+    REPEATED_ID = ("warning", "annotation", "annotations", "with an id that another one has, kept")
+    REPEATED_IMAGE = ("warning", "image", "images", "listed more than once, read once")
+    DEGENERATE = ("warning", "box", "boxes", "without area, left out")
+    OUTSIDE = ("warning", "box", "boxes", "wholly outside the image, left out")
+    CLIPPED = ("warning", "box", "boxes", "reaching beyond the image, clipped")
+    TURNED = ("warning", "image", "images", "annotated at the size before EXIF rotation, so boxes may lie elsewhere")
+    OTHER_SIZE = ("warning", "image", "images", "of another size than the annotations say")
+    LEAK = ("warning", "image", "images", "in both the training and the validation split")
+    UNUSED_CLASS = ("warning", "class", "classes", "without a box in the training split")
+    NO_VALIDATION_BOX = ("warning", "validation split", "validation splits", "without any box, so AP is undefined")
+    REPEATED_CATEGORY = ("info", "category", "categories", "without boxes and named like another, left out")
+    EMPTY = ("info", "image", "images", "without boxes, kept")
+    CROWD = ("info", "crowd region", "crowd regions", "not trained on, ignored in evaluation")
+    DIFFICULT = ("info", "difficult object", "difficult objects", "not trained on, ignored in evaluation")
+    POLYGON = ("info", "polygon", "polygons", "taken as bounding boxes")
+    HELD_OUT = (
+        "info",
+        "image",
+        "images",
+        "of the training split held out for validation, as the data has no such split",
+    )
+
+    def __init__(self, severity: Literal["error", "warning", "info"], one: str, many: str, what: str) -> None:
+        self.severity = severity
+        self.one = one
+        self.many = many
+        self.what = what
+
+
+class FindingCounter:
+    """Counts faults while data is read, and remembers the first places of each."""
+
+    def __init__(self) -> None:
+        self._counts = dict.fromkeys(Fault, 0)
+        self._examples: dict[Fault, list[str]] = {fault: [] for fault in Fault}
+
+    def add(self, fault: Fault, place: str, *, count: int = 1) -> None:
+        """Count a fault at a place such as `images/12.jpg: annotation 3`."""
+        self._counts[fault] += count
+        if len(self._examples[fault]) < _EXAMPLES:
+            self._examples[fault].append(place)
+
+    def findings(self) -> tuple[Finding, ...]:
+        """Return what was counted, warnings first."""
+        return tuple(
+            Finding(
+                severity=fault.severity,
+                what=f"{count} {fault.one if count == 1 else fault.many} {fault.what}",
+                count=count,
+                examples=tuple(self._examples[fault]),
+            )
+            for fault, count in self._counts.items()
+            if count
+        )

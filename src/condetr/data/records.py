@@ -1,0 +1,168 @@
+"""From annotations as a reader found them to records that can be trusted, with every fault counted."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from condetr.data.dataset import ImageRecord, Split
+from condetr.data.findings import Fault, FindingCounter
+from condetr.data.images import ImageHeader, read_headers
+from condetr.errors import InputError
+from condetr.labels import LabelMap
+
+_ROUNDING = 0.5  # pixels by which a box may overhang unmentioned: text formats round
+
+
+class RawBox(NamedTuple):
+    """A box as annotated."""
+
+    corners: tuple[float, float, float, float]
+    """x1, y1, x2, y2 in pixels, or relative to the image where `RawImage.is_relative`."""
+    dataset_id: int
+    place: str
+    """Where in the annotations, such as `annotation 12`."""
+    is_crowd: bool = False
+    area: float | None = None
+
+
+class RawImage(NamedTuple):
+    """An image as annotated."""
+
+    image_id: int
+    path: Path
+    boxes: Sequence[RawBox]
+    size_hw: tuple[int, int] | None = None
+    is_relative: bool = False
+
+
+class RawData(NamedTuple):
+    """What a reader returns: the classes, and the images of every split that was asked for."""
+
+    label_map: LabelMap
+    images: dict[str, list[RawImage]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A recognised data set, not read yet."""
+
+    layout: Literal["coco", "voc", "yolo"]
+    root: Path
+    splits: tuple[str, ...]
+    read: Callable[[Sequence[str], FindingCounter], RawData]
+
+
+def path_inside(root: Path, name: str) -> Path:
+    """Join a file name from annotations to a folder; raise InputError where it leads out of the folder.
+
+    Links inside the folder may point anywhere, as people link image folders from elsewhere.
+    """
+    root = root.absolute()
+    path = Path(os.path.normpath(root / name.replace("\\", "/")))
+    if not path.is_relative_to(os.path.normpath(root)) or "\0" in name:
+        raise InputError(f"the file name {name!r} leads out of the data folder {root}: file names must stay inside it")
+    return path
+
+
+def build_split(
+    name: str,
+    *,
+    images: Sequence[RawImage],
+    label_map: LabelMap,
+    root: Path,
+    counter: FindingCounter,
+    skip_unreadable: bool,
+) -> Split:
+    """Check every image file, clip the boxes, drop those without area, and count what was wrong.
+
+    Raises InputError where files are missing or unreadable, unless `skip_unreadable` leaves them out.
+    """
+    headers = read_headers([image.path for image in images])
+    _report_unreadable([header for header in headers if isinstance(header, InputError)], name, counter, skip_unreadable)
+    builder = _RecordBuilder(label_map=label_map, root=root.absolute(), counter=counter)
+    records = [
+        builder.build(image, header)
+        for image, header in zip(images, headers, strict=True)
+        if isinstance(header, ImageHeader)
+    ]
+    if not records:
+        raise InputError(f"the split {name!r} of {root} has no {'readable ' if images else ''}image")
+    return Split(name=name, records=tuple(records), label_map=label_map)
+
+
+def _report_unreadable(errors: list[InputError], split: str, counter: FindingCounter, skip: bool) -> None:  # noqa: FBT001
+    if errors and not skip:
+        if len(errors) == 1:
+            raise errors[0]
+        first = "; ".join(str(error) for error in errors[:3])
+        raise InputError(
+            f"{len(errors)} images of the split {split!r} are missing or unreadable"
+            f" (repair them, or leave them out with skip_unreadable), the first: {first}"
+        )
+    for error in errors:
+        counter.add(Fault.UNREADABLE, str(error))
+
+
+class _RecordBuilder:
+    def __init__(self, *, label_map: LabelMap, root: Path, counter: FindingCounter) -> None:
+        self.training_ids = label_map.training_ids
+        self.root = root
+        self.counter = counter
+
+    def build(self, image: RawImage, header: ImageHeader) -> ImageRecord:
+        self._compare_sizes(image, header)
+        height, width = header.size_hw
+        limits = np.array([width, height, width, height], dtype=np.float64)
+        corners = np.array([box.corners for box in image.boxes], dtype=np.float64).reshape(-1, 4)
+        if image.is_relative:
+            corners *= limits
+        clipped = corners.clip(0, limits)
+        self._report_boxes(image, corners, clipped)
+        keep = _has_area(clipped)
+        boxes = [box for box, kept in zip(image.boxes, keep, strict=True) if kept]
+        if not boxes:
+            self.counter.add(Fault.EMPTY, self._shown(image.path))
+        sides = clipped[keep, 2:] - clipped[keep, :2]
+        given = np.array([np.nan if box.area is None else box.area for box in boxes], dtype=np.float64)
+        return ImageRecord(
+            image_id=image.image_id,
+            path=image.path,
+            size_hw=header.size_hw,
+            boxes_xyxy=clipped[keep],
+            labels=np.array([self.training_ids[box.dataset_id] for box in boxes], dtype=np.int64),
+            is_crowd=np.array([box.is_crowd for box in boxes], dtype=np.bool_),
+            areas=np.where(np.isnan(given), sides.prod(axis=1), given),
+        )
+
+    def _compare_sizes(self, image: RawImage, header: ImageHeader) -> None:
+        if image.size_hw is None or image.size_hw == header.size_hw:
+            return
+        fault = Fault.TURNED if header.is_turned and image.size_hw == header.size_hw[::-1] else Fault.OTHER_SIZE
+        said, is_now = ("x".join(map(str, size[::-1])) for size in (image.size_hw, header.size_hw))
+        self.counter.add(fault, f"{self._shown(image.path)}: {said} in the annotations, {is_now} in the file")
+
+    def _report_boxes(
+        self, image: RawImage, corners: Float[np.ndarray, "T 4"], clipped: Float[np.ndarray, "T 4"]
+    ) -> None:
+        has_area, has_area_inside = _has_area(corners), _has_area(clipped)
+        overhangs = (np.abs(corners - clipped) > _ROUNDING).any(axis=1)
+        for fault, mask in (
+            (Fault.DEGENERATE, ~has_area),
+            (Fault.OUTSIDE, has_area & ~has_area_inside),
+            (Fault.CLIPPED, has_area_inside & overhangs),
+        ):
+            for index in np.flatnonzero(mask).tolist():
+                self.counter.add(fault, f"{self._shown(image.path)}: {image.boxes[index].place}")
+
+    def _shown(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
+
+
+def _has_area(corners: Float[np.ndarray, "T 4"]) -> Bool[np.ndarray, " T"]:
+    has_area: Bool[np.ndarray, " T"] = np.all(corners[:, 2:] > corners[:, :2], axis=1)
+    return has_area

@@ -1,0 +1,132 @@
+"""Open a data set of any known layout, recognised by looking at what the user pointed to."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from condetr.data.coco import find_coco
+from condetr.data.dataset import Finding, Split
+from condetr.data.findings import Fault, FindingCounter
+from condetr.data.records import RawData, Source, build_split
+from condetr.data.splits import hold_out, named_split, split_of_role
+from condetr.errors import InputError
+
+_FINDERS = (find_coco,)
+_LOOKED_FOR = (
+    "COCO (annotations/*.json, train/_annotations.coco.json, or a COCO JSON file beside its images),"
+    " Pascal VOC (Annotations/*.xml with JPEGImages/),"
+    " YOLO (a data.yaml with names and train, or images/ and labels/ with classes.txt)"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSplits:
+    """Training and validation data with one label map, and what was found wrong in either."""
+
+    layout: Literal["coco", "voc", "yolo"]
+    train: Split
+    val: Split
+    findings: tuple[Finding, ...]
+
+
+def open_data(
+    path: Path,
+    *,
+    train_split: str | None = None,
+    val_split: str | None = None,
+    val_fraction: float = 0.1,
+    seed: int = 0,
+    skip_unreadable: bool = False,
+) -> DataSplits:
+    """Read the annotations of a data set and look at the header of every image file.
+
+    Without `train_split` and `val_split` the data's own splits are taken; where it has no validation split,
+    `val_fraction` of the training images, chosen by `seed`, is held out. `skip_unreadable` leaves out images that
+    are missing or broken. Raises InputError for everything that cannot be used.
+    """
+    source = _recognise(path)
+    train_name = _train_split(source, train_split)
+    val_name = _val_split(source, val_split, train_name=train_name)
+    counter = FindingCounter()
+    raw = source.read(list(dict.fromkeys((train_name, val_name or train_name))), counter)
+    train = _build(source, raw, train_name, counter, skip_unreadable=skip_unreadable)
+    if val_name is None:
+        train, val = hold_out(train, fraction=val_fraction, seed=seed)
+        counter.add(Fault.HELD_OUT, val.name, count=len(val))
+    elif val_name == train_name:
+        val = train
+    else:
+        val = _build(source, raw, val_name, counter, skip_unreadable=skip_unreadable)
+    _check_together(train, val, path=path, counter=counter)
+    return DataSplits(layout=source.layout, train=train, val=val, findings=counter.findings())
+
+
+def open_split(path: Path, *, split: str | None = None, skip_unreadable: bool = False) -> Split:
+    """Read one split: the named one, else the validation split, else the test split, else the only one there is."""
+    source = _recognise(path)
+    name = named_split(source.splits, split, path=path) if split else _eval_split(source)
+    counter = FindingCounter()
+    return _build(source, source.read([name], counter), name, counter, skip_unreadable=skip_unreadable)
+
+
+def _recognise(path: Path) -> Source:
+    if not path.exists():
+        raise InputError(f"there is no file or folder {path}")
+    if path.is_dir() and not any(path.iterdir()):
+        raise InputError(f"the folder {path} is empty")
+    for find in _FINDERS:
+        source = find(path)
+        if source is not None:
+            return source
+    raise InputError(f"{path} is in no known layout; looked for {_LOOKED_FOR}")
+
+
+def _train_split(source: Source, wanted: str | None) -> str:
+    if wanted is not None:
+        return named_split(source.splits, wanted, path=source.root)
+    found = split_of_role(source.splits, ("train", "trainval"), path=source.root) or _only_split(source)
+    if found is None:
+        raise InputError(f"{source.root} has no training split, name the one to use: {', '.join(source.splits)}")
+    return found
+
+
+def _val_split(source: Source, wanted: str | None, *, train_name: str) -> str | None:
+    if wanted is not None:
+        return named_split(source.splits, wanted, path=source.root)
+    others = [split for split in source.splits if split != train_name]
+    return split_of_role(others, ("val",), path=source.root)
+
+
+def _eval_split(source: Source) -> str:
+    found = split_of_role(source.splits, ("val", "test"), path=source.root) or _only_split(source)
+    if found is None:
+        raise InputError(f"{source.root} has several splits, name the one to use: {', '.join(source.splits)}")
+    return found
+
+
+def _only_split(source: Source) -> str | None:
+    return source.splits[0] if len(source.splits) == 1 else None
+
+
+def _build(source: Source, raw: RawData, name: str, counter: FindingCounter, *, skip_unreadable: bool) -> Split:
+    return build_split(
+        name,
+        images=raw.images[name],
+        label_map=raw.label_map,
+        root=source.root,
+        counter=counter,
+        skip_unreadable=skip_unreadable,
+    )
+
+
+def _check_together(train: Split, val: Split, *, path: Path, counter: FindingCounter) -> None:
+    used = {int(label) for record in train.records for label in record.labels[~record.is_crowd]}
+    if not used:
+        raise InputError(f"the training split {train.name!r} of {path} has no boxes, so there is nothing to learn")
+    for training_id, name in enumerate(train.label_map.names):
+        if training_id not in used:
+            counter.add(Fault.UNUSED_CLASS, name)
+    if not any((~record.is_crowd).any() for record in val.records):
+        counter.add(Fault.NO_VALIDATION_BOX, val.name)
+    for path_in_both in sorted({record.path for record in train.records} & {record.path for record in val.records}):
+        counter.add(Fault.LEAK, path_in_both.name)
