@@ -9,7 +9,10 @@ from typing import Annotated
 import typer
 
 import condetr
+from condetr.cli import config
+from condetr.cli.recipes import recipes
 from condetr.cli.synth import synth
+from condetr.cli.train import train
 from condetr.errors import InputError
 
 BAD_INPUT = 2
@@ -23,6 +26,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(synth)
+app.command()(train)
+app.command()(recipes)
+app.add_typer(config.app, name="config")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -37,10 +43,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit(BAD_INPUT) from None
 
 
-def _show_version(asked: bool) -> None:  # noqa: FBT001 - called by typer
+def _show_version(asked: bool) -> bool:  # noqa: FBT001 - called by typer
     if asked:
         typer.echo(f"condetr {condetr.__version__}")
         raise typer.Exit
+    return asked
 
 
 @app.callback()

@@ -1,0 +1,23 @@
+"""`condetr config show`: the settings of a recipe."""
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Look at settings.", no_args_is_help=True)
+
+
+@app.command()
+def show(
+    recipe: Annotated[str, typer.Argument(help="A name that `condetr recipes` lists.")],
+    *,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change a setting; may be repeated.")
+    ] = None,
+) -> None:
+    """Print a recipe's settings as YAML, as `condetr train` would take them."""
+    from condetr.config import override, to_yaml
+    from condetr.recipes.registry import find_recipe
+
+    config = override(find_recipe(recipe).build(), assignments or [])
+    typer.echo(to_yaml(config), nl=False)

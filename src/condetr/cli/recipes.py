@@ -1,0 +1,63 @@
+"""`condetr recipes`: the published results that can be trained by name."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from condetr.recipes.registry import Recipe
+
+
+def recipes(*, json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False) -> None:
+    """List the recipes: detector, schedule, size, work on one 800x1066 image, and the paper's AP on COCO."""
+    from condetr.recipes.registry import RECIPES
+
+    rows = [_describe(recipe) for recipe in RECIPES.values()]
+    if json:
+        _print_json(rows)
+    else:
+        _print_table(rows)
+
+
+def _describe(recipe: "Recipe") -> dict[str, Any]:
+    from condetr.recipes.cost import cost_of
+
+    config = recipe.build()
+    cost = cost_of(config.detector)
+    return {
+        "name": recipe.name,
+        "summary": recipe.summary,
+        "detector": config.detector.kind,
+        "epochs": config.epochs,
+        "parameters": cost.parameters,
+        "multiply_adds": cost.multiply_adds,
+        "paper_ap": recipe.paper_ap,
+    }
+
+
+def _print_json(rows: list[dict[str, Any]]) -> None:
+    import json
+
+    typer.echo(json.dumps(rows, indent=2))
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    caption = "GMACs: billion multiply-adds on an 800x1066 image. AP: the paper's on COCO."
+    table = Table(box=None, pad_edge=False, caption=caption, caption_justify="left")
+    table.add_column("recipe", no_wrap=True)
+    table.add_column("detector", no_wrap=True)
+    for heading in ("epochs", "params", "GMACs", "AP"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(
+            row["name"],
+            row["detector"],
+            str(row["epochs"]),
+            f"{row['parameters'] / 1e6:.1f} M",
+            f"{row['multiply_adds'] / 1e9:.1f}",
+            "" if row["paper_ap"] is None else f"{row['paper_ap']:.1f}",
+        )
+    Console().print(table)

@@ -1,0 +1,68 @@
+"""What the tests of the command share: running it in this process, and a data set of four small images."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from condetr.cli.main import main
+
+Coco = dict[str, Any]
+
+
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    code: object
+    out: str
+    err: str
+
+
+Command = Callable[..., Ended]
+
+
+@pytest.fixture
+def condetr(capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run the command in this process and return how it ended."""
+
+    def run(*arguments: object) -> Ended:
+        with pytest.raises(SystemExit) as caught:
+            main([str(argument) for argument in arguments])
+        return Ended(caught.value.code, *capsys.readouterr())
+
+    return run
+
+
+def coco_file(*, first_image: int, num_images: int) -> Coco:
+    """Return annotations of 32x32 images with a box each, of the classes 3 and 7 in turn."""
+    ids = range(first_image, first_image + num_images)
+    return {
+        "images": [{"id": i, "file_name": f"{i}.png", "width": 32, "height": 32} for i in ids],
+        "annotations": [
+            {"id": i, "image_id": i, "category_id": (3, 7)[i % 2], "bbox": [4, 6, 16, 12], "area": 192, "iscrowd": 0}
+            for i in ids
+        ],
+        "categories": [{"id": 3, "name": "bolt"}, {"id": 7, "name": "nut"}],
+    }
+
+
+def write_coco(folder: Path, *, split: str, content: Coco) -> None:
+    """Write annotations as `annotations/SPLIT.json`, and the images they list into `SPLIT/`."""
+    (folder / "annotations").mkdir(parents=True, exist_ok=True)
+    (folder / "annotations" / f"{split}.json").write_text(json.dumps(content))
+    (folder / split).mkdir(exist_ok=True)
+    for image in content["images"]:
+        pixels = np.full((image["height"], image["width"], 3), 40 * image["id"] % 256, dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / split / image["file_name"])
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data set of four training and two validation images."""
+    write_coco(tmp_path / "bolts", split="train", content=coco_file(first_image=1, num_images=4))
+    write_coco(tmp_path / "bolts", split="val", content=coco_file(first_image=5, num_images=2))
+    return tmp_path / "bolts"
