@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from condetr.errors import InputError
+
 
 @contextmanager
 def replaced_file(path: Path) -> Iterator[Path]:
@@ -32,6 +34,14 @@ def replaced_folder(path: Path) -> Iterator[Path]:
         _take_place(draft, path)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def require_free(folder: Path, *, overwrite: bool) -> None:
+    """Raise InputError if `folder` is a file, or holds something already that was not meant to be overwritten."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file, but the results need a folder; name another one")
+    if not overwrite and folder.is_dir() and any(folder.iterdir()):
+        raise InputError(f"the folder {folder} is not empty; name another one with --out, or say --overwrite")
 
 
 def _take_place(draft: Path, path: Path) -> None:

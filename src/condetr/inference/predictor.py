@@ -28,7 +28,7 @@ Picture = Path | str | Image.Image | np.ndarray
 def load(weights: Path | str, *, device: str | torch.device = "cpu") -> "Predictor":
     """Load a run folder (its best model) or a model folder, ready to predict.
 
-    Raises InputError if there is no model, or if it is damaged.
+    Raises InputError if there is no model, if it is damaged, or if the device cannot be used.
     """
     model = load_model(find_model_folder(Path(weights)))
     return Predictor(
@@ -49,6 +49,15 @@ def find_model_folder(weights: Path) -> Path:
     raise InputError(f"{weights} {what}; give a run folder or a model folder with {CONFIG} and its weights")
 
 
+def usable_device(name: str | torch.device) -> torch.device:
+    """Return a device that tensors can be put on; raises InputError if this machine has none of that name."""
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA fails by assertion
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"the device {str(name)!r} cannot be used here ({reason}); give cpu, cuda or cuda:1") from None
+
+
 class Predictor:
     """A detector together with what it needs to see an image as in training."""
 
@@ -61,11 +70,11 @@ class Predictor:
         label_map: LabelMap,
         device: str | torch.device = "cpu",
     ) -> None:
-        self.detector = detector.to(device).eval()
+        self.device = usable_device(device)
+        self.detector = detector.to(self.device).eval()
         self.scores = scores
         self.transform = transform
         self.label_map = label_map
-        self.device = torch.device(device)
         self._prepare = transform.build_eval()
 
     def predict(self, image: Picture, *, threshold: float = 0.0, limit: int = 100) -> Detections:

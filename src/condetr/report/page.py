@@ -17,6 +17,10 @@ from condetr.report.contents import Contents, History, read_contents
 from condetr.report.gallery import make_gallery
 from condetr.shapes import Detections
 
+BY_SIZE = ("AP_small", "AP_medium", "AP_large")
+RECALLS = ("AR_1", "AR_10", "AR_100")
+COUNTS = ("epochs", "best_epoch", "steps", "images_seen", "train_images", "val_images", "parameters")
+
 
 class Figure(NamedTuple):
     """A chart with what it shows."""
@@ -45,6 +49,7 @@ def write_report(run_folder: Path, *, split: Split | None, detections: Mapping[i
     results = contents.results or {}
     html = _template().render(
         name=run_folder.resolve().name,
+        recipe=results.get("recipe"),
         version=condetr.__version__,
         headline=_headline(results),
         details=_details(results),
@@ -75,7 +80,6 @@ def _what_it_saw(split: Split, detections: Mapping[int, Detections]) -> dict[str
     charts = [figures.precision_recall_chart(curves, names=names, iou=iou) for iou in (50, 75)]
     matrix = confusion_matrix(split, detections, threshold=threshold)
     return {
-        "num_images": len(split),
         "threshold": threshold,
         "precision_recall": [chart for chart in charts if chart is not None],
         "confusion": figures.confusion_chart(matrix, names=names),
@@ -103,15 +107,11 @@ def _headline(results: Mapping[str, Any]) -> list[Number]:
 
 
 def _details(results: Mapping[str, Any]) -> list[Number]:
-    shares = ("AP_small", "AP_medium", "AP_large", "AR_1", "AR_10", "AR_100")
-    counts = ("epochs", "steps", "images_seen", "parameters")
+    shares = {name: results[name] for name in (*BY_SIZE, *RECALLS) if name in results}
+    counts = {name: results[name] for name in COUNTS if results.get(name) is not None}
     return [
-        *(
-            Number(name.replace("AR_", "AR@").replace("_", " "), _percent(results[name]))
-            for name in shares
-            if name in results
-        ),
-        *(Number(name.replace("_", " "), f"{results[name]:,}") for name in counts if results.get(name) is not None),
+        *(Number(name.replace("AR_", "AR@").replace("_", " "), _percent(share)) for name, share in shares.items()),
+        *(Number(name.replace("_", " "), f"{count:,}") for name, count in counts.items()),
     ]
 
 

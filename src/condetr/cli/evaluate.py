@@ -1,0 +1,116 @@
+"""`condetr evaluate`: the COCO numbers of a trained model on a data set."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from condetr.data.dataset import Split
+    from condetr.inference.predictor import Predictor
+    from condetr.labels import LabelMap
+    from condetr.metrics.coco import CocoResults
+
+
+def evaluate(
+    weights: Annotated[Path, typer.Argument(metavar="WEIGHTS", help="Run folder or model folder.")],
+    *,
+    data: Annotated[Path, typer.Option(help="Data set in COCO, Pascal VOC or YOLO layout.")],
+    split: Annotated[str | None, typer.Option(help="Its name; else the validation split, else the test split.")] = None,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Above 1 is faster on a GPU, but padding changes the numbers a little.")
+    ] = 1,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 0,
+    device: Annotated[str | None, typer.Option(help="Such as cpu or cuda; else the GPU if there is one.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for results.json.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
+) -> None:
+    """Measure a model on a data set: average precision and recall as COCO defines them, and for each class."""
+    import torch
+
+    from condetr.data.sources import open_split
+    from condetr.inference.atomic import require_free
+    from condetr.inference.predictor import load
+
+    if out is not None:
+        require_free(out, overwrite=overwrite)
+    predictor = load(weights, device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    truth = open_split(data, split=split)
+    _require_same_classes(predictor.label_map, truth.label_map, weights=weights, data=data)
+    results = _evaluate(predictor, truth, batch_size=batch_size, workers=workers)
+    _show(results, title=f"{weights} on {truth.name} of {data}, {len(truth):,} images")
+    if out is not None:
+        facts = {"weights": str(weights), "data": str(data), "split": truth.name, "images": len(truth)}
+        _write(out / "results.json", {**results.to_dict(), **facts, "label_map": truth.label_map.to_list()})
+
+
+def _require_same_classes(known: "LabelMap", given: "LabelMap", *, weights: Path, data: Path) -> None:
+    from condetr.errors import InputError
+
+    if known.categories == given.categories:
+        return
+    only_known, only_given = (
+        ", ".join(f"{category.name} ({category.dataset_id})" for category in there.categories if category not in others)
+        for there, others in ((known, set(given.categories)), (given, set(known.categories)))
+    )
+    raise InputError(
+        f"{weights} was trained on other classes than {data} has, by name (id): only in the weights "
+        f"{only_known or '-'}; only in the data {only_given or '-'}; evaluate on data with the same category names and ids"
+    )
+
+
+def _evaluate(predictor: "Predictor", split: "Split", *, batch_size: int, workers: int) -> "CocoResults":
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress
+
+    from condetr.data.loader import eval_loader
+    from condetr.inference.detect import detect
+    from condetr.metrics.coco import evaluate_coco
+
+    loader = eval_loader(split, predictor.transform.build_eval(), batch_size=batch_size, workers=workers)
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("evaluating", total=len(split))
+        detections = detect(
+            predictor.detector,
+            loader,
+            scores=predictor.scores,
+            label_map=predictor.label_map,
+            device=predictor.device,
+            progress=lambda count: progress.advance(task, count),
+        )
+    return evaluate_coco(split, detections)
+
+
+def _show(results: "CocoResults", *, title: str) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    plain = results.to_dict()
+    classes = Table("class", "id", box=box.SIMPLE_HEAD)
+    for column in ("images", "objects", "AP", "AP50"):
+        classes.add_column(column, justify="right")
+    for row in plain["per_class"]:
+        numbers = (f"{row['images']:,}", f"{row['boxes']:,}", _percent(row["AP"]), _percent(row["AP50"]))
+        classes.add_row(row["name"], str(row["dataset_id"]), *numbers)
+    console.print(title)
+    console.print(classes)
+    for kind in ("AP", "AR"):
+        names = [name for name in plain if name.startswith(kind)]
+        console.print("   ".join(f"{name} {_percent(plain[name])}" for name in names))
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}"
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    import json
+
+    from condetr.inference.atomic import replaced_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replaced_file(path) as draft:
+        draft.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,153 @@
+"""`condetr predict`: find objects in images, as pictures and as data."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+if TYPE_CHECKING:
+    from condetr.inference.predictor import Predictor
+    from condetr.labels import LabelMap
+    from condetr.shapes import Detections
+
+SHOWN_WARNINGS = 5
+
+
+def predict(
+    weights: Annotated[Path, typer.Argument(metavar="WEIGHTS", help="Run folder or model folder.")],
+    sources: Annotated[
+        list[str], typer.Argument(metavar="SOURCE...", help="Image files, folders with their subfolders, or patterns.")
+    ],
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("predictions"),
+    threshold: Annotated[float, typer.Option(min=0, max=1, help="Least score of what the pictures show.")] = 0.5,
+    limit: Annotated[int, typer.Option(min=1, help="Most detections in an image.")] = 100,
+    device: Annotated[str | None, typer.Option(help="Such as cpu or cuda; else the GPU if there is one.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
+) -> None:
+    """Find objects in images.
+
+    Writes OUT/pictures, with what scores at least the threshold, and OUT/detections.json, a COCO file with every
+    detection, its score, and the category ids of the data that the model was trained on.
+    """
+    import torch
+
+    from condetr.errors import InputError
+    from condetr.inference.atomic import require_free
+    from condetr.inference.predictor import load
+    from condetr.inference.sources import find_images
+
+    require_free(out, overwrite=overwrite)
+    paths = find_images(sources)
+    predictor = load(weights, device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    found, failures = _predict_all(predictor, paths, pictures=out / "pictures", threshold=threshold, limit=limit)
+    if not found:
+        raise InputError(f"none of the {len(paths)} images could be read; the first: {failures[0]}")
+    _write_coco(out / "detections.json", found, label_map=predictor.label_map)
+    _say_how_it_went(found, failures, out=out, threshold=threshold)
+
+
+class _Found(NamedTuple):
+    """An image and what is in it."""
+
+    path: Path
+    size_hw: tuple[int, int]
+    detections: "Detections"
+
+
+def _predict_all(
+    predictor: "Predictor", paths: Sequence[Path], *, pictures: Path, threshold: float, limit: int
+) -> tuple[list[_Found], list[str]]:
+    """Return what was found, and why images could not be read; draws a picture of each image on the way."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from condetr.data.images import read_image
+    from condetr.errors import InputError
+
+    found, failures = [], []
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        for path, name in progress.track(
+            list(zip(paths, _picture_names(paths), strict=True)), description="predicting"
+        ):
+            try:
+                pixels = read_image(path).permute(1, 2, 0).numpy()
+            except InputError as error:
+                failures.append(str(error))
+                continue
+            detections = predictor.predict(pixels, limit=limit)
+            _draw(pixels, detections.above(threshold), path=pictures / name)
+            found.append(_Found(path, pixels.shape[:2], detections))
+    return found, failures
+
+
+def _picture_names(paths: Sequence[Path]) -> list[str]:
+    """Return a file name for the picture of each image; images of one name in different folders get a number."""
+    taken: set[str] = set()
+    names = []
+    for path in paths:
+        stem, number = path.stem, 1
+        while stem.lower() in taken:
+            number += 1
+            stem = f"{path.stem}-{number}"
+        taken.add(stem.lower())
+        names.append(f"{stem}.jpg")
+    return names
+
+
+def _draw(pixels: Any, detections: "Detections", *, path: Path) -> None:  # noqa: ANN401 - numpy is not imported up here
+    from PIL import Image
+
+    from condetr.inference.atomic import replaced_file
+    from condetr.inference.drawing import draw_detections
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replaced_file(path) as draft:
+        draw_detections(Image.fromarray(pixels), detections).save(draft, quality=92)
+
+
+def _write_coco(path: Path, found: Sequence[_Found], *, label_map: "LabelMap") -> None:
+    import json
+
+    from condetr.inference.atomic import replaced_file
+
+    content = {
+        "images": [
+            {"id": number, "file_name": str(each.path), "height": each.size_hw[0], "width": each.size_hw[1]}
+            for number, each in enumerate(found, start=1)
+        ],
+        "categories": [{"id": category.dataset_id, "name": category.name} for category in label_map.categories],
+        "annotations": _annotations(found, label_map=label_map),
+    }
+    with replaced_file(path) as draft:
+        draft.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+
+
+def _annotations(found: Sequence[_Found], *, label_map: "LabelMap") -> list[dict[str, Any]]:
+    from condetr.metrics.coco import to_xywh
+
+    rows = [
+        {"image_id": number, "category_id": label_map.dataset_ids[label], "bbox": box, "score": score}
+        for number, each in enumerate(found, start=1)
+        for label, box, score in zip(
+            each.detections.labels.tolist(),
+            to_xywh(each.detections.boxes_xyxy).round(2).tolist(),
+            each.detections.scores.astype(float).round(5).tolist(),
+            strict=True,
+        )
+    ]
+    return [
+        {"id": number, **row, "area": round(row["bbox"][2] * row["bbox"][3], 2), "iscrowd": 0}
+        for number, row in enumerate(rows, start=1)
+    ]
+
+
+def _say_how_it_went(found: Sequence[_Found], failures: Sequence[str], *, out: Path, threshold: float) -> None:
+    if failures:
+        typer.echo(f"condetr: {len(failures)} of {len(found) + len(failures)} images were left out:", err=True)
+        for failure in failures[:SHOWN_WARNINGS]:
+            typer.echo(f"  {failure}", err=True)
+    objects = sum(len(each.detections.above(threshold)) for each in found)
+    typer.echo(f"{len(found)} images, {objects} objects that score {threshold:g} or more: {out / 'pictures'}")
+    typer.echo(f"all detections: {out / 'detections.json'}")
