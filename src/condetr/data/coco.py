@@ -11,8 +11,9 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import Field
 
+from condetr.data.files import path_inside, read_bytes
 from condetr.data.findings import Fault, FindingCounter
-from condetr.data.records import RawBox, RawData, RawImage, Source, path_inside
+from condetr.data.records import RawBox, RawData, RawImage, Source
 from condetr.data.splits import role
 from condetr.errors import InputError
 from condetr.labels import Category, LabelMap
@@ -111,7 +112,7 @@ def _read(files: Mapping[str, Path], pointed_at: Path, splits: Sequence[str], co
 
 
 def _parse(file: Path) -> _CocoFile:
-    text = file.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    text = read_bytes(file).removeprefix(b"\xef\xbb\xbf")
     try:
         return pydantic.TypeAdapter(_CocoFile).validate_json(text)
     except pydantic.ValidationError as error:

@@ -18,6 +18,7 @@ class Fault(Enum):
     DEGENERATE = ("warning", "box", "boxes", "without area, left out")
     OUTSIDE = ("warning", "box", "boxes", "wholly outside the image, left out")
     CLIPPED = ("warning", "box", "boxes", "reaching beyond the image, clipped")
+    REPEATED_BOX = ("warning", "box", "boxes", "almost the same as another one of the same class, kept")
     TURNED = ("warning", "image", "images", "annotated at the size before EXIF rotation, so boxes may lie elsewhere")
     OTHER_SIZE = ("warning", "image", "images", "of another size than the annotations say")
     LEAK = ("warning", "image", "images", "in both the training and the validation split")

@@ -1,6 +1,5 @@
 """From annotations as a reader found them to records that can be trusted, with every fault counted."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from condetr.errors import InputError
 from condetr.labels import LabelMap
 
 _ROUNDING = 0.5  # pixels by which a box may overhang unmentioned: text formats round
+_SAME_IOU = 0.9
 
 
 class RawBox(NamedTuple):
@@ -55,18 +55,6 @@ class Source:
     root: Path
     splits: tuple[str, ...]
     read: Callable[[Sequence[str], FindingCounter], RawData]
-
-
-def path_inside(root: Path, name: str) -> Path:
-    """Join a file name from annotations to a folder; raise InputError where it leads out of the folder.
-
-    Links inside the folder may point anywhere, as people link image folders from elsewhere.
-    """
-    root = root.absolute()
-    path = Path(os.path.normpath(root / name.replace("\\", "/")))
-    if not path.is_relative_to(os.path.normpath(root)) or "\0" in name:
-        raise InputError(f"the file name {name!r} leads out of the data folder {root}: file names must stay inside it")
-    return path
 
 
 def build_split(
@@ -127,6 +115,8 @@ class _RecordBuilder:
         boxes = [box for box, kept in zip(image.boxes, keep, strict=True) if kept]
         if not boxes:
             self.counter.add(Fault.EMPTY, self._shown(image.path))
+        for index in _repeated(clipped[keep], [box.dataset_id for box in boxes]):
+            self.counter.add(Fault.REPEATED_BOX, f"{self._shown(image.path)}: {boxes[index].place}")
         sides = clipped[keep, 2:] - clipped[keep, :2]
         given = np.array([np.nan if box.area is None else box.area for box in boxes], dtype=np.float64)
         return ImageRecord(
@@ -166,3 +156,15 @@ class _RecordBuilder:
 def _has_area(corners: Float[np.ndarray, "T 4"]) -> Bool[np.ndarray, " T"]:
     has_area: Bool[np.ndarray, " T"] = np.all(corners[:, 2:] > corners[:, :2], axis=1)
     return has_area
+
+
+def _repeated(boxes_xyxy: Float[np.ndarray, "T 4"], classes: Sequence[int]) -> list[int]:
+    """Return the boxes whose IoU with an earlier one of their class exceeds `_SAME_IOU`."""
+    low, high = boxes_xyxy[:, None, :2], boxes_xyxy[:, None, 2:]
+    overlap_sides = np.minimum(high, high.swapaxes(0, 1)) - np.maximum(low, low.swapaxes(0, 1))
+    overlap = overlap_sides.clip(0).prod(axis=2)
+    areas = (high - low).prod(axis=2)
+    same_class = np.equal.outer(classes, classes)
+    is_same = same_class & (overlap > _SAME_IOU * (areas + areas.T - overlap))
+    repeated: list[int] = np.flatnonzero(np.tril(is_same, k=-1).any(axis=1)).tolist()
+    return repeated

@@ -9,9 +9,11 @@ from condetr.data.dataset import Finding, Split
 from condetr.data.findings import Fault, FindingCounter
 from condetr.data.records import RawData, Source, build_split
 from condetr.data.splits import hold_out, named_split, split_of_role
+from condetr.data.voc import find_voc
+from condetr.data.yolo import find_yolo
 from condetr.errors import InputError
 
-_FINDERS = (find_coco,)
+_FINDERS = (find_coco, find_voc, find_yolo)
 _LOOKED_FOR = (
     "COCO (annotations/*.json, train/_annotations.coco.json, or a COCO JSON file beside its images),"
     " Pascal VOC (Annotations/*.xml with JPEGImages/),"

@@ -1,0 +1,216 @@
+"""YOLO: a text file for every image, a line for every box, and class names in a YAML file or `classes.txt`.
+
+A line holds the class number and the box as centre, width and height relative to the image. A line with more
+coordinates is a polygon, taken as its bounding box. As in Ultralytics' tools, the labels of `images/a/1.jpg` are in
+`labels/a/1.txt`, or beside the image where its path has no folder `images`, and no file means no box.
+"""
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import pydantic
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from condetr.data.files import path_inside, read_bytes, read_lines
+from condetr.data.findings import Fault, FindingCounter
+from condetr.data.images import SUFFIXES
+from condetr.data.records import RawBox, RawData, RawImage, Source
+from condetr.errors import InputError
+from condetr.labels import Category, LabelMap
+
+_SPLIT_FOLDERS = ("train", "val", "valid", "test")
+_LARGEST_FRACTION = 2.0  # coordinates beyond this are pixels, not fractions that overhang
+_Name = Annotated[str, pydantic.Field(coerce_numbers_to_str=True)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _DataFile:
+    names: list[_Name] | dict[int, _Name]
+    path: str | None = None
+    train: str | list[str] | None = None
+    val: str | list[str] | None = None
+    test: str | list[str] | None = None
+
+
+def find_yolo(path: Path) -> Source | None:
+    """Recognise a YAML file with `names` and `train`, a folder with one, or `images/` and `labels/` folders."""
+    if path.is_file():
+        return _from_yaml(path) if path.suffix.lower() in (".yaml", ".yml") else None
+    for file in sorted([*path.glob("*.yaml"), *path.glob("*.yml")]):
+        if _is_data_file(file):
+            return _from_yaml(file)
+    places = _split_places(path)
+    if not places:
+        return None
+    names = dict(enumerate(_read_class_names(path)))
+    return _source(path, places, names)
+
+
+def _source(root: Path, places: Mapping[str, Sequence[Path]], names: Mapping[int, str]) -> Source:
+    return Source(layout="yolo", root=root, splits=tuple(places), read=partial(_read, root, places, names))
+
+
+def _from_yaml(file: Path) -> Source:
+    try:
+        data = pydantic.TypeAdapter(_DataFile).validate_python(_load(file))
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        place = first["loc"][0] if first["loc"] else "the whole"
+        raise InputError(f"{file} does not describe YOLO data: {place}: {first['msg'].lower()}") from None
+    names = dict(enumerate(data.names)) if isinstance(data.names, list) else data.names
+    root = file.parent / (data.path or "")
+    if not root.is_dir():
+        raise InputError(f"{file} has its data in {root}, which is no folder")
+    entries = {"train": data.train, "val": data.val, "test": data.test}
+    places = {
+        split: [_place(root, file.parent, entry) for entry in ([given] if isinstance(given, str) else given)]
+        for split, given in entries.items()
+        if given
+    }
+    if not places:
+        raise InputError(f"{file} names none of the splits train, val and test")
+    return _source(root, places, names)
+
+
+def _is_data_file(file: Path) -> bool:
+    content = _load(file)
+    return isinstance(content, dict) and "names" in content and "train" in content
+
+
+def _load(file: Path) -> Any:  # noqa: ANN401 - YAML yields anything
+    try:
+        return YAML(typ="safe", pure=True).load(read_bytes(file))
+    except (YAMLError, ValueError) as error:
+        raise InputError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def _place(root: Path, yaml_folder: Path, entry: str) -> Path:
+    """Return the folder or list that an entry of the YAML file means."""
+    candidates = [root / entry, yaml_folder / entry]
+    if entry.startswith("../"):  # Roboflow writes ../train/images for what is in train/images
+        candidates.append(root / entry.removeprefix("../"))
+    for candidate in candidates:
+        if candidate.exists():
+            return Path(os.path.normpath(candidate))
+    raise InputError(f"{entry!r} is neither a folder nor a list of images: looked for {candidates[0]}")
+
+
+def _split_places(path: Path) -> dict[str, list[Path]]:
+    """Find `images/train` or `train/images` beside their labels, or a single folder `images` beside `labels`."""
+    if not path.is_dir():
+        return {}
+    for pattern, labels in (("images/{}", "labels/{}"), ("{}/images", "{}/labels")):
+        places = {
+            split: [path / pattern.format(split)]
+            for split in _SPLIT_FOLDERS
+            if (path / pattern.format(split)).is_dir() and (path / labels.format(split)).is_dir()
+        }
+        if places:
+            return places
+    return {"all": [path / "images"]} if (path / "images").is_dir() and (path / "labels").is_dir() else {}
+
+
+def _read_class_names(path: Path) -> list[str]:
+    for file in (path / "classes.txt", path / "labels" / "classes.txt"):
+        if file.is_file():
+            return [line for line in read_lines(file) if line]
+    raise InputError(
+        f"{path} has images and labels but no class names: add a data.yaml with names, or a classes.txt (a name a line)"
+    )
+
+
+def _read(
+    root: Path,
+    places: Mapping[str, Sequence[Path]],
+    names: Mapping[int, str],
+    splits: Sequence[str],
+    counter: FindingCounter,
+) -> RawData:
+    if not names or any(not name.strip() for name in names.values()):
+        raise InputError(f"the YOLO data in {root} has a class without a name")
+    label_map = LabelMap(tuple(Category(number, names[number]) for number in sorted(names)))
+    images = {}
+    for split in splits:
+        files = [file for place in places[split] for file in _image_files(place, root)]
+        unique = list(dict.fromkeys(files))
+        if len(unique) < len(files):
+            counter.add(Fault.REPEATED_IMAGE, split, count=len(files) - len(unique))
+        images[split] = [
+            RawImage(
+                image_id=position,
+                path=file,
+                boxes=_read_boxes(_label_file(file, root), label_map, counter),
+                is_relative=True,
+            )
+            for position, file in enumerate(unique)
+        ]
+    return RawData(label_map=label_map, images=images)
+
+
+def _image_files(place: Path, root: Path) -> list[Path]:
+    if place.is_dir():
+        return sorted(file for file in place.absolute().rglob("*") if file.suffix.lower() in SUFFIXES)
+    return [_listed_image(line, place, root) for line in read_lines(place) if line]
+
+
+def _listed_image(line: str, place: Path, root: Path) -> Path:
+    """Return an image of a list; entries are relative to the data folder or, beginning with `./`, to the list."""
+    return path_inside(root, os.path.relpath(place.parent / line, root) if line.startswith("./") else line)
+
+
+def _label_file(image: Path, root: Path) -> Path:
+    """Swap the last folder `images` of the path for `labels`."""
+    base = root.absolute().parent
+    parts = list(image.relative_to(base).parts) if image.is_relative_to(base) else list(image.parts)
+    positions = [index for index, part in enumerate(parts[:-1]) if part == "images"]
+    if positions:
+        parts[positions[-1]] = "labels"
+    return (base.joinpath(*parts)).with_suffix(".txt")
+
+
+def _read_boxes(file: Path, label_map: LabelMap, counter: FindingCounter) -> list[RawBox]:
+    if not file.is_file():
+        return []
+    boxes = []
+    for number, line in enumerate(read_lines(file), start=1):
+        if line:
+            boxes.append(_read_box(line, label_map, place=f"line {number}", file=file))
+            if len(line.split()) > 5:
+                counter.add(Fault.POLYGON, f"{file.name}: line {number}")
+    return boxes
+
+
+def _read_box(line: str, label_map: LabelMap, *, place: str, file: Path) -> RawBox:
+    words = line.split()
+    numbers = [_number(word) for word in words]
+    is_box, is_polygon = len(words) == 5, len(words) > 6 and len(words) % 2 == 1
+    if not (is_box or is_polygon) or not all(map(math.isfinite, numbers)):
+        raise InputError(f"{file}: {place} must hold a class number and four finite numbers, found {line!r}")
+    if numbers[0] not in label_map.training_ids:
+        raise InputError(f"{file}: {place} has class {words[0]}, which is not among the data's names")
+    if max(map(abs, numbers[1:])) > _LARGEST_FRACTION:
+        raise InputError(f"{file}: {place} must be relative to the image, from 0 to 1, found {line!r}")
+    convert: Callable[[Sequence[float]], tuple[float, float, float, float]] = _corners if is_box else _hull
+    return RawBox(corners=convert(numbers[1:]), dataset_id=int(numbers[0]), place=place)
+
+
+def _number(word: str) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        return math.nan
+
+
+def _corners(cxcywh: Sequence[float]) -> tuple[float, float, float, float]:
+    x, y, width, height = cxcywh
+    return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+
+
+def _hull(polygon: Sequence[float]) -> tuple[float, float, float, float]:
+    return min(polygon[::2]), min(polygon[1::2]), max(polygon[::2]), max(polygon[1::2])
