@@ -5,16 +5,22 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.1.0.dev0"
 
-__all__ = ["InputError", "LabelMap", "__version__"]
+__all__ = ["Detections", "InputError", "LabelMap", "__version__", "load", "train"]
 
 # Loaded on first use, so that `import condetr` and `condetr --help` do not wait for torch.
 if TYPE_CHECKING:
     from condetr.errors import InputError
+    from condetr.inference.predictor import load
     from condetr.labels import LabelMap
+    from condetr.report.training import train
+    from condetr.shapes import Detections
 else:
     _DEFINED_IN = {
+        "Detections": "condetr.shapes",
         "InputError": "condetr.errors",
         "LabelMap": "condetr.labels",
+        "load": "condetr.inference.predictor",
+        "train": "condetr.report.training",
     }
 
     def __getattr__(name: str) -> object:

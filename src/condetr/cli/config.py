@@ -9,7 +9,7 @@ app = typer.Typer(help="Look at settings.", no_args_is_help=True)
 
 @app.command()
 def show(
-    recipe: Annotated[str, typer.Argument(help="A name that `condetr recipes` lists.")],
+    recipe: Annotated[str, typer.Argument(help="A name that `condetr recipes` lists, or a YAML file of settings.")],
     *,
     assignments: Annotated[
         list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change a setting; may be repeated.")
@@ -17,7 +17,7 @@ def show(
 ) -> None:
     """Print a recipe's settings as YAML, as `condetr train` would take them."""
     from condetr.config import override, to_yaml
-    from condetr.recipes.registry import find_recipe
+    from condetr.recipes.registry import find_settings
 
-    config = override(find_recipe(recipe).build(), assignments or [])
+    config = override(find_settings(recipe), assignments or [])
     typer.echo(to_yaml(config), nl=False)

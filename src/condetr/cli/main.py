@@ -10,6 +10,8 @@ import typer
 
 import condetr
 from condetr.cli import config
+from condetr.cli.evaluate import evaluate
+from condetr.cli.predict import predict
 from condetr.cli.recipes import recipes
 from condetr.cli.synth import synth
 from condetr.cli.train import train
@@ -25,9 +27,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(synth)
-app.command()(train)
-app.command()(recipes)
+for verb in (synth, train, evaluate, predict, recipes):
+    app.command()(verb)
 app.add_typer(config.app, name="config")
 
 

@@ -26,7 +26,8 @@ def synth(
     from condetr.data.synthetic import write_scenes
 
     write = {"scenes": write_scenes, "digits": write_digit_scenes}[kind]
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    terminal = Console(stderr=True)
+    with Progress(console=terminal, transient=True, disable=not terminal.is_terminal) as progress:
         task = progress.add_task("drawing", total=None)
         write(
             folder,
