@@ -55,7 +55,7 @@ def _require_same_classes(known: "LabelMap", given: "LabelMap", *, weights: Path
     )
     raise InputError(
         f"{weights} was trained on other classes than {data} has, by name (id): only in the weights "
-        f"{only_known or '-'}; only in the data {only_given or '-'}; evaluate on data with the same category names and ids"
+        f"{only_known or '-'}; only in the data {only_given or '-'}; take data with the same category names and ids"
     )
 
 

@@ -46,9 +46,10 @@ def precision_recall(split: Split, detections: Mapping[int, Detections]) -> Prec
 def best_threshold(curves: PrecisionRecall) -> float:
     """Return the score threshold, in steps of 0.05, whose F1 at IoU 0.5 is highest in the mean over classes."""
     occurs = ~np.isnan(curves.precision_50[:, 0])
-    thresholds = np.arange(1, 20) / 20
     if not occurs.any():
         return 0.5
+    # From above: false alarms below the last hit leave no trace in the curves, so among equals the highest is best.
+    thresholds = np.arange(19, 0, -1) / 20
     mean_f1 = [_mean_f1(curves, occurs=occurs, threshold=threshold) for threshold in thresholds]
     return float(thresholds[int(np.argmax(mean_f1))])
 
