@@ -1,0 +1,68 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from condetr.data.batch import Sample, collate
+from condetr.inference.detect import detect
+from condetr.inference.model_folder import LoadedModel
+from condetr.shapes import Batch, Detections
+
+
+def batch_of(*image_ids: int) -> Batch:
+    generator = torch.Generator().manual_seed(sum(image_ids))
+    return collate(
+        [
+            Sample(
+                image=torch.randint(0, 256, (3, 24, 32), dtype=torch.uint8, generator=generator),
+                boxes_xyxy=torch.zeros(0, 4),
+                labels=torch.zeros(0, dtype=torch.int64),
+                image_id=image_id,
+                original_size_hw=(48, 64),
+            )
+            for image_id in image_ids
+        ]
+    )
+
+
+def run(
+    tiny: LoadedModel, batches: list[Batch], *, limit: int = 100, progress: Callable[[int], None] | None = None
+) -> dict[int, Detections]:
+    return detect(
+        tiny.detector,
+        batches,
+        scores="sigmoid",
+        label_map=tiny.label_map,
+        device="cpu",
+        limit=limit,
+        progress=progress,
+    )
+
+
+def test_detections_come_by_image_id(tiny: LoadedModel) -> None:
+    found = run(tiny, [batch_of(4, 9), batch_of(2)], limit=3)
+
+    assert list(found) == [4, 9, 2]
+    assert [len(each) for each in found.values()] == [3, 3, 3]
+
+
+def test_progress_counts_images(tiny: LoadedModel) -> None:
+    counts: list[int] = []
+
+    run(tiny, [batch_of(4, 9), batch_of(2)], progress=counts.append)
+
+    assert counts == [2, 1]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_detector_runs_in_evaluation_mode_and_gets_its_mode_back(tiny: LoadedModel, *, training: bool) -> None:
+    tiny.detector.train(training)
+
+    first, second = run(tiny, [batch_of(1)]), run(tiny, [batch_of(1)])
+
+    assert (first[1].scores == second[1].scores).all()
+    assert all(module.training == training for module in tiny.detector.modules())
+
+
+def test_no_batches_give_nothing(tiny: LoadedModel) -> None:
+    assert run(tiny, []) == {}

@@ -1,0 +1,109 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from condetr.errors import InputError
+from condetr.inference.model_folder import LoadedModel
+from condetr.inference.predictor import Predictor, load
+from condetr.shapes import Detections
+
+
+@pytest.fixture
+def predictor(tiny: LoadedModel) -> Predictor:
+    return Predictor(
+        tiny.detector, scores=tiny.detector_config.scores, transform=tiny.transform, label_map=tiny.label_map
+    )
+
+
+def picture(*, height: int = 40, width: int = 56, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def assert_same(left: Detections, right: Detections) -> None:
+    np.testing.assert_allclose(left.scores, right.scores, rtol=1e-5)
+    np.testing.assert_allclose(left.boxes_xyxy, right.boxes_xyxy, atol=1e-3)
+    assert left.names == right.names
+
+
+def test_file_name_path_pil_image_and_array_give_the_same(predictor: Predictor, tmp_path: Path) -> None:
+    array = picture()
+    Image.fromarray(array).save(tmp_path / "a.png")
+
+    expected = predictor.predict(array)
+
+    for image in (Image.fromarray(array), tmp_path / "a.png", str(tmp_path / "a.png")):
+        assert_same(predictor.predict(image), expected)
+
+
+def test_a_turned_photograph_is_seen_upright(predictor: Predictor) -> None:
+    turned = Image.fromarray(picture()).rotate(90, expand=True)
+    turned.getexif()[274] = 6  # to be turned clockwise for display
+
+    assert_same(predictor.predict(turned), predictor.predict(picture()))
+
+
+def test_threshold_and_limit_bound_what_comes_back(predictor: Predictor) -> None:
+    everything = predictor.predict(picture())
+    middle = float(everything.scores[4])
+
+    assert len(everything) == 10
+    assert len(predictor.predict(picture(), limit=3)) == 3
+    assert (predictor.predict(picture(), threshold=middle).scores >= middle).all()
+
+
+def test_many_images_come_back_in_order(predictor: Predictor) -> None:
+    pictures = [picture(seed=seed) for seed in range(3)]
+
+    found = list(predictor.predict_all(pictures, batch_size=2))
+
+    for each, image in zip(found, pictures, strict=True):
+        assert_same(each, predictor.predict(image))
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.zeros((4, 4), np.uint8), np.zeros((3, 8, 8), np.uint8), np.zeros((8, 8, 3)), np.zeros((0, 8, 3), np.uint8)],
+)
+def test_an_array_of_another_kind_is_refused(predictor: Predictor, array: np.ndarray) -> None:
+    with pytest.raises(InputError, match="must be height x width x 3"):
+        predictor.predict(array)
+
+
+def test_a_missing_image_is_named(predictor: Predictor, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"gone\.jpg"):
+        predictor.predict(tmp_path / "gone.jpg")
+
+
+def test_predicting_keeps_no_gradients(predictor: Predictor) -> None:
+    predictor.predict(picture())
+
+    assert all(parameter.grad is None for parameter in predictor.detector.parameters())
+
+
+def test_a_run_folder_loads_its_best_model(predictor: Predictor, model_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    model_folder.rename(tmp_path / "run" / "best")
+
+    loaded = load(tmp_path / "run")
+
+    assert loaded.label_map == predictor.label_map
+    assert_same(loaded.predict(picture()), predictor.predict(picture()))
+
+
+def test_weights_that_are_nowhere_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist; give a run folder or a model folder"):
+        load(tmp_path / "gone")
+    with pytest.raises(InputError, match=r"holds neither config\.json nor best/config\.json"):
+        load(tmp_path)
+
+
+def test_a_device_that_is_not_here_is_refused(model_folder: Path) -> None:
+    with pytest.raises(InputError, match="the device 'abacus' cannot be used here"):
+        load(model_folder, device="abacus")
+
+
+def test_a_device_may_be_a_torch_device(model_folder: Path) -> None:
+    assert load(model_folder, device=torch.device("cpu")).device == torch.device("cpu")

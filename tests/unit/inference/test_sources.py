@@ -1,0 +1,46 @@
+from pathlib import Path
+
+import pytest
+
+from condetr.errors import InputError
+from condetr.inference.sources import find_images
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("b.jpg", "a.PNG", "deep/er/c.jpeg", "notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def test_a_folder_gives_its_images_and_those_of_its_subfolders_in_order(folder: Path) -> None:
+    found = find_images([str(folder)])
+
+    assert [path.relative_to(folder).as_posix() for path in found] == ["a.PNG", "b.jpg", "deep/er/c.jpeg"]
+
+
+def test_a_pattern_gives_the_images_that_match(folder: Path) -> None:
+    assert find_images([f"{folder}/**/*.jp*g"]) == [folder / "b.jpg", folder / "deep" / "er" / "c.jpeg"]
+
+
+def test_a_file_is_taken_whatever_its_name(folder: Path) -> None:
+    assert find_images([str(folder / "notes.txt")]) == [folder / "notes.txt"]
+
+
+def test_a_name_with_brackets_is_a_file_before_it_is_a_pattern(folder: Path) -> None:
+    (folder / "scan[1].jpg").touch()
+
+    assert find_images([str(folder / "scan[1].jpg")]) == [folder / "scan[1].jpg"]
+
+
+def test_an_image_that_is_named_twice_comes_once(folder: Path) -> None:
+    assert find_images([str(folder / "b.jpg"), f"{folder}/*.jpg"]) == [folder / "b.jpg"]
+
+
+@pytest.mark.parametrize(("source", "complaint"), [("empty", "holds no image"), ("*.bmp", "neither an image file")])
+def test_a_source_without_images_is_refused(folder: Path, source: str, complaint: str) -> None:
+    (folder / "empty").mkdir()
+
+    with pytest.raises(InputError, match=complaint):
+        find_images([str(folder), str(folder / source)])
