@@ -1,0 +1,162 @@
+import csv
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from condetr.data.dataset import ImageRecord, Split
+from condetr.errors import InputError
+from condetr.labels import Category, LabelMap
+from condetr.metrics.coco import evaluate_coco
+from condetr.report.page import write_report
+from condetr.shapes import Detections
+
+LABELS = LabelMap((Category(3, "bolt"), Category(7, "<b>nut</b>"), Category(9, "washer")))
+SECTIONS = ("Training", "Classes", "Precision and recall", "Confusion matrix", "Pictures", "Settings")
+
+
+@pytest.fixture
+def split(tmp_path: Path) -> Split:
+    """Six images, the last of them without objects."""
+    (tmp_path / "images").mkdir()
+    return Split(
+        name="val", records=tuple(record(number, tmp_path / "images") for number in range(6)), label_map=LABELS
+    )
+
+
+def record(number: int, folder: Path) -> ImageRecord:
+    path = folder / f"{number}.png"
+    Image.new("RGB", (64, 48), "#808080").save(path)
+    count = 0 if number == 5 else 2
+    return ImageRecord(
+        image_id=number,
+        path=path,
+        size_hw=(48, 64),
+        boxes_xyxy=np.array([[4, 4, 30, 30], [32, 8, 60, 40]], np.float32)[:count],
+        labels=np.array([0, 1])[:count],
+        is_crowd=np.zeros(count, bool),
+        areas=np.array([676, 896], np.float32)[:count],
+    )
+
+
+@pytest.fixture
+def detections(split: Split) -> dict[int, Detections]:
+    """Perfect in the first half of the images, nothing in the others."""
+    return {
+        each.image_id: Detections(
+            boxes_xyxy=each.boxes_xyxy,
+            scores=np.array([0.9, 0.8], np.float32),
+            labels=each.labels,
+            names=tuple(LABELS.names[label] for label in each.labels),
+        )
+        for each in split.records[:3]
+    }
+
+
+@pytest.fixture
+def run(tmp_path: Path, split: Split, detections: dict[int, Detections]) -> Path:
+    """Return a whole run folder, evaluated in every second of four epochs."""
+    folder = tmp_path / "my run"
+    folder.mkdir()
+    (folder / "config.yaml").write_text("epochs: 4\n")
+    LABELS.save(folder / "labels.json")
+    results = {**evaluate_coco(split, detections).to_dict(), "train_seconds": 3723.0, "versions": {"torch": "2.11.0"}}
+    (folder / "results.json").write_text(json.dumps(results))
+    with (folder / "metrics.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, ["epoch", "lr", "loss", "loss_l1", "AP", "AP50", "AP75"])
+        writer.writeheader()
+        for epoch in range(1, 5):
+            accuracy = {"AP": 0.1, "AP50": 0.2, "AP75": 0.1} if epoch % 2 == 0 else {}
+            writer.writerow({"epoch": epoch, "lr": 1e-4, "loss": 9 / epoch, "loss_l1": 1.0, **accuracy})
+    return folder
+
+
+def sections(html: str) -> list[str]:
+    return re.findall(r"<h2[^>]*>(.*?)</h2>", html)
+
+
+def test_a_whole_run_has_every_section(run: Path, split: Split, detections: dict[int, Detections]) -> None:
+    html = write_report(run, split=split, detections=detections).read_text()
+
+    assert tuple(sections(html)) == SECTIONS
+    assert "Left out" not in html
+    for text in ("my run", "1 h 02 min", "epochs: 4", "2.11.0", "0.png · F1 1.00", "3.png · F1 0.00"):
+        assert text in html
+
+
+def test_the_page_needs_no_other_file(run: Path, split: Split, detections: dict[int, Detections]) -> None:
+    html = write_report(run, split=split, detections=detections).read_text()
+
+    sources = re.findall(r'(?:src|href)="([^"]*)"', html)
+    assert sources
+    assert all(source.startswith(("data:image/", "#")) for source in sources)
+    assert "url(" not in html
+    assert "<script" not in html
+
+
+def test_names_from_the_data_are_text_not_markup(run: Path, split: Split, detections: dict[int, Detections]) -> None:
+    html = write_report(run, split=split, detections=detections).read_text()
+
+    assert "&lt;b&gt;nut&lt;/b&gt;" in html
+    assert "<b>nut</b>" not in html
+
+
+def test_the_same_run_gives_the_same_page(run: Path, split: Split, detections: dict[int, Detections]) -> None:
+    first = write_report(run, split=split, detections=detections).read_text()
+
+    assert write_report(run, split=split, detections=detections).read_text() == first
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "labels.json", "metrics.csv", "results.json"])
+def test_what_is_missing_is_left_out_and_said(run: Path, name: str) -> None:
+    (run / name).unlink()
+
+    html = write_report(run, split=None, detections=None).read_text()
+
+    assert f"Left out, because it was not there when this page was written: {name}, the images" in html
+
+
+def test_an_empty_run_folder_still_has_a_page(tmp_path: Path) -> None:
+    assert sections(write_report(tmp_path, split=None, detections=None).read_text()) == ["Settings"]
+
+
+def test_a_run_that_was_never_evaluated_shows_its_losses(run: Path) -> None:
+    (run / "metrics.csv").write_text("epoch,lr,loss,AP\n1,0.1,3.5,\n2,0.1,nan,\n")
+
+    html = write_report(run, split=None, detections=None).read_text()
+
+    assert "Training losses" in html
+    assert "Accuracy on the validation images" not in html
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("metrics.csv", "epoch,loss\n1,abc\n"), ("results.json", "{"), ("labels.json", '[{"name": 1}]')]
+)
+def test_a_damaged_file_is_named(run: Path, name: str, text: str) -> None:
+    (run / name).write_text(text)
+
+    with pytest.raises(InputError, match=name):
+        write_report(run, split=None, detections=None)
+
+
+def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no such folder"):
+        write_report(tmp_path / "gone", split=None, detections=None)
+
+
+def test_pictures_that_cannot_be_read_are_passed_over(
+    run: Path, split: Split, detections: dict[int, Detections]
+) -> None:
+    split.records[0].path.write_bytes(b"no image")
+
+    html = write_report(run, split=split, detections=detections).read_text()
+
+    assert "0.png" not in html
+    assert "1.png" in html
+
+
+def test_a_detector_that_finds_nothing_has_a_page(run: Path, split: Split) -> None:
+    assert tuple(sections(write_report(run, split=split, detections={}).read_text())) == SECTIONS
