@@ -30,7 +30,9 @@ class LabelMap:
         for kind, values in (("id", self.dataset_ids), ("name", self.names)):
             repeated = sorted({str(value) for value in values if values.count(value) > 1})
             if repeated:
-                raise InputError(f"every category needs its own {kind}, but {', '.join(repeated)} stands more than once")
+                raise InputError(
+                    f"every category needs its own {kind}, but {', '.join(repeated)} stands more than once"
+                )
 
     def __len__(self) -> int:
         return len(self.categories)
