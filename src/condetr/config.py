@@ -58,12 +58,16 @@ def override(config: T, assignments: Sequence[str]) -> T:
     Of two assignments to one path the later counts. Another `kind` starts from that kind's defaults, wherever among
     the assignments it stands.
     """
+    return assign(config, dict(_parse_assignment(assignment) for assignment in assignments), source="--set")
+
+
+def assign(config: T, values: Mapping[str, Any], *, source: str) -> T:
+    """Return `config` with the values, plain data by dotted path, taken as they are; `source` names them in errors."""
     mapping = dump(config)
-    parsed = [_parse_assignment(assignment) for assignment in assignments]
-    kinds_first = sorted(parsed, key=lambda pair: (pair[0][-1] != "kind", len(pair[0])))
-    for path, value in kinds_first:
-        _assign(mapping, path, value)
-    return from_mapping(type(config), mapping, source="--set")
+    paths = [path.split(".") for path in values]
+    for path in sorted(paths, key=lambda path: (path[-1] != "kind", len(path))):
+        _assign(mapping, path, values[".".join(path)])
+    return from_mapping(type(config), mapping, source=source)
 
 
 def dump(config: object) -> dict[str, Any]:
@@ -97,12 +101,12 @@ def _read_yaml(text: str) -> Any:  # noqa: ANN401 - YAML yields anything
         raise ValueError("it is nested too deeply") from None
 
 
-def _parse_assignment(assignment: str) -> tuple[list[str], Any]:
+def _parse_assignment(assignment: str) -> tuple[str, Any]:
     path, equals, text = assignment.partition("=")
     if not equals:
         raise InputError(f"a setting is given as path=value, got {assignment!r}")
     try:
-        return path.strip().split("."), _read_yaml(text)
+        return path.strip(), _read_yaml(text)
     except ValueError as error:
         raise InputError(f"cannot read the value of {assignment!r}: {error}") from None
 

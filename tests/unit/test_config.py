@@ -3,7 +3,7 @@ from typing import Literal
 
 import pytest
 
-from condetr.config import dump, from_mapping, load, override, settings, to_yaml
+from condetr.config import assign, dump, from_mapping, load, override, settings, to_yaml
 from condetr.errors import InputError
 
 
@@ -197,6 +197,11 @@ class TestOverride:
     def test_a_wrong_assignment_is_refused(self, assignment: str, message: str) -> None:
         with pytest.raises(InputError, match=message):
             override(ToyConfig(), [assignment])
+
+
+@pytest.mark.parametrize("name", ["no", "123", "a: b", "#1", "C:\\data", "it's", " "])
+def test_an_assigned_value_is_taken_as_it_is(name: str) -> None:
+    assert assign(ToyConfig(), {"name": name, "position.kind": "sine"}, source="--name").name == name
 
 
 def test_dumped_settings_are_plain_data() -> None:
