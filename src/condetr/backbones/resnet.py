@@ -4,11 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.models import resnet as torchvision_resnet
-from torchvision.models.resnet import BasicBlock, Bottleneck
+from torchvision.models.resnet import BasicBlock
 from torchvision.ops import FrozenBatchNorm2d
 
 from condetr.backbones.weights import load_weights
@@ -19,6 +18,8 @@ Norm = Literal["frozen", "batch"]
 """`frozen`: fixed statistics of the pretrained network (DETR). `batch`: trainable, for training from scratch."""
 
 NORM_LAYERS: dict[Norm, Callable[..., nn.Module]] = {"frozen": FrozenBatchNorm2d, "batch": nn.BatchNorm2d}
+
+STAGES = (("conv1", "bn1", "relu", "maxpool"), ("layer1",), ("layer2",), ("layer3",), ("layer4",))
 
 
 @settings
@@ -56,15 +57,13 @@ class ResNet(nn.Module):
     def __init__(self, *, depth: int, dilation: bool, norm_layer: Callable[..., nn.Module], frozen_stages: int) -> None:
         super().__init__()
         network = getattr(torchvision_resnet, f"resnet{depth}")(norm_layer=norm_layer)
-        stages = ["conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"]
         self.body = nn.Sequential()
-        for stage in stages:
-            self.body.add_module(stage, getattr(network, stage))
+        for stage_index, names in enumerate(STAGES):
+            for name in names:
+                self.body.add_module(name, getattr(network, name))
+                self.body.get_submodule(name).requires_grad_(stage_index >= frozen_stages)
         if dilation:
             _replace_stride_by_dilation(network.layer4)
-        for stage in (stages[:4], stages[4:5], stages[5:6], stages[6:7], stages[7:])[:frozen_stages]:
-            for name in stage:
-                self.body.get_submodule(name).requires_grad_(False)
         self.stride = 16 if dilation else 32
         self.out_channels: int = network.fc.in_features
 
@@ -86,7 +85,7 @@ class SmallResNetConfig:
     dilation: bool = False
     """DC5: the last stage keeps the resolution of the one before it, its convolutions are dilated instead."""
 
-    def build(self, *, pretrained: bool) -> "SmallResNet":  # noqa: ARG002 - it has no pretrained weights
+    def build(self, *, pretrained: bool) -> "SmallResNet":
         """Build the backbone with fresh weights."""
         if len(self.widths) != len(self.blocks) + 1:
             raise InputError(f"widths needs one entry more than blocks, got {self.widths} and {self.blocks}")
@@ -142,7 +141,8 @@ def _imagenet_weights(depth: int) -> dict[str, Tensor]:
         state: dict[str, Tensor] = weights.get_state_dict(progress=True, check_hash=True)
     except OSError as error:
         raise InputError(
-            f"the ImageNet weights of ResNet-{depth} could not be downloaded from {weights.url} ({error}); download the "
-            "file elsewhere and pass it with --set detector.backbone.weights=FILE, or train from other weights with --init-from"
+            f"the ImageNet weights of ResNet-{depth} could not be downloaded from {weights.url} ({error}); get the "
+            "file elsewhere and pass it with --set detector.backbone.weights=FILE, or start from other weights with "
+            "--init-from"
         ) from None
     return state

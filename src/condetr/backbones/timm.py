@@ -47,7 +47,10 @@ class TimmBackbone(nn.Module):
 
     def __init__(self, name: str, *, output_stride: int, from_hub: bool) -> None:
         super().__init__()
-        timm = _import_timm()
+        try:
+            import timm
+        except ImportError:
+            raise InputError("timm backbones need the timm library: pip install 'condetr[timm]'") from None
         if not timm.is_model(name):
             close = timm.list_models(f"*{name.split('_')[0]}*")[:5]
             raise InputError(f"timm has no model {name!r}" + (f"; it has {', '.join(close)}" if close else ""))
@@ -64,7 +67,7 @@ class TimmBackbone(nn.Module):
         """Fix the statistics and the affine part of every batch norm."""
         from timm.layers import freeze_batch_norm_2d
 
-        freeze_batch_norm_2d(self.body)
+        freeze_batch_norm_2d(self.body)  # type: ignore[no-untyped-call]
 
     def freeze_stages(self, count: int) -> None:
         """Exclude the first `count` feature levels, and the stem with the first, from training."""
@@ -81,11 +84,3 @@ class TimmBackbone(nn.Module):
         """Return the deepest feature map."""
         features: Tensor = self.body(images)[-1]
         return features
-
-
-def _import_timm():  # type: ignore[no-untyped-def]  # noqa: ANN202 - a module of an optional library
-    try:
-        import timm
-    except ImportError:
-        raise InputError("timm backbones need the timm library: pip install 'condetr[timm]'") from None
-    return timm

@@ -15,21 +15,22 @@ from condetr.errors import InputError
 def load_weights(backbone: nn.Module, weights: Mapping[str, Tensor] | Path, *, source: str) -> None:
     """Load weights by name; entries that the backbone does not have (a classifier, say) are left out.
 
-    Raises:
-        InputError: the file cannot be read, or an entry is missing or has another shape.
+    Raises InputError if the file cannot be read, or an entry is missing or has another shape.
     """
     state = read_weights(weights) if isinstance(weights, Path) else weights
     expected = backbone.state_dict()
     missing = [name for name in expected if name not in state and not name.endswith("num_batches_tracked")]
     if missing:
         raise InputError(
-            f"{source} does not fit the backbone: {len(missing)} of {len(expected)} tensors are missing, first {missing[0]!r}"
+            f"{source} does not fit the backbone: {len(missing)} of {len(expected)} tensors are missing, the first is "
+            f"{missing[0]!r}"
         )
     misshapen = [name for name in expected if name in state and state[name].shape != expected[name].shape]
     if misshapen:
         name = misshapen[0]
         raise InputError(
-            f"{source} does not fit the backbone: {name!r} is {tuple(state[name].shape)}, not {tuple(expected[name].shape)}"
+            f"{source} does not fit the backbone: {name!r} has shape {tuple(state[name].shape)} instead of "
+            f"{tuple(expected[name].shape)}"
         )
     backbone.load_state_dict({name: state[name] for name in expected if name in state}, strict=False)
 

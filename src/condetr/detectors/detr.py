@@ -158,7 +158,7 @@ class DecoderLayer(nn.Module):
         placed_memory: Float[Tensor, "B S D"],
         memory_is_padding: Bool[Tensor, "B S"],
     ) -> Float[Tensor, "B Q D"]:
-        """Queries are added to the content before every projection to query or key."""
+        """Add the queries to the content before every projection to query or key."""
         placed = x + queries
         x = self.self_attention_norm(x + self.dropout(self.self_attention(query=placed, key=placed, value=x)))
         attended = self.cross_attention(

@@ -76,10 +76,10 @@ def restore_checkpoint(
         raise InputError(f"cannot resume from {path}: {str(error).splitlines()[0]}") from None
     if state["label_map"] != label_map.to_list():
         known = ", ".join(row["name"] for row in state["label_map"])
-        raise InputError(f"cannot resume: {path} was trained on the classes {known}, the data has {', '.join(label_map.names)}")
+        raise InputError(f"cannot resume: {path} was trained on {known}, the data has {', '.join(label_map.names)}")
     changed = _first_difference(state["settings"], settings)
     if changed is not None:
-        raise InputError(f"cannot resume with another setting of {changed}; start anew with --out, or keep the settings")
+        raise InputError(f"cannot resume with another setting: {changed}; keep it, or start anew with --out")
     detector.load_state_dict(state["detector"])
     optimizer.load_state_dict(state["optimizer"])
     if ema is not None:

@@ -9,6 +9,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from condetr.config import settings
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
 
 @settings
 class EmaConfig:
@@ -30,7 +32,7 @@ class Ema(AveragedModel):
         self.decay = decay
 
     @torch.no_grad()
-    def _average(self, averaged: list[Tensor], current: list[Tensor], updates: Tensor | int) -> None:
+    def _average(self, averaged: Tensors, current: Tensors, updates: Tensor | int) -> None:
         updates = int(updates)
         weight = 1 - min(self.decay, (1 + updates) / (10 + updates))
         if averaged[0].is_floating_point():

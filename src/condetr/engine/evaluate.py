@@ -31,9 +31,7 @@ def evaluate(
     progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Score a detector on a split; `loader` holds this process's share of it. Always in fp32."""
-    found = detect(
-        detector, loader, scores=scores, label_map=split.label_map, device=device, progress=progress
-    )
+    found = detect(detector, loader, scores=scores, label_map=split.label_map, device=device, progress=progress)
     detections = _gather(found)
     return Evaluation(results=evaluate_coco(split, detections), detections=detections)
 

@@ -18,7 +18,9 @@ def initialise(detector: nn.Module, source: str) -> tuple[str, ...]:
     path = Path(source)
     weights = read_weights(path if path.is_file() else find_model_folder(path) / WEIGHTS)
     expected = detector.state_dict()
-    fitting = {name: weights[name] for name, old in expected.items() if name in weights and weights[name].shape == old.shape}
+    fitting = {
+        name: weights[name] for name, old in expected.items() if name in weights and weights[name].shape == old.shape
+    }
     if 2 * len(fitting) < len(expected):
         raise InputError(
             f"{source} is another detector: {len(fitting)} of {len(expected)} tensors fit; name weights of the same "

@@ -93,6 +93,7 @@ class Display(AbstractContextManager["Display"]):
             f"epoch {row['epoch']:>3}/{self.epochs}  step {row['step']}  {row['seconds']:.0f} s  "
             f"{row['images_per_second']:.0f} img/s  lr {row['lr']:.1e}  loss {row['loss']:.3f}{scores}",
             highlight=False,
+            soft_wrap=True,
         )
 
 

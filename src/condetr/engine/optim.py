@@ -32,7 +32,7 @@ class OptimizerConfig:
             for is_backbone, lr in ((False, self.lr), (True, self.backbone_lr))
         ]
         return torch.optim.AdamW(
-            [group for group in groups if group["params"] and group["lr"]], weight_decay=self.weight_decay
+            [group for group in groups if group["params"] and group["lr"]], weight_decay=self.weight_decay, fused=True
         )
 
 
@@ -46,7 +46,7 @@ class StepScheduleConfig:
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     """Steps of linear rise from nearly 0."""
 
-    def build(self, *, steps_per_epoch: int, epochs: int) -> Schedule:  # noqa: ARG002 - one signature for all kinds
+    def build(self, *, steps_per_epoch: int, epochs: int) -> Schedule:
         """Return the factor of the learning rate by step."""
         drop_step = self.drop_epoch * steps_per_epoch
         return lambda step: _warmup(step, self.warmup_steps) * (self.factor if step >= drop_step else 1.0)

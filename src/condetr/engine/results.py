@@ -30,6 +30,8 @@ class TrainResult:
     """The validation images."""
     detections: dict[int, Detections]
     """What the best model found on them, by image id."""
+    is_first_process: bool
+    """True in the one process that writes files."""
 
 
 def write_results(
@@ -60,13 +62,19 @@ def write_results(
         "findings": [{"severity": f.severity, "what": f.what, "examples": f.examples} for f in splits.findings],
         "versions": _versions(),
     }
-    if torch.distributed.is_initialized() and torch.distributed.get_rank() > 0:
-        return TrainResult(run=run, results=results, split=splits.val, detections=evaluation.detections)
-    with replaced_file(run.results) as draft:
-        draft.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
-    with replaced_file(run.predictions) as draft:
-        draft.write_text(json.dumps(_coco_results(splits.val, evaluation.detections)))
-    return TrainResult(run=run, results=results, split=splits.val, detections=evaluation.detections)
+    is_first_process = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+    if is_first_process:
+        with replaced_file(run.results) as draft:
+            draft.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+        with replaced_file(run.predictions) as draft:
+            draft.write_text(json.dumps(_coco_results(splits.val, evaluation.detections)))
+    return TrainResult(
+        run=run,
+        results=results,
+        split=splits.val,
+        detections=evaluation.detections,
+        is_first_process=is_first_process,
+    )
 
 
 def _versions() -> dict[str, str]:

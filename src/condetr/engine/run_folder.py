@@ -39,6 +39,11 @@ class RunFolder:
         return self.path / "predictions.json"
 
     @property
+    def report(self) -> Path:
+        """The page about the run."""
+        return self.path / "report.html"
+
+    @property
     def last_checkpoint(self) -> Path:
         """Where the training stands, for resuming."""
         return self.path / "checkpoints" / "last.ckpt"

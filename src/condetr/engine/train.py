@@ -100,6 +100,7 @@ class Training:
             f"accumulated x {self.loader.batch_size}), lr {self.config.optimizer.lr:g}, {self._precision()} on "
             f"{self.fabric.device.type}",
             highlight=False,
+            soft_wrap=True,
         )
 
     def fit(self) -> TrainResult:
@@ -160,7 +161,7 @@ class Training:
     def _step(self, micro_batches: list[Batch], *, means: Means) -> None:
         """Make one optimizer step."""
         for index, batch in enumerate(micro_batches):
-            batch = self.fabric.to_device(batch)  # noqa: PLW2901
+            batch = self.fabric.to_device(batch)
             num_boxes = self._num_boxes(batch)
             with self.fabric.no_backward_sync(self.model, enabled=index < len(micro_batches) - 1):
                 output = self.model(batch.images, batch.is_padding)
@@ -193,8 +194,8 @@ class Training:
         self.skipped_in_a_row += 1
         if self.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
             raise InputError(
-                f"the gradient was not finite for {MAX_SKIPPED_IN_A_ROW} steps in a row (step {self.progress.step}); the "
-                f"last good state is {self.run.last_checkpoint}: try a smaller optimizer.lr or precision=32-true"
+                f"the gradient was not finite for {MAX_SKIPPED_IN_A_ROW} steps up to step {self.progress.step}; "
+                f"the last good state is {self.run.last_checkpoint}: try a smaller optimizer.lr or precision=32-true"
             )
 
     def _num_boxes(self, batch: Batch) -> float:
@@ -291,8 +292,8 @@ def _loaders(config: TrainConfig, *, splits: DataSplits, fabric: Fabric) -> tupl
     micro = data.micro_batch_size or per_process
     if rest or micro == 0 or per_process % micro:
         raise InputError(
-            f"data.batch_size {data.batch_size} must be a multiple of data.micro_batch_size {data.micro_batch_size} times "
-            f"the number of processes {fabric.world_size}"
+            f"data.batch_size {data.batch_size} must be a multiple of data.micro_batch_size {data.micro_batch_size} "
+            f"times the number of processes {fabric.world_size}"
         )
     share = {"rank": fabric.global_rank, "world_size": fabric.world_size}
     training = train_loader(
@@ -307,7 +308,8 @@ def _loaders(config: TrainConfig, *, splits: DataSplits, fabric: Fabric) -> tupl
     )
     if len(training) < per_process // micro:
         raise InputError(
-            f"{len(splits.train)} training images do not fill one step of data.batch_size {data.batch_size}: set a smaller one"
+            f"{len(splits.train)} training images do not fill one step of data.batch_size {data.batch_size}: "
+            "set a smaller one"
         )
     validation = eval_loader(
         splits.val,
@@ -324,5 +326,3 @@ def _grouped(batches: Iterator[Batch], *, size: int) -> Iterator[list[Batch]]:
     """Yield `size` batches at a time; an incomplete last group is left out."""
     while len(group := list(islice(batches, size))) == size:
         yield group
-
-

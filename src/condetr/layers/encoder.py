@@ -47,7 +47,7 @@ class EncoderLayer(nn.Module):
         positions: Float[Tensor, "B S D"],
         is_padding: Bool[Tensor, "B S"],
     ) -> Float[Tensor, "B S D"]:
-        """Positions are added to queries and keys, never to values."""
+        """Add positions to queries and keys, never to values."""
         placed = x + positions
         attended = self.self_attention(query=placed, key=placed, value=x, key_is_padding=is_padding)
         x = self.self_attention_norm(x + self.dropout(attended))

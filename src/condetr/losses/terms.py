@@ -17,7 +17,8 @@ def focal_loss(logits: Float[Tensor, "R Q K"], *, matches: Matches, labels: Int[
     """Return the focal loss with matched queries as positives (Conditional DETR, section 3.2)."""
     one_hot = torch.zeros_like(logits)
     one_hot[matches.row, matches.query, labels] = 1
-    return sigmoid_focal_loss(logits, one_hot, alpha=FOCAL_ALPHA, gamma=FOCAL_GAMMA).sum((1, 2))
+    losses: Tensor = sigmoid_focal_loss(logits, one_hot, alpha=FOCAL_ALPHA, gamma=FOCAL_GAMMA)
+    return losses.sum((1, 2))
 
 
 def cross_entropy(

@@ -4,7 +4,9 @@ import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
+from condetr.config import load
 from condetr.engine.config import TrainConfig
 from condetr.errors import InputError
 from condetr.recipes import paper, small
@@ -32,6 +34,11 @@ def find_recipe(name: str) -> Recipe:
     close = difflib.get_close_matches(name, RECIPES, n=1, cutoff=0.3)
     hint = f"did you mean {close[0]!r}? " if close else ""
     raise InputError(f"unknown recipe {name!r}; {hint}`condetr recipes` lists them all")
+
+
+def find_settings(name: str) -> TrainConfig:
+    """Return a recipe's settings, or those in a YAML file such as a run folder's config.yaml."""
+    return load(TrainConfig, Path(name)) if name.endswith((".yaml", ".yml")) else find_recipe(name).build()
 
 
 def _paper_recipes() -> list[Recipe]:

@@ -1,0 +1,49 @@
+"""`condetr train`: train a recipe on a data set."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="A name that `condetr recipes` lists, or a YAML file of settings.")],
+    *,
+    data: Annotated[Path, typer.Option(help="Folder or file in COCO, Pascal VOC or YOLO layout.")],
+    out: Annotated[Path | None, typer.Option(help="The run folder; runs/RECIPE by default.")] = None,
+    train_split: Annotated[str | None, typer.Option(help="Training split, where the data has several.")] = None,
+    val_split: Annotated[str | None, typer.Option(help="Validation split, where the data has several.")] = None,
+    val_fraction: Annotated[
+        float | None, typer.Option(help="Part of the training images to hold out if there is no validation split.")
+    ] = None,
+    init_from: Annotated[str | None, typer.Option(help="Weights to start from: a run folder or model folder.")] = None,
+    resume: Annotated[
+        Literal["auto"] | None, typer.Option(help="auto: go on where a run in this folder stopped, else start.")
+    ] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change any setting; may be repeated.")
+    ] = None,
+) -> None:
+    """Train a detector, evaluate it and write its report."""
+    from rich.console import Console
+
+    from condetr.config import override
+    from condetr.recipes.registry import find_settings
+    from condetr.report.training import train as train_and_report
+
+    options = {
+        "data.path": data,
+        "data.train_split": train_split,
+        "data.val_split": val_split,
+        "data.val_fraction": val_fraction,
+        "init_from": init_from,
+    }
+    config = override(find_settings(recipe), assignments or [])
+    config = override(config, [f"{path}={value}" for path, value in options.items() if value is not None])
+    console = Console()
+    folder = out or Path("runs") / Path(recipe).stem
+    result = train_and_report(config, out=folder, resume=resume == "auto", console=console)
+    if result.is_first_process:
+        scores = "  ".join(f"{name} {result.results[name]:.3f}" for name in ("AP", "AP50", "AP75"))
+        console.print(f"{scores}  after {result.results['train_seconds']:.0f} s", highlight=False)
+        console.print(f"weights {result.run.best}  report {result.run.report}", highlight=False, soft_wrap=True)
