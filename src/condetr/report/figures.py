@@ -80,7 +80,8 @@ def precision_recall_chart(curves: PrecisionRecall, *, names: Sequence[str], iou
         style = {"color": INK, "linewidth": 0.6, "alpha": 0.5} if many else {"color": PALETTE[label % len(PALETTE)]}
         axes.plot(curves.recall, precision[label], label=None if many else names[label], **style)
     if many or len(occurring) > 1:
-        axes.plot(curves.recall, precision[occurring].mean(axis=0), color=INK, linewidth=2.4, label="mean of classes")
+        color = PALETTE[0] if many else INK
+        axes.plot(curves.recall, precision[occurring].mean(axis=0), color=color, linewidth=2.4, label="mean of classes")
     axes.set(xlim=(0, 1), ylim=(0, 1.02), title=f"IoU 0.{iou}")
     return _finish(figure, axes)
 
@@ -90,10 +91,11 @@ def confusion_chart(matrix: Int[np.ndarray, "Truth Predicted"], *, names: Sequen
     labels = [*names, "background"]
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     side = min(9.0, max(3.4, 1.6 + 0.42 * len(labels)))
-    figure, axes = _chart(x="predicted", y="ground truth", width=side + 0.6, height=side)
+    id_or_name = "" if len(labels) <= 41 else ", training id"
+    figure, axes = _chart(x=f"predicted{id_or_name}", y=f"ground truth{id_or_name}", width=side + 0.6, height=side)
     axes.imshow(shares, cmap=_COLORS, vmin=0, vmax=1)
     axes.grid(visible=False)
-    if len(labels) <= 41:
+    if not id_or_name:
         axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(len(labels)), labels)
     if len(labels) <= 21:
