@@ -13,6 +13,24 @@ from condetr.cli.main import main
 
 Coco = dict[str, Any]
 
+TINY = [
+    "detector.backbone.kind=small_resnet",
+    "detector.backbone.widths=[4,4]",
+    "detector.backbone.blocks=[1]",
+    "detector.dim=8",
+    "detector.num_heads=2",
+    "detector.num_queries=4",
+    "detector.feedforward_dim=8",
+    "detector.encoder_layers=1",
+    "detector.decoder_layers=1",
+    "data.batch_size=2",
+    "data.workers=0",
+    "epochs=1",
+    "loggers=[]",
+    "precision=32-true",
+]
+"""Settings with which an epoch on a handful of images takes no time."""
+
 
 class Ended(NamedTuple):
     """How a command ended."""
@@ -23,6 +41,7 @@ class Ended(NamedTuple):
 
 
 Command = Callable[..., Ended]
+Train = Callable[..., Ended]
 
 
 @pytest.fixture
@@ -66,3 +85,20 @@ def data(tmp_path: Path) -> Path:
     write_coco(tmp_path / "bolts", split="train", content=coco_file(first_image=1, num_images=4))
     write_coco(tmp_path / "bolts", split="val", content=coco_file(first_image=5, num_images=2))
     return tmp_path / "bolts"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """The run folder that a training would write."""
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def train(condetr: Command, run: Path) -> Train:
+    """Train a tiny detector for one epoch."""
+
+    def train(data: Path, *arguments: object, recipe: str = "conditional_detr_tiny", out: Path = run) -> Ended:
+        settings = [part for setting in TINY for part in ("--set", setting)]
+        return condetr("train", recipe, "--data", data, "--out", out, *settings, *arguments)
+
+    return train

@@ -6,43 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Coco, Command, Ended, coco_file, write_coco
-
-TINY = [
-    "detector.backbone.kind=small_resnet",
-    "detector.backbone.widths=[4,4]",
-    "detector.backbone.blocks=[1]",
-    "detector.dim=8",
-    "detector.num_heads=2",
-    "detector.num_queries=4",
-    "detector.feedforward_dim=8",
-    "detector.encoder_layers=1",
-    "detector.decoder_layers=1",
-    "data.batch_size=2",
-    "data.workers=0",
-    "epochs=1",
-    "loggers=[]",
-    "precision=32-true",
-]
-
-Train = Callable[..., Ended]
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    """The run folder that a training would write."""
-    return tmp_path / "run"
-
-
-@pytest.fixture
-def train(condetr: Command, run: Path) -> Train:
-    """Train a tiny detector for one epoch."""
-
-    def train(data: Path, *arguments: object, recipe: str = "conditional_detr_tiny", out: Path = run) -> Ended:
-        settings = [part for setting in TINY for part in ("--set", setting)]
-        return condetr("train", recipe, "--data", data, "--out", out, *settings, *arguments)
-
-    return train
+from tests.cli.conftest import Coco, Command, Ended, Train, coco_file, write_coco
 
 
 def assert_refused(ended: Ended, sentence: str, *, run: Path) -> None:

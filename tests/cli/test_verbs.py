@@ -1,0 +1,87 @@
+"""The verbs of the README, one after the other on one small data set."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from condetr.cli.main import main
+from tests.cli.conftest import TINY, Command
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds the data set `shapes` and the run `run`."""
+    folder = tmp_path_factory.mktemp("verbs")
+    settings = [part for setting in TINY for part in ("--set", setting)]
+    for arguments in (
+        ["synth", folder / "shapes", "--images", 4, "--val-images", 2, "--size", 32],
+        ["train", "conditional_detr_tiny", "--data", folder / "shapes", "--out", folder / "run", *settings],
+    ):
+        with pytest.raises(SystemExit, match=r"^0$"):
+            main([str(argument) for argument in arguments])
+    return folder
+
+
+def test_a_run_folder_holds_what_the_documentation_lists(trained: Path) -> None:
+    names = {path.relative_to(trained / "run").as_posix() for path in (trained / "run").rglob("*") if path.is_file()}
+    files = "config.yaml labels.json metrics.csv results.json predictions.json report.html"
+    models = "best/model.safetensors best/config.json checkpoints/last.ckpt"
+    assert names == {*files.split(), *models.split()}
+
+
+def test_the_settings_of_a_run_are_a_recipe(trained: Path, condetr: Command) -> None:
+    ended = condetr("config", "show", trained / "run" / "config.yaml", "--set", "epochs=2")
+    assert ended.code == 0
+    assert "epochs: 2\n" in ended.out
+
+
+def test_evaluate_finds_the_numbers_of_the_training_again(trained: Path, condetr: Command, tmp_path: Path) -> None:
+    ended = condetr("evaluate", trained / "run", "--data", trained / "shapes", "--out", tmp_path / "x")
+    assert ended.code == 0, ended.err
+    found = json.loads((tmp_path / "x" / "results.json").read_text())
+    trained_results = json.loads((trained / "run" / "results.json").read_text())
+    assert found["AP"] == trained_results["AP"]
+    assert found["AR_100"] == trained_results["AR_100"]
+
+
+def test_predict_writes_pictures_and_detections(trained: Path, condetr: Command, tmp_path: Path) -> None:
+    ended = condetr("predict", trained / "run", trained / "shapes" / "images", "--out", tmp_path / "found")
+    assert ended.code == 0, ended.err
+    assert len(list((tmp_path / "found" / "pictures").iterdir())) == 6
+    assert len(json.loads((tmp_path / "found" / "detections.json").read_text())["images"]) == 6
+
+
+def test_a_run_is_not_resumed_with_other_settings(trained: Path, condetr: Command) -> None:
+    before = (trained / "run" / "checkpoints" / "last.ckpt").read_bytes()
+    settings = [part for setting in TINY for part in ("--set", setting)]
+    ended = condetr(
+        "train", "conditional_detr_tiny", "--data", trained / "shapes", "--out", trained / "run", *settings,
+        "--resume", "auto", "--set", "detector.dim=16",
+    )  # fmt: skip
+    assert ended.code == 2
+    assert "detector.dim (8 then, 16 now)" in ended.err
+    assert (trained / "run" / "checkpoints" / "last.ckpt").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["evaluate", "{none}", "--data", "{shapes}"], "{none} does not exist"),
+        (["evaluate", "{shapes}", "--data", "{shapes}"], "{shapes} holds neither config.json nor best/config.json"),
+        (["evaluate", "{run}", "--data", "{none}"], "there is no file or folder {none}"),
+        (["evaluate", "{run}", "--data", "{shapes}", "--split", "tset"], "has no split 'tset'; it has: train, val"),
+        (["predict", "{none}", "{shapes}", "--out", "{out}"], "{none} does not exist"),
+        (["predict", "{run}", "{none}", "--out", "{out}"], "{none}"),
+        (["predict", "{run}", "{run}/config.yaml", "--out", "{out}"], "config.yaml"),
+    ],
+)
+def test_weights_and_sources_that_cannot_be_used_are_refused(
+    arguments: list[str], sentence: str, trained: Path, condetr: Command, tmp_path: Path
+) -> None:
+    paths = {"none": tmp_path / "none", "run": trained / "run", "shapes": trained / "shapes", "out": tmp_path / "out"}
+    ended = condetr(*(argument.format(**paths) for argument in arguments))
+    assert ended.code == 2
+    assert sentence.format(**paths) in ended.err
+    assert len(ended.err.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
