@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -86,7 +87,9 @@ def _run(draw: Callable[[_Job], _Objects], jobs: Sequence[_Job]) -> Iterator[_Ob
     if len(jobs) < _WORTH_A_POOL or not sys.platform.startswith("linux"):
         yield from map(draw, jobs)
         return
-    with multiprocessing.get_context("fork").Pool(len(os.sched_getaffinity(0))) as pool:
+    processes, context = len(os.sched_getaffinity(0)), multiprocessing.get_context("fork")
+    # Ctrl-C reaches every process: this one alone shall answer, by ending the others.
+    with context.Pool(processes, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) as pool:
         yield from pool.imap(draw, jobs, chunksize=16)
 
 

@@ -99,10 +99,11 @@ class TrainLoader:
 
     def epoch(self, number: int, *, start_batch: int = 0) -> Iterator[Batch]:
         """Yield the batches of epoch `number`, the same whenever it is asked for, from batch `start_batch` on."""
-        batches = self._local_batches(number)[start_batch:]
+        batches = self.batch_positions(number)[start_batch:]
         return self._pipeline.run([[Key(number, index) for index in batch] for batch in batches])
 
-    def _local_batches(self, epoch: int) -> list[Sequence[int]]:
+    def batch_positions(self, epoch: int) -> list[Sequence[int]]:
+        """Return which images, by their position in the split, this process sees in each batch of an epoch."""
         order = list(range(len(self.groups)))
         random.Random(f"order {self.seed} {epoch}").shuffle(order)
         whole = _group(order, groups=self.groups, size=self.batch_size * self.world_size)

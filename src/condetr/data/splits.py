@@ -49,6 +49,8 @@ def split_of_role(splits: Sequence[str], roles: Sequence[str], *, path: Path) ->
 def hold_out(split: Split, *, fraction: float, seed: int) -> tuple[Split, Split]:
     """Divide a split at random into training and validation images, the same way on every machine."""
     count = len(split)
+    if not 0 < fraction < 1:
+        raise InputError(f"the fraction held out for validation must be between 0 and 1, got {fraction}")
     if count < 2:
         raise InputError(f"the split {split.name!r} has {count} image, too few to hold some out for validation")
     order = sorted(range(count), key=lambda index: split.records[index].path.as_posix())

@@ -8,11 +8,13 @@ from PIL import Image
 def background(rng: np.random.Generator, *, size: int) -> Float[np.ndarray, "H W 3"]:
     """Return a square of soft noise, a gradient and sometimes stripes and grain, in muted colours of 0..255."""
     canvas = _noise(rng, size=size, cells=int(rng.integers(2, 6)), strength=rng.uniform(8, 32))
-    canvas += _muted(rng, low=60, high=195)
-    canvas += _ramp(rng, size)[..., None] * _muted(rng, low=-55, high=55)
+    canvas += _muted(rng, low=60.0, high=195.0)
+    canvas += _ramp(rng, size)[..., None] * _muted(rng, low=-55.0, high=55.0)
     if rng.random() < 0.4:
         periods = rng.uniform(3, 14)
-        canvas += np.sin(_ramp(rng, size) * np.float32(2 * np.pi * periods))[..., None] * _muted(rng, low=-18, high=18)
+        canvas += np.sin(_ramp(rng, size) * np.float32(2 * np.pi * periods))[..., None] * _muted(
+            rng, low=-18.0, high=18.0
+        )
     if rng.random() < 0.5:
         canvas += _noise(rng, size=size, cells=max(8, size // 6), strength=rng.uniform(3, 10))
     return canvas

@@ -1,0 +1,45 @@
+import torch
+
+from condetr.data.batch import IMAGENET_MEAN, IMAGENET_STD, Sample, collate
+
+
+def sample(height: int, width: int, *, boxes: list[list[float]], image_id: int = 0) -> Sample:
+    return Sample(
+        image=torch.full((3, height, width), 255, dtype=torch.uint8),
+        boxes_xyxy=torch.tensor(boxes).reshape(-1, 4),
+        labels=torch.arange(len(boxes)),
+        image_id=image_id,
+        original_size_hw=(2 * height, 2 * width),
+    )
+
+
+def test_images_are_padded_right_and_below_with_zeros_to_two_separate_maxima() -> None:
+    batch = collate([sample(4, 7, boxes=[]), sample(6, 5, boxes=[])])
+
+    assert batch.images.shape == (2, 3, 6, 7)
+    assert not batch.is_padding[0, :4, :7].any()
+    assert batch.is_padding[0, 4:].all()
+    assert batch.is_padding[1, :, 5:].all()
+    assert (batch.images.movedim(1, -1)[batch.is_padding] == 0).all()
+
+
+def test_pixels_are_normalised_with_the_mean_and_deviation_of_imagenet() -> None:
+    images = collate([sample(2, 2, boxes=[])]).images
+
+    expected = [(1 - mean) / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)]
+    torch.testing.assert_close(images[0, :, 0, 0], torch.tensor(expected))
+
+
+def test_boxes_are_relative_to_the_unpadded_size_of_their_own_image() -> None:
+    batch = collate([sample(10, 20, boxes=[[0, 0, 10, 5]]), sample(40, 40, boxes=[])])
+
+    torch.testing.assert_close(batch.targets[0].boxes_cxcywh, torch.tensor([[0.25, 0.25, 0.5, 0.5]]))
+    assert batch.targets[1].boxes_cxcywh.shape == (0, 4)
+
+
+def test_labels_ids_and_original_sizes_keep_their_order() -> None:
+    batch = collate([sample(4, 6, boxes=[[0, 0, 1, 1]] * 3, image_id=9), sample(2, 2, boxes=[], image_id=5)])
+
+    assert batch.image_ids == (9, 5)
+    assert batch.original_sizes_hw == ((8, 12), (4, 4))
+    assert batch.targets[0].labels.tolist() == [0, 1, 2]

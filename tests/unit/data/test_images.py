@@ -1,0 +1,106 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import ExifTags, Image
+
+from condetr.data.images import ImageHeader, read_headers, read_image
+from condetr.errors import InputError
+
+PIXELS = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+
+
+def save(path: Path, **options: Any) -> Path:  # noqa: ANN401
+    Image.fromarray(PIXELS).save(path, **options)
+    return path
+
+
+def save_turned(path: Path) -> Path:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    return save(path, exif=exif)
+
+
+def cut(path: Path, *, keep: float = 0.5) -> Path:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * keep)])
+    return path
+
+
+def test_lossless_pixels_arrive_unchanged(tmp_path: Path) -> None:
+    image = read_image(save(tmp_path / "a.png"))
+
+    torch.testing.assert_close(image, torch.from_numpy(PIXELS).permute(2, 0, 1))
+
+
+def test_an_image_is_turned_as_its_exif_orientation_says(tmp_path: Path) -> None:
+    path = save_turned(tmp_path / "a.png")
+
+    assert read_image(path).shape == (3, 64, 48)
+    assert read_headers([path]) == [ImageHeader(size_hw=(64, 48), is_turned=True)]
+
+
+def test_sixteen_bit_grey_is_scaled_rather_than_clipped(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 256 * 100, 65535]], dtype=np.uint16)).save(tmp_path / "a.png")
+
+    assert read_image(tmp_path / "a.png")[0].tolist() == [[0, 100, 255]]
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "CMYK"])
+def test_every_colour_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
+    Image.fromarray(PIXELS).convert(mode).save(tmp_path / "a.tiff")
+
+    assert read_image(tmp_path / "a.tiff").shape == (3, 48, 64)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png"])
+def test_a_truncated_image_is_found_by_its_header_and_when_read(tmp_path: Path, name: str) -> None:
+    path = cut(save(tmp_path / name))
+
+    (header,) = read_headers([path])
+    assert isinstance(header, InputError)
+    assert name in str(header)
+    with pytest.raises(InputError, match=name):
+        read_image(path)
+
+
+@pytest.mark.parametrize("tail", [10, 200_000])
+@pytest.mark.parametrize("name", ["a.jpg", "a.png"])
+def test_bytes_behind_the_end_of_an_image_are_tolerated(tmp_path: Path, name: str, tail: int) -> None:
+    path = save(tmp_path / name)
+    path.write_bytes(path.read_bytes() + b"x" * tail)
+
+    assert read_headers([path]) == [ImageHeader(size_hw=(48, 64), is_turned=False)]
+
+
+def test_the_end_mark_of_an_embedded_thumbnail_is_not_the_end_of_the_image(tmp_path: Path) -> None:
+    path = cut(save(tmp_path / "a.jpg", comment=b"thumbnail \xff\xd9"))
+
+    assert isinstance(read_headers([path])[0], InputError)
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n"])
+def test_a_file_that_is_no_image_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(content)
+
+    assert isinstance(read_headers([path])[0], InputError)
+    with pytest.raises(InputError, match=r"a\.png cannot be read as an image"):
+        read_image(path)
+
+
+def test_a_missing_image_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a\.png does not exist"):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("limit", [100, 2000])
+def test_an_image_of_too_many_pixels_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    path = save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+
+    assert "pixels" in str(read_headers([path])[0])
+    with pytest.raises(InputError, match="pixels"):
+        read_image(path)

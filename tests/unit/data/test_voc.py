@@ -1,0 +1,150 @@
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from condetr.data.sources import open_data, open_split
+from condetr.errors import InputError
+
+Things = Sequence[tuple[str, Sequence[object]]]
+TWO = {"a": [("cat", (1, 1, 10, 20))], "b": [("ant", (5, 6, 30, 40)), ("dog", (2, 2, 9, 9))]}
+
+
+def voc_xml(things: Things, *, extra: str = "", head: str = "") -> str:
+    objects = "".join(
+        f"<object><name>{name}</name>{extra}<bndbox>"
+        + "".join(
+            f"<{side}>{value}</{side}>" for side, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
+        )
+        + "</bndbox></object>"
+        for name, box in things
+    )
+    return f"{head}<annotation><size><width>64</width><height>48</height></size>{objects}</annotation>"
+
+
+@pytest.fixture
+def write_voc(tmp_path: Path) -> Callable[..., Path]:
+    def write(content: Mapping[str, str], lists: Mapping[str, str], *, root: Path = tmp_path) -> Path:
+        for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+        for name, xml in content.items():
+            (root / "Annotations" / f"{name}.xml").write_text(xml)
+            Image.new("RGB", (64, 48)).save(root / "JPEGImages" / f"{name}.jpg")
+        for name, text in lists.items():
+            (root / "ImageSets" / "Main" / f"{name}.txt").write_text(text)
+        return root
+
+    return write
+
+
+def test_boxes_of_pixels_from_1_become_edges_from_0(write_voc: Callable[..., Path]) -> None:
+    data = open_data(write_voc({n: voc_xml(t) for n, t in TWO.items()}, {"train": "a\n", "val": "b\n"}))
+
+    np.testing.assert_array_equal(data.train.records[0].boxes_xyxy, [[0, 0, 10, 20]])
+    np.testing.assert_array_equal(data.val.records[0].boxes_xyxy, [[4, 5, 30, 40], [1, 1, 9, 9]])
+
+
+def test_labels_are_the_sorted_names_of_all_splits_numbered_from_1(write_voc: Callable[..., Path]) -> None:
+    folder = write_voc({n: voc_xml(t) for n, t in TWO.items()}, {"train": "a\n", "val": "b\n"})
+    data = open_data(folder)
+
+    assert data.layout == "voc"
+    assert list(data.train.label_map.categories) == [(1, "ant"), (2, "cat"), (3, "dog")]
+    assert data.val.records[0].labels.tolist() == [0, 2]
+    assert open_split(folder, split="train").label_map == data.train.label_map
+
+
+def test_lists_name_the_splits_and_lists_of_single_classes_do_not(write_voc: Callable[..., Path]) -> None:
+    lists = {"trainval": "a\nb\n", "test": "b\n", "cat_train": "a 1\nb -1\n"}
+    folder = write_voc({n: voc_xml(t) for n, t in TWO.items()}, lists)
+
+    with pytest.raises(InputError, match="no split 'cat_train'; it has: test, trainval"):
+        open_data(folder, train_split="cat_train")
+    data = open_data(folder, train_split="trainval", val_split="test")
+    assert (len(data.train), len(data.val)) == (2, 1)
+
+
+def test_train_and_val_are_taken_where_trainval_is_there_too(write_voc: Callable[..., Path]) -> None:
+    lists = {"train": "a\n", "val": "b\n", "trainval": "a\nb\n"}
+    data = open_data(write_voc({n: voc_xml(t) for n, t in TWO.items()}, lists))
+
+    assert (data.train.name, data.val.name) == ("train", "val")
+
+
+def test_without_lists_all_annotations_are_one_split(write_voc: Callable[..., Path]) -> None:
+    assert len(open_split(write_voc({n: voc_xml(t) for n, t in TWO.items()}, {}))) == 2
+
+
+def test_a_data_set_below_vocdevkit_is_found(write_voc: Callable[..., Path], tmp_path: Path) -> None:
+    write_voc({"a": voc_xml(TWO["a"])}, {}, root=tmp_path / "VOCdevkit" / "VOC2007")
+
+    assert len(open_split(tmp_path)) == 1
+    write_voc({"a": voc_xml(TWO["a"])}, {}, root=tmp_path / "VOCdevkit" / "VOC2012")
+    with pytest.raises(InputError, match="several VOC data sets"):
+        open_split(tmp_path)
+
+
+def test_difficult_objects_are_ignored_like_crowds_and_counted(write_voc: Callable[..., Path]) -> None:
+    hard = voc_xml(TWO["a"], extra="<difficult>1</difficult>")
+    data = open_data(write_voc({"a": hard, "b": voc_xml(TWO["b"])}, {"train": "b", "val": "a"}))
+
+    assert data.val.records[0].is_crowd.tolist() == [True]
+    assert "1 difficult object not trained on, ignored in evaluation" in [finding.what for finding in data.findings]
+
+
+@pytest.mark.parametrize("corners", [(9, 9, 9, 9), (9, 9, 5, 20)])
+def test_boxes_whose_corners_coincide_or_cross_have_no_area(
+    write_voc: Callable[..., Path], corners: Sequence[int]
+) -> None:
+    things = [("cat", corners), *TWO["a"]]
+    data = open_data(write_voc({"a": voc_xml(things), "b": voc_xml(TWO["b"])}, {"train": "a", "val": "b"}))
+
+    assert len(data.train.records[0].labels) == 1
+    assert [finding.examples for finding in data.findings if "without area" in finding.what] == [
+        ("JPEGImages/a.jpg: object 1 (cat)",)
+    ]
+
+
+def test_an_image_that_is_listed_twice_is_read_once(write_voc: Callable[..., Path]) -> None:
+    data = open_data(write_voc({n: voc_xml(t) for n, t in TWO.items()}, {"train": "a\na\n", "val": "b"}))
+
+    assert len(data.train) == 1
+    assert "1 image listed more than once, read once" in [finding.what for finding in data.findings]
+
+
+@pytest.mark.parametrize(
+    ("xml", "complaint"),
+    [
+        ("<annotation>", r"a\.xml is not a usable annotation: no element found"),
+        ("", r"a\.xml is not a usable annotation"),
+        (voc_xml([("cat", ("x", 1, 2, 3))]), "object 1 has xmin 'x'"),
+        (voc_xml([("cat", (1, 1, "nan", 3))]), "object 1 has xmax 'nan'"),
+        (voc_xml([("", (1, 1, 2, 3))]), "object 1 has no name"),
+        ("<annotation><object><name>cat</name></object></annotation>", "object 1 has xmin ''"),
+        (voc_xml([("cat", (1, 1, 9, 9))], head='<!DOCTYPE x [<!ENTITY a "b">]>'), "declares a document type 'x'"),
+        ("<annotation></annotation>", "hold no object"),
+    ],
+)
+def test_faulty_annotations_are_refused(write_voc: Callable[..., Path], xml: str, complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint):
+        open_split(write_voc({"a": xml}, {}))
+
+
+@pytest.mark.parametrize(
+    ("listed", "complaint"), [("a\nz\n", r"lacks 1 listed files, the first: z\.xml"), ("../a", "lacks 1")]
+)
+def test_a_listed_image_without_annotation_is_refused(
+    write_voc: Callable[..., Path], listed: str, complaint: str
+) -> None:
+    with pytest.raises(InputError, match=complaint):
+        open_split(write_voc({"a": voc_xml(TWO["a"])}, {"train": listed}))
+
+
+def test_a_missing_image_is_refused_by_name(write_voc: Callable[..., Path]) -> None:
+    folder = write_voc({"a": voc_xml(TWO["a"])}, {})
+    (folder / "JPEGImages" / "a.jpg").unlink()
+
+    with pytest.raises(InputError, match=r"JPEGImages/a\.jpg does not exist"):
+        open_split(folder)

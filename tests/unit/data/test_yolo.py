@@ -1,0 +1,157 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from condetr.data.sources import open_data, open_split
+from condetr.errors import InputError
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write_yolo(tmp_path: Path) -> Write:
+    """Writes images and, where the text is not None, their label files; other keywords are text files."""
+
+    def write(labels: dict[str, str | None], **texts: str) -> Path:
+        for image, text in labels.items():
+            path = tmp_path / image
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (100, 50)).save(path)
+            if text is not None:
+                label = tmp_path / image.replace("images", "labels").replace(".png", ".txt")
+                label.parent.mkdir(parents=True, exist_ok=True)
+                label.write_text(text)
+        for name, text in texts.items():
+            (tmp_path / name.replace("_", ".")).write_text(text)
+        return tmp_path
+
+    return write
+
+
+LINE = "0 .5 .5 .2 .4\n"
+
+
+def test_boxes_are_scaled_by_the_size_of_their_image(write_yolo: Write) -> None:
+    split = open_split(write_yolo({"images/a.png": "1 .5 .5 .2 .4\n\n0 .1 .1 .2 .2\n"}, classes_txt="cat\ndog\n"))
+
+    np.testing.assert_allclose(split.records[0].boxes_xyxy, [[40, 15, 60, 35], [0, 0, 20, 10]], atol=1e-9)
+    assert split.records[0].labels.tolist() == [1, 0]
+    assert list(split.label_map.categories) == [(0, "cat"), (1, "dog")]
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "yaml"),
+    [
+        ("images/train", "images/val", "names: [cat]\ntrain: images/train\nval: images/val\n"),
+        ("train/images", "valid/images", "names: [cat]\nnc: 1\ntrain: ../train/images\nval: ../valid/images\n"),
+        ("images/train", "images/val", "path: .\nnames: {0: cat}\ntrain: [images/train]\nval: images/val\n"),
+    ],
+)
+def test_a_data_yaml_names_splits_and_classes(write_yolo: Write, train: str, val: str, yaml: str) -> None:
+    folder = write_yolo({f"{train}/a.png": LINE, f"{val}/b.png": LINE}, data_yaml=yaml)
+
+    for path in (folder, folder / "data.yaml"):
+        data = open_data(path)
+        assert (data.layout, data.train.name, data.val.name) == ("yolo", "train", "val")
+        assert [len(record.labels) for record in (*data.train.records, *data.val.records)] == [1, 1]
+
+
+@pytest.mark.parametrize(("train", "val"), [("images/train", "images/val"), ("train/images", "valid/images")])
+def test_without_yaml_the_folders_name_the_splits(write_yolo: Write, train: str, val: str) -> None:
+    data = open_data(write_yolo({f"{train}/a.png": LINE, f"{val}/b.png": LINE}, classes_txt="cat"))
+
+    assert (len(data.train), len(data.val)) == (1, 1)
+
+
+def test_names_that_look_like_other_yaml_values_stay_names(write_yolo: Write) -> None:
+    yaml = "names: [no, yes, 5, 1e-4]\ntrain: images\n"
+
+    assert open_split(write_yolo({"images/a.png": LINE}, data_yaml=yaml)).label_map.names[:3] == ("no", "yes", "5")
+
+
+def test_lists_of_images_are_read_from_the_data_folder(write_yolo: Write) -> None:
+    folder = write_yolo(
+        {"images/a.png": LINE, "images/b.png": LINE, "images/c.png": LINE},
+        data_yaml="names: {0: cat, 7: dog}\ntrain: train.txt\nval: images/c.png\n",
+        train_txt="images/a.png\n./images/b.png\nimages/a.png\n",
+    )
+    (folder / "val.txt").write_text(f"{folder}/images/c.png\n")
+    (folder / "data.yaml").write_text("names: {0: cat, 7: dog}\ntrain: train.txt\nval: val.txt\n")
+    data = open_data(folder)
+
+    assert [record.path.name for record in data.train.records] == ["a.png", "b.png"]
+    assert [record.path.name for record in data.val.records] == ["c.png"]
+    assert data.train.label_map.dataset_ids == (0, 7)
+    assert "1 image listed more than once, read once" in [finding.what for finding in data.findings]
+
+
+def test_images_without_label_file_or_line_have_no_boxes(write_yolo: Write) -> None:
+    labels = {"images/a.png": LINE, "images/b.png": None, "images/c.png": ""}
+
+    assert [len(r.labels) for r in open_split(write_yolo(labels, classes_txt="cat")).records] == [1, 0, 0]
+
+
+def test_polygons_become_their_bounding_boxes_and_are_counted(write_yolo: Write) -> None:
+    labels = {"images/a.png": "0 .1 .2 .3 .2 .2 .6\n", "images/b.png": LINE}
+    data = open_data(write_yolo(labels, data_yaml="names: [cat]\ntrain: images\nval: images\n"))
+
+    np.testing.assert_allclose(data.train.records[0].boxes_xyxy, [[10, 10, 30, 30]])
+    assert any("polygon" in finding.what for finding in data.findings)
+
+
+def test_labels_may_lie_beside_the_images(write_yolo: Write) -> None:
+    folder = write_yolo({"photos/a.png": LINE}, data_yaml="names: [cat]\ntrain: photos\n")
+
+    assert open_split(folder).records[0].labels.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("0 .5 .5 .2", "line 1 must hold a class number and four finite numbers"),
+        ("0 .5 .5 .2 .4 .9", "line 1 must hold"),
+        ("0 .5 .5 .2 nan", "line 1 must hold"),
+        ("cat .5 .5 .2 .4", "line 1 must hold"),
+        ("0 50 20 10 10", "line 1 must be relative"),
+        ("2 .5 .5 .2 .4", "line 1 has class 2, which is not"),
+        ("0.5 .5 .5 .2 .4", r"line 1 has class 0\.5"),
+    ],
+)
+def test_faulty_lines_are_refused(write_yolo: Write, line: str, complaint: str) -> None:
+    with pytest.raises(InputError, match=rf"a\.txt: {complaint}"):
+        open_split(write_yolo({"images/a.png": line}, classes_txt="cat\ndog\n"))
+
+
+def test_a_label_file_that_is_no_text_is_refused(write_yolo: Write) -> None:
+    folder = write_yolo({"images/a.png": ""}, classes_txt="cat")
+    (folder / "labels" / "a.txt").write_bytes(b"\xff\xfe\x00")
+
+    with pytest.raises(InputError, match="not a text file"):
+        open_split(folder)
+
+
+@pytest.mark.parametrize(
+    ("yaml", "complaint"),
+    [
+        ("names: [", "not valid YAML"),
+        ("names: [cat]\ntrain: 5\n", "train: input should be a valid"),
+        ("names: 3\ntrain: images\n", "names: input should be"),
+        ("names: [cat]\ntrain: nowhere\n", "'nowhere' is neither a folder nor a list"),
+        ("names: [cat]\ntrain: images\npath: nowhere\n", "nowhere, which is no folder"),
+        ("names: [cat, '']\ntrain: images\n", "class without a name"),
+        ("names: [cat, cat]\ntrain: images\n", "own name, but cat"),
+        ("names: [cat]\ntrain: list.txt\n", "leads out of the data folder"),
+        ("names: [cat]\ntrain:\n", "names none of the splits"),
+    ],
+)
+def test_a_faulty_yaml_is_refused(write_yolo: Write, yaml: str, complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint):
+        open_split(write_yolo({"images/a.png": LINE}, data_yaml=yaml, list_txt="../../a.png"))
+
+
+def test_missing_class_names_are_asked_for(write_yolo: Write) -> None:
+    with pytest.raises(InputError, match=r"data\.yaml with names, or a classes\.txt"):
+        open_split(write_yolo({"images/a.png": LINE}))
