@@ -45,9 +45,10 @@ def train_loader(
     """
     images, needed = len(split), batch_size * world_size
     if images < needed:
+        cure = f"set a batch size of at most {images // world_size}" if images >= world_size else "use fewer processes"
         raise InputError(
             f"the training split {split.name!r} has {images} images, fewer than one batch of {needed}"
-            f" ({batch_size} in each of {world_size} processes): set a batch size of at most {images // world_size}"
+            f" ({batch_size} in each of {world_size} processes): {cure}"
         )
     groups = tuple(_is_portrait(record) if group_by_aspect else False for record in split.records)
     reader = _BatchReader(split=split, transform=transform, seed=seed, cache_bytes=cache_mb * 2**20)
@@ -168,11 +169,24 @@ class _BatchReader(Dataset[Batch | InputError]):
         return image
 
 
+class _Order:
+    """A sampler whose keys are replaced before every run."""
+
+    def __init__(self) -> None:
+        self.keys: list[list[Key]] = []
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        return iter(self.keys)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
 class _Pipeline:
     """A DataLoader whose order is given anew for every run, so that its workers live on between epochs."""
 
     def __init__(self, reader: _BatchReader, *, workers: int) -> None:
-        self.order: list[list[Key]] = []
+        self.order = _Order()
         self.loader: DataLoader[Batch | InputError] = DataLoader(
             reader,
             sampler=self.order,
@@ -184,7 +198,7 @@ class _Pipeline:
         )
 
     def run(self, order: list[list[Key]]) -> Iterator[Batch]:
-        self.order[:] = order
+        self.order.keys = order
         for batch in self.loader:
             if isinstance(batch, InputError):
                 raise batch

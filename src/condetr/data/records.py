@@ -85,12 +85,11 @@ def build_split(
 
 def _report_unreadable(errors: list[InputError], split: str, counter: FindingCounter, skip: bool) -> None:  # noqa: FBT001
     if errors and not skip:
-        if len(errors) == 1:
-            raise errors[0]
         first = "; ".join(str(error) for error in errors[:3])
+        count = f"{len(errors)} images are" if len(errors) > 1 else "1 image is"
         raise InputError(
-            f"{len(errors)} images of the split {split!r} are missing or unreadable"
-            f" (repair them, or leave them out with skip_unreadable), the first: {first}"
+            f"in the split {split!r} {count} missing or unreadable"
+            f" (repair, remove, or leave out with skip_unreadable): {first}"
         )
     for error in errors:
         counter.add(Fault.UNREADABLE, str(error))

@@ -24,11 +24,14 @@ from condetr.data.geometry import (
     resize,
     resized_hw,
 )
+from condetr.errors import InputError
 
 Transform = Callable[[Sample, random.Random], Sample]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Strength = Annotated[float, Field(ge=0)]
 Side = Annotated[int, Field(ge=1)]
+Sides = Annotated[tuple[Side, ...], Field(min_length=1)]
+Zoom = Annotated[float, Field(gt=0)]
 
 
 @settings
@@ -36,15 +39,20 @@ class PaperTransformConfig:
     """The augmentation of DETR and its descendants: flip, then resize, or resize, crop and resize."""
 
     kind: Literal["paper"] = "paper"
-    short_sides: tuple[Side, ...] = tuple(range(480, 801, 32))
+    short_sides: Sides = tuple(range(480, 801, 32))
     """Short sides to choose from, the last step of every augmentation."""
     max_side: Side = 1333
     """Bound of the long side; the short side gives way."""
-    crop_short_sides: tuple[Side, ...] = (400, 500, 600)
+    crop_short_sides: Sides = (400, 500, 600)
     """Short sides to choose from before a crop."""
     crop_range: tuple[Side, Side] = (384, 600)
     """Least and largest side of a crop."""
     eval_short_side: Side = 800
+
+    def __post_init__(self) -> None:
+        """Refuse a crop range that runs backwards."""
+        if self.crop_range[0] > self.crop_range[1]:
+            raise InputError(f"crop_range must go from least to largest, got {self.crop_range}")
 
     def build_train(self) -> Transform:
         """Return the random augmentation."""
@@ -70,7 +78,7 @@ class LightTransformConfig:
     """Height and width into which every image is fitted, keeping its aspect; without it images keep their size."""
     horizontal_flip: Probability = 0.5
     vertical_flip: Probability = 0.0
-    scale: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (1.0, 1.0)
+    scale: tuple[Zoom, Zoom] = (1.0, 1.0)
     """Range of the random zoom: above 1 a part of the image is enlarged, below 1 the image shrinks on plain ground."""
     min_visible: Probability = 0.0
     """Fraction of a box's area that must stay visible in a crop, or else the box is dropped."""

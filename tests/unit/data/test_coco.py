@@ -141,7 +141,10 @@ def test_a_size_from_before_the_exif_rotation_is_told_apart(coco_folder: Folder)
         ({"images": images("/etc/1.png")}, "leads out of the data folder"),
         ({"images": images("no.png")}, "images of .* are not there: no.png"),
         ({"images": images("1.png", "no.png", "3.png")}, "no.png does not exist"),
-        ({"images": images("1.png", "no.png", "none.png")}, "2 images of the split 'train' .*no.png does not exist"),
+        (
+            {"images": images("1.png", "no.png", "none.png")},
+            "in the split 'train' 2 images are missing .*no.png does not exist",
+        ),
     ],
 )
 def test_faulty_content_is_refused(coco_folder: Folder, changes: dict[str, Any], complaint: str) -> None:

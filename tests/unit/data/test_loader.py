@@ -41,6 +41,15 @@ def test_an_epoch_goes_on_from_any_batch(split: Split) -> None:
     assert_same(list(loader.epoch(2))[1:], loader.epoch(2, start_batch=1))
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_epoch_left_early_does_not_disturb_the_next(split: Split, workers: int) -> None:
+    loader = train_loader(split, AUGMENT.build_train(), batch_size=2, seed=1, workers=workers)
+    expected = list(loader.epoch(1))
+    next(loader.epoch(0))
+
+    assert_same(expected, loader.epoch(1))
+
+
 def test_seeds_and_epochs_differ_in_order_and_augmentation(split: Split) -> None:
     loader = train_loader(split, AUGMENT.build_train(), batch_size=12, seed=1)
     other = train_loader(split, AUGMENT.build_train(), batch_size=12, seed=2)
@@ -106,6 +115,11 @@ def test_without_a_cache_a_vanished_image_is_an_input_error_also_in_workers(spli
 def test_fewer_images_than_a_batch_is_refused_with_the_largest_possible_size(split: Split) -> None:
     with pytest.raises(InputError, match=r"12 images, fewer than one batch of 14 .* at most 6"):
         train_loader(split, AUGMENT.build_train(), batch_size=7, seed=1, world_size=2)
+
+
+def test_fewer_images_than_processes_is_refused(split: Split) -> None:
+    with pytest.raises(InputError, match="use fewer processes"):
+        train_loader(split, AUGMENT.build_train(), batch_size=1, seed=1, world_size=13)
 
 
 def test_loading_draws_nothing_from_the_global_random_state(split: Split) -> None:

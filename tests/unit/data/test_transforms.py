@@ -98,6 +98,12 @@ def test_settings_survive_the_way_to_plain_data_and_back(transform: TransformCon
     assert config.from_mapping(type(transform), config.dump(transform), source="test") == transform
 
 
+def test_settings_that_make_no_sense_are_refused() -> None:
+    for wrong in ({"crop_range": (600, 384)}, {"short_sides": ()}, {"max_side": 0}):
+        with pytest.raises(InputError, match=next(iter(wrong))):
+            config.from_mapping(PaperTransformConfig, wrong, source="test")
+
+
 def test_a_probability_beyond_one_is_refused() -> None:
     with pytest.raises(InputError, match="horizontal_flip"):
         config.from_mapping(LightTransformConfig, {"horizontal_flip": 1.5}, source="test")
