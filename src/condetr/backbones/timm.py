@@ -1,7 +1,7 @@
 """Any backbone of the timm library (extra `timm`)."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -60,20 +60,33 @@ class TimmBackbone(nn.Module):
             raise InputError(
                 f"the weights of {name} could not be downloaded ({error}); pass a local file instead"
             ) from None
-        self.stride: int = self.body.feature_info.reduction()[-1]
-        self.out_channels: int = self.body.feature_info.channels()[-1]
+        self._frozen_norms: list[nn.Module] = []
+        self._levels = cast(Any, self.body.feature_info)
+        self.stride: int = self._levels.reduction()[-1]
+        self.out_channels: int = self._levels.channels()[-1]
 
     def freeze_norms(self) -> None:
-        """Fix the statistics and the affine part of every batch norm."""
-        from timm.layers import freeze_batch_norm_2d
+        """Fix the statistics and the affine part of every batch norm.
 
-        freeze_batch_norm_2d(self.body)  # type: ignore[no-untyped-call]
+        They stay batch norms in evaluation mode: timm's frozen ones take two passes over the activations instead of one
+        (793 against 617 ms for a step of MobileNetV2 on 8 images of 288x384, two cores).
+        """
+        self._frozen_norms = [module for module in self.body.modules() if isinstance(module, nn.BatchNorm2d)]
+        for norm in self._frozen_norms:
+            norm.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "TimmBackbone":  # noqa: FBT001, FBT002 - torch's signature
+        """Switch between training and evaluation; frozen norms stay in evaluation."""
+        super().train(mode)
+        for norm in self._frozen_norms:
+            norm.eval()
+        return self
 
     def freeze_stages(self, count: int) -> None:
         """Exclude the first `count` feature levels, and the stem with the first, from training."""
         if count == 0:
             return
-        last = self.body.feature_info.module_name()[count - 1]
+        last = self._levels.module_name()[count - 1]
         frozen_until = [name for name, _ in self.body.named_parameters() if name.startswith(last)][-1]
         for name, parameter in self.body.named_parameters():
             parameter.requires_grad_(False)

@@ -125,21 +125,12 @@ def _write_coco(path: Path, found: Sequence[_Found], *, label_map: "LabelMap") -
 
 
 def _annotations(found: Sequence[_Found], *, label_map: "LabelMap") -> list[dict[str, Any]]:
-    from condetr.metrics.coco import to_xywh
+    from condetr.metrics.coco import result_rows
 
-    rows = [
-        {"image_id": number, "category_id": label_map.dataset_ids[label], "bbox": box, "score": score}
-        for number, each in enumerate(found, start=1)
-        for label, box, score in zip(
-            each.detections.labels.tolist(),
-            to_xywh(each.detections.boxes_xyxy).round(2).tolist(),
-            each.detections.scores.astype(float).round(5).tolist(),
-            strict=True,
-        )
-    ]
+    by_number = {number: each.detections for number, each in enumerate(found, start=1)}
     return [
         {"id": number, **row, "area": round(row["bbox"][2] * row["bbox"][3], 2), "iscrowd": 0}
-        for number, row in enumerate(rows, start=1)
+        for number, row in enumerate(result_rows(by_number, label_map=label_map), start=1)
     ]
 
 

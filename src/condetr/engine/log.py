@@ -95,6 +95,7 @@ class Display(AbstractContextManager["Display"]):
             highlight=False,
             soft_wrap=True,
         )
+        self.console.file.flush()
 
 
 class Means:

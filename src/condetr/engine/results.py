@@ -16,6 +16,7 @@ from condetr.engine.config import TrainConfig
 from condetr.engine.evaluate import Evaluation
 from condetr.engine.run_folder import RunFolder
 from condetr.inference.atomic import replaced_file
+from condetr.metrics.coco import result_rows
 from condetr.shapes import Detections
 
 
@@ -67,7 +68,7 @@ def write_results(
         with replaced_file(run.results) as draft:
             draft.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
         with replaced_file(run.predictions) as draft:
-            draft.write_text(json.dumps(_coco_results(splits.val, evaluation.detections)))
+            draft.write_text(json.dumps(result_rows(evaluation.detections, label_map=splits.val.label_map)))
     return TrainResult(
         run=run,
         results=results,
@@ -84,20 +85,3 @@ def _versions() -> dict[str, str]:
         "python": platform.python_version(),
         **{library: version(library) for library in libraries},
     }
-
-
-def _coco_results(split: Split, detections: dict[int, Detections]) -> list[dict[str, Any]]:
-    """Return detections in COCO's results format, with the data set's own image and category ids."""
-    dataset_ids = split.label_map.dataset_ids
-    return [
-        {
-            "image_id": image_id,
-            "category_id": dataset_ids[label],
-            "bbox": [round(x, 2), round(y, 2), round(x2 - x, 2), round(y2 - y, 2)],
-            "score": round(score, 5),
-        }
-        for image_id, found in detections.items()
-        for (x, y, x2, y2), label, score in zip(
-            found.boxes_xyxy.tolist(), found.labels.tolist(), found.scores.tolist(), strict=True
-        )
-    ]

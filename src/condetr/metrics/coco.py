@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 
 from condetr.data.dataset import ImageRecord, Split
 from condetr.errors import InputError
+from condetr.labels import LabelMap
 from condetr.shapes import Detections
 
 
@@ -98,6 +99,20 @@ def to_xywh(boxes_xyxy: Float[np.ndarray, "N 4"]) -> Float[np.ndarray, "N 4"]:
     """Return left, top, width and height, the form of boxes in COCO files, in float64."""
     corners = boxes_xyxy.astype(np.float64)
     return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+
+
+def result_rows(detections: Mapping[int, Detections], *, label_map: LabelMap) -> list[dict[str, Any]]:
+    """Return detections in COCO's results format, under their image ids and the data set's own category ids."""
+    return [
+        {"image_id": image_id, "category_id": label_map.dataset_ids[label], "bbox": box, "score": score}
+        for image_id, found in detections.items()
+        for label, box, score in zip(
+            found.labels.tolist(),
+            to_xywh(found.boxes_xyxy).round(2).tolist(),
+            found.scores.astype(float).round(5).tolist(),
+            strict=True,
+        )
+    ]
 
 
 def _refuse_unknown_images(records: list[ImageRecord], detections: Mapping[int, Detections]) -> None:

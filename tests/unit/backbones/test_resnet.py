@@ -1,0 +1,57 @@
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from condetr.backbones.resnet import ResNetConfig, SmallResNetConfig
+from condetr.backbones.weights import load_weights
+from condetr.errors import InputError
+
+
+@pytest.mark.parametrize(("dilation", "cells"), [(False, 2), (True, 4)])
+@pytest.mark.parametrize("depth", [18, 50])
+def test_dilation_doubles_the_resolution(depth: int, dilation: bool, cells: int) -> None:  # noqa: FBT001
+    backbone = ResNetConfig(depth=depth, dilation=dilation).build(pretrained=False).eval()  # type: ignore[arg-type]
+    features = backbone(torch.randn(1, 3, 64, 64))
+    assert features.shape == (1, backbone.out_channels, cells, cells)
+    assert backbone.stride == 64 // cells
+
+
+def test_dilation_is_that_of_torchvision_but_for_the_first_block() -> None:
+    backbone = ResNetConfig(dilation=True).build(pretrained=False)
+    found = [backbone.body.get_submodule(f"layer4.{block}.conv2").dilation for block in range(3)]
+    assert found == [(1, 1), (2, 2), (2, 2)]
+
+
+def test_stem_and_first_stage_are_frozen() -> None:
+    backbone = ResNetConfig().build(pretrained=False)
+    frozen = sum(p.numel() for p in backbone.parameters() if not p.requires_grad)
+    assert frozen == 222_400
+
+
+def test_small_resnet_keeps_resolution_with_dilation() -> None:
+    strides = [SmallResNetConfig(dilation=d).build(pretrained=False).stride for d in (False, True)]
+    assert strides == [16, 8]
+
+
+def test_local_weights_are_loaded_and_a_classifier_left_out(tmp_path: Path) -> None:
+    source = ResNetConfig(depth=18).build(pretrained=False)
+    weights = {**source.body.state_dict(), "fc.weight": torch.zeros(1000, 512)}
+    save_file(weights, tmp_path / "resnet.safetensors")
+    config = ResNetConfig(depth=18, weights=str(tmp_path / "resnet.safetensors"))
+    torch.testing.assert_close(config.build(pretrained=True).state_dict(), source.state_dict())
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    backbone = ResNetConfig(depth=18).build(pretrained=False)
+    with pytest.raises(InputError, match="of 100 tensors are missing"):
+        load_weights(backbone.body, {"x": torch.zeros(1)}, source="x")
+
+
+def test_a_pickle_is_not_run(tmp_path: Path) -> None:
+    bad = tmp_path / "weights.pth"
+    bad.write_bytes(b"cos\nsystem\n(S'touch " + str(tmp_path / "ran").encode() + b"'\ntR.")
+    with pytest.raises(InputError, match="cannot read the weights file"):
+        ResNetConfig(depth=18, weights=str(bad)).build(pretrained=True)
+    assert not (tmp_path / "ran").exists()

@@ -1,0 +1,179 @@
+import dataclasses
+import re
+from typing import get_args
+
+import pytest
+import torch
+
+from condetr.backbones.resnet import ResNetConfig, SmallResNetConfig
+from condetr.detectors.conditional_detr import (
+    ORIGINAL_NAMES,
+    ConditionalDetr,
+    ConditionalDetrConfig,
+    SpatialQuery,
+    Transformation,
+)
+from condetr.detectors.original_names import original_name
+from condetr.layers.reference import Reference
+
+TINY = ConditionalDetrConfig(
+    backbone=SmallResNetConfig(widths=(4, 4), blocks=(1,)),
+    num_queries=5,
+    dim=16,
+    num_heads=2,
+    feedforward_dim=16,
+    encoder_layers=1,
+    decoder_layers=3,
+)
+
+
+def build(**changes: object) -> ConditionalDetr:
+    torch.manual_seed(0)
+    return dataclasses.replace(TINY, **changes).build(num_classes=3).eval()  # type: ignore[arg-type]
+
+
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    is_padding = torch.zeros(2, 32, 40, dtype=torch.bool)
+    is_padding[1, 24:] = True
+    return torch.randn(2, 3, 32, 40), is_padding
+
+
+@pytest.mark.parametrize(
+    ("depth", "dilation", "total", "trainable", "entries"),
+    [
+        (50, False, 43_418_401, 43_196_001, 564),
+        (50, True, 43_418_401, 43_196_001, 564),
+        (101, False, 62_358_305, 62_135_905, 819),
+    ],
+)
+def test_parameter_counts_are_the_published_ones(
+    depth: int,
+    dilation: bool,  # noqa: FBT001
+    total: int,
+    trainable: int,
+    entries: int,
+) -> None:
+    config = ConditionalDetrConfig(backbone=ResNetConfig(depth=depth, dilation=dilation))  # type: ignore[arg-type]
+    with torch.device("meta"):
+        detector = config.build(num_classes=91, pretrained=False)
+    assert sum(p.numel() for p in detector.parameters()) == total
+    assert sum(p.numel() for p in detector.parameters() if p.requires_grad) == trainable
+    assert len(detector.state_dict()) == entries
+
+
+def test_parts_have_the_published_sizes() -> None:
+    with torch.device("meta"):
+        detector = ConditionalDetrConfig().build(num_classes=91, pretrained=False)
+    sizes = {
+        "features.backbone": 23_454_912,
+        "features.projection": 524_544,
+        "query_embedding": 76_800,
+        "encoder.layers.0": 1_315_072,
+        "decoder.layers.0": 1_907_712,
+        "decoder.layers.1": 1_841_920,
+        "decoder.norm": 512,
+        "decoder.spatial_query": 131_584,
+        "reference_points": 66_306,
+        "heads.class_head": 23_387,
+        "heads.box_head": 132_612,
+    }
+    found = {name: sum(p.numel() for p in detector.get_submodule(name).parameters()) for name in sizes}
+    assert found == sizes
+
+
+def test_original_names_are_those_of_the_published_checkpoint() -> None:
+    with torch.device("meta"):
+        detector = ConditionalDetrConfig().build(num_classes=91, pretrained=False)
+    names = {original_name(name, ORIGINAL_NAMES) for name in detector.state_dict()}
+    assert len(names) == 564
+    decoder = r"transformer\.decoder\.layers\.[0-5]\."
+    leaves = {re.sub(decoder, "", name) for name in names if re.match(decoder, name)}
+    projections = {
+        *(f"sa_{name}_proj" for name in ("qcontent", "qpos", "kcontent", "kpos", "v")),
+        *(f"ca_{name}_proj" for name in ("qcontent", "qpos", "kcontent", "kpos", "v", "qpos_sine")),
+        *("self_attn.out_proj", "cross_attn.out_proj", "linear1", "linear2", "norm1", "norm2", "norm3"),
+    }
+    assert leaves == {f"{name}.{kind}" for name in projections for kind in ("weight", "bias")}
+    assert [name for name in names if "ca_qpos_proj.weight" in name] == [
+        "transformer.decoder.layers.0.ca_qpos_proj.weight"
+    ]
+    assert {"class_embed.bias", "bbox_embed.layers.2.weight", "backbone.0.body.layer4.2.bn3.running_var"} <= names
+    assert {f"transformer.decoder.{part}.layers.1.bias" for part in ("query_scale", "ref_point_head")} <= names
+
+
+def test_a_fresh_detector_starts_at_its_reference_points() -> None:
+    detector = build(num_queries=400)
+    images, is_padding = batch()
+    output = detector(images, is_padding)
+    reference_xy = detector.reference_points(detector.query_embedding.weight.expand(2, -1, -1))
+    for layer in (*output.auxiliary, output.final):
+        torch.testing.assert_close(layer.boxes_cxcywh[..., :2], reference_xy)
+        torch.testing.assert_close(layer.boxes_cxcywh[..., 2:], torch.full_like(reference_xy, 0.5))
+    assert output.final.logits.sigmoid().mean().item() == pytest.approx(0.01, abs=0.01)
+    assert detector.query_embedding.weight.std().item() == pytest.approx(1, abs=0.05)
+    assert not detector.heads.box_head.layers[-1].weight.any()
+
+
+def test_gradient_of_the_first_layers_boxes_reaches_queries_and_reference_points() -> None:
+    detector = build()
+    output = detector(*batch())
+    output.auxiliary[0].boxes_cxcywh.sum().backward()
+    assert detector.reference_points.head is not None
+    for parameter in (detector.query_embedding.weight, detector.reference_points.head.layers[0].weight):
+        assert parameter.grad is not None
+        assert parameter.grad.abs().sum() > 0
+
+
+def test_content_and_spatial_logits_add_up_to_the_combined_ones() -> None:
+    detector = build()
+    attention = detector.decoder.layers[1].cross_attention.attend  # type: ignore[union-attr]
+    seen: list[tuple[torch.Tensor, ...]] = []
+    attention.register_forward_pre_hook(lambda _, inputs: seen.append((*inputs[0], *inputs[1], inputs[2])))  # type: ignore[union-attr, operator]
+    outputs: list[torch.Tensor] = []
+    attention.register_forward_hook(lambda _, __, output: outputs.append(output))  # type: ignore[union-attr, operator]
+    images, is_padding = batch()
+    detector(images, torch.zeros_like(is_padding))
+    c_q, s_q, c_k, s_k, value = (attention.split_heads(part) for part in seen[0])  # type: ignore[union-attr, operator]
+    content, spatial = (q @ k.mT / 16**0.5 for q, k in ((c_q, c_k), (s_q, s_k)))
+    combined = ((content + spatial).softmax(-1) @ value).transpose(1, 2).flatten(2)
+    torch.testing.assert_close(outputs[0], combined)
+
+
+def test_padding_pixels_do_not_change_the_result() -> None:
+    detector = build()
+    images, is_padding = batch()
+    elsewhere = images.clone()
+    elsewhere[1, :, 32:] = 7.0
+    is_padding[1, 24:] = True
+    torch.testing.assert_close(
+        detector(images, is_padding).final.boxes_cxcywh[0], detector(elsewhere, is_padding).final.boxes_cxcywh[0]
+    )
+
+
+@pytest.mark.parametrize("transformation", get_args(Transformation))
+@pytest.mark.parametrize("spatial_query", get_args(SpatialQuery))
+def test_every_variant_of_the_spatial_query_trains(spatial_query: str, transformation: str) -> None:
+    detector = build(spatial_query=spatial_query, transformation=transformation).train()
+    output = detector(*batch())
+    (output.final.logits.sum() + output.final.boxes_cxcywh.sum()).backward()
+    unused = [name for name, parameter in detector.named_parameters() if parameter.grad is None]
+    assert unused == []
+
+
+@pytest.mark.parametrize("reference", get_args(Reference))
+def test_every_reference_point_is_inside_the_image(reference: str) -> None:
+    detector = build(reference=reference)
+    points = detector.reference_points(detector.query_embedding.weight[None])
+    assert points.shape == (1, 5, 2)
+    assert ((points > 0) & (points < 1)).all()
+
+
+def test_identity_and_full_transformations_agree_where_full_is_the_identity() -> None:
+    full = build(transformation="full").decoder.spatial_query
+    assert full.transformation is not None
+    last = full.transformation.layers[-1]
+    torch.nn.init.zeros_(last.weight)  # type: ignore[arg-type]
+    last.bias.data = torch.eye(16).flatten()  # type: ignore[union-attr]
+    p_s = torch.randn(1, 5, 16)
+    embedding = torch.randn(1, 5, 16)
+    torch.testing.assert_close(full(embedding, content=embedding, p_s=p_s, is_first=False), p_s)

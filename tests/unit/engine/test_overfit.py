@@ -1,0 +1,45 @@
+from dataclasses import replace
+from pathlib import Path
+
+from condetr.backbones.resnet import SmallResNetConfig
+from condetr.data.synthetic import write_scenes
+from condetr.data.transforms import LightTransformConfig
+from condetr.detectors.conditional_detr import ConditionalDetrConfig
+from condetr.engine.config import DataConfig, TrainConfig
+from condetr.engine.optim import CosineScheduleConfig, OptimizerConfig
+from condetr.engine.train import train
+
+CONFIG = TrainConfig(
+    detector=ConditionalDetrConfig(
+        backbone=SmallResNetConfig(widths=(16, 32, 64), blocks=(1, 1)),
+        num_queries=20,
+        dim=64,
+        num_heads=4,
+        feedforward_dim=64,
+        encoder_layers=1,
+        decoder_layers=2,
+        dropout=0.0,
+    ),
+    data=DataConfig(
+        transform=LightTransformConfig(horizontal_flip=0.0),
+        train_split="train",
+        val_split="train",
+        batch_size=8,
+        eval_batch_size=8,
+        workers=0,
+        cache_mb=16,
+    ),
+    optimizer=OptimizerConfig(lr=2e-3, backbone_lr=2e-3),
+    schedule=CosineScheduleConfig(warmup_steps=20),
+    epochs=400,
+    evaluate_every=400,
+    precision="32-true",
+    loggers=(),
+)
+
+
+def test_eight_images_are_learnt_by_heart(tmp_path: Path) -> None:
+    write_scenes(tmp_path / "scenes", num_images=8, seed=5, size=64)
+    config = replace(CONFIG, data=replace(CONFIG.data, path=str(tmp_path / "scenes")))
+    result = train(config, out=tmp_path / "run")
+    assert result.results["AP"] > 0.9

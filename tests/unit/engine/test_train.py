@@ -1,0 +1,121 @@
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+
+from condetr.detectors.detr import DetrConfig
+from condetr.engine.config import EarlyStoppingConfig, TrainConfig
+from condetr.engine.train import train
+from condetr.errors import InputError
+
+Config = Callable[..., TrainConfig]
+
+
+class PowerCut(Exception):  # noqa: N818 - it is what happens
+    """Ends a training at a moment of the test's choosing."""
+
+
+class FailingConsole(Console):
+    """Fails when it is to print a certain text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(quiet=True)
+        self.text = text
+
+    def print(self, *objects: Any, **options: Any) -> None:  # noqa: ANN401
+        """Fail, or stay quiet."""
+        if objects and self.text in str(objects[0]):
+            raise PowerCut
+
+
+def history(run: Path) -> list[dict[str, str]]:
+    """Return metrics.csv without what depends on the clock."""
+    with (run / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return [{name: value for name, value in row.items() if "second" not in name} for row in rows]
+
+
+def test_a_run_folder_holds_what_it_promises(tiny: Config, tmp_path: Path) -> None:
+    result = train(tiny(loggers=("tensorboard",)), out=tmp_path / "run")
+    run = tmp_path / "run"
+    for name in ("config.yaml", "labels.json", "metrics.csv", "predictions.json", "best/model.safetensors"):
+        assert (run / name).is_file()
+    assert list(run.glob("events.out.tfevents*"))
+    assert json.loads((run / "results.json").read_text()) == json.loads(json.dumps(result.results))
+    assert result.results["steps"] == 6
+    assert result.results["images_seen"] == 24
+    assert [row["epoch"] for row in history(run)] == ["1", "2", "3"]
+
+
+def test_a_resumed_run_ends_like_one_that_was_never_stopped(tiny: Config, tmp_path: Path) -> None:
+    train(tiny(), out=tmp_path / "whole")
+    with pytest.raises(PowerCut):
+        train(tiny(), out=tmp_path / "cut", console=FailingConsole("epoch   2/3"))
+    train(tiny(), out=tmp_path / "cut", resume=True)
+    assert history(tmp_path / "cut") == history(tmp_path / "whole")
+    states = [torch.load(tmp_path / run / "checkpoints/last.ckpt", weights_only=True) for run in ("cut", "whole")]
+    torch.testing.assert_close(states[0]["detector"], states[1]["detector"], rtol=0, atol=0)
+    torch.testing.assert_close(states[0]["ema"], states[1]["ema"], rtol=0, atol=0)
+
+
+def test_resuming_with_other_settings_is_refused(tiny: Config, tmp_path: Path) -> None:
+    train(tiny(epochs=1), out=tmp_path / "run")
+    with pytest.raises(InputError, match=r"epochs \(1 then, 2 now\)"):
+        train(tiny(epochs=2), out=tmp_path / "run", resume=True)
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch_but_for_the_normaliser(
+    tiny: Config, tmp_path: Path
+) -> None:
+    config = tiny(epochs=1)
+    micro = replace(config, data=replace(config.data, micro_batch_size=2))
+    results = [train(each, out=tmp_path / name).results for name, each in (("a", config), ("b", micro))]
+    assert results[0]["steps"] == results[1]["steps"] == 2
+    assert results[0]["images_seen"] == results[1]["images_seen"] == 8
+
+
+def test_init_from_keeps_all_but_the_class_head(tiny: Config, tmp_path: Path) -> None:
+    train(tiny(epochs=1), out=tmp_path / "first")
+    config = tiny(epochs=1, init_from=str(tmp_path / "first"))
+    train(replace(config, optimizer=replace(config.optimizer, lr=1e-12, backbone_lr=0)), out=tmp_path / "second")
+    first, second = (load_file(tmp_path / run / "best/model.safetensors") for run in ("first", "second"))
+    torch.testing.assert_close(
+        {name: first[name] for name in first if "encoder" in name},
+        {name: second[name] for name in second if "encoder" in name},
+    )
+
+
+def test_init_from_another_detector_is_refused(tiny: Config, tmp_path: Path) -> None:
+    train(tiny(epochs=1), out=tmp_path / "first")
+    other = tiny(detector=DetrConfig(backbone=tiny().detector.backbone, dim=32), init_from=str(tmp_path / "first"))
+    with pytest.raises(InputError, match="is another detector"):
+        train(other, out=tmp_path / "second")
+    assert not (tmp_path / "second").exists()
+
+
+def test_early_stopping_ends_a_run_that_does_not_improve(tiny: Config, tmp_path: Path) -> None:
+    config = tiny(epochs=9, early_stopping=EarlyStoppingConfig(patience=2, min_delta=0.9))
+    assert train(config, out=tmp_path / "run").results["epochs"] == 3
+
+
+def test_a_detr_with_cross_entropy_trains_in_bf16(tiny: Config, tmp_path: Path) -> None:
+    small = tiny().detector
+    detector = DetrConfig(
+        backbone=small.backbone,
+        num_queries=5,
+        dim=16,
+        num_heads=2,
+        feedforward_dim=16,
+        encoder_layers=1,
+        decoder_layers=2,
+    )
+    result = train(tiny(detector=detector, epochs=1, precision="bf16-mixed"), out=tmp_path / "run")
+    assert result.results["steps"] == 2
+    assert result.results["skipped_steps"] == 0
