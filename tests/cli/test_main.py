@@ -17,7 +17,7 @@ def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match=r"^0$"):
         main(["--help"])
     shown = capsys.readouterr().out
-    assert all(verb in shown for verb in ("synth", "train", "evaluate", "predict", "recipes", "config"))
+    assert all(verb in shown for verb in ("demo", "synth", "train", "evaluate", "predict", "recipes", "config"))
 
 
 def test_a_mistyped_verb_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:

@@ -64,6 +64,16 @@ def test_a_run_is_not_resumed_with_other_settings(trained: Path, condetr: Comman
     assert (trained / "run" / "checkpoints" / "last.ckpt").read_bytes() == before
 
 
+def test_the_demonstration_trains_and_predicts_on_scenes_written_before(
+    trained: Path, condetr: Command, tmp_path: Path
+) -> None:
+    settings = [part for setting in TINY for part in ("--set", setting)]
+    ended = condetr("demo", "--data", trained / "shapes", "--out", tmp_path / "demo", *settings)
+    assert ended.code == 0, ended.err
+    assert (tmp_path / "demo" / "report.html").is_file()
+    assert len(list((tmp_path / "demo" / "predictions" / "pictures").iterdir())) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -10,6 +10,7 @@ import typer
 
 import condetr
 from condetr.cli import config
+from condetr.cli.demo import demo
 from condetr.cli.evaluate import evaluate
 from condetr.cli.predict import predict
 from condetr.cli.recipes import recipes
@@ -27,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (synth, train, evaluate, predict, recipes):
+for verb in (demo, synth, train, evaluate, predict, recipes):
     app.command()(verb)
 app.add_typer(config.app, name="config")
 
