@@ -1,5 +1,8 @@
 """Recipes for a laptop: from scratch on small scenes, and from pretrained weights on small real data."""
 
+from dataclasses import replace
+from typing import Any
+
 from condetr.backbones.resnet import SmallResNetConfig
 from condetr.backbones.timm import TimmConfig
 from condetr.data.transforms import LightTransformConfig
@@ -7,79 +10,69 @@ from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.detectors.detr import DetrConfig
 from condetr.engine.config import DataConfig, TrainConfig
 from condetr.engine.ema import EmaConfig
-from condetr.engine.optim import CosineScheduleConfig, OptimizerConfig
+from condetr.engine.optim import CosineScheduleConfig, OptimizerConfig, StepScheduleConfig
 
-TINY_BACKBONE = SmallResNetConfig()
-TINY_QUERIES, TINY_DIM, TINY_FEEDFORWARD, TINY_ENCODER, TINY_DECODER = 50, 128, 512, 2, 3
+TINY: dict[str, Any] = {
+    "backbone": SmallResNetConfig(widths=(24, 48, 96), blocks=(1, 2)),
+    "num_queries": 50,
+    "dim": 128,
+    "num_heads": 4,
+    "feedforward_dim": 256,
+    "encoder_layers": 1,
+    "decoder_layers": 3,
+    "dropout": 0.0,
+}
+"""What both tiny detectors are made of. Stride 8: with the 64 cells of stride 16 AP is a third after 1,000 steps."""
 
 
 def conditional_detr_tiny() -> TrainConfig:
     """Conditional DETR from scratch on scenes of 128x128, minutes on two cores."""
     return TrainConfig(
-        detector=ConditionalDetrConfig(
-            backbone=TINY_BACKBONE,
-            num_queries=TINY_QUERIES,
-            dim=TINY_DIM,
-            feedforward_dim=TINY_FEEDFORWARD,
-            encoder_layers=TINY_ENCODER,
-            decoder_layers=TINY_DECODER,
-            dropout=0.0,
-        ),
+        detector=ConditionalDetrConfig(**TINY),
         data=DataConfig(
-            transform=LightTransformConfig(),
-            batch_size=16,
-            eval_batch_size=32,
-            workers=0,
-            cache_mb=1024,
+            transform=LightTransformConfig(vertical_flip=0.5), eval_batch_size=32, workers=0, cache_mb=1024
         ),
-        optimizer=OptimizerConfig(lr=4e-4, backbone_lr=4e-4),
-        schedule=CosineScheduleConfig(warmup_steps=100, final_factor=0.01),
+        # A backbone from scratch wants a larger rate: with 4e-4 for both, AP after 1,500 steps is 24 instead of 29.
+        optimizer=OptimizerConfig(lr=4e-4, backbone_lr=1.2e-3),
+        schedule=StepScheduleConfig(drop_epoch=5, warmup_steps=200),
         ema=EmaConfig(decay=0.998),
-        epochs=7,
+        epochs=6,
     )
 
 
 def detr_tiny() -> TrainConfig:
     """DETR equal to conditional_detr_tiny in everything but the decoder's attention."""
-    from dataclasses import replace
-
-    return replace(
-        conditional_detr_tiny(),
-        detector=DetrConfig(
-            backbone=TINY_BACKBONE,
-            num_queries=TINY_QUERIES,
-            dim=TINY_DIM,
-            feedforward_dim=TINY_FEEDFORWARD,
-            encoder_layers=TINY_ENCODER,
-            decoder_layers=TINY_DECODER,
-            dropout=0.0,
-            scores="sigmoid",
-            offset_regression=True,
-        ),
-    )
+    return replace(conditional_detr_tiny(), detector=DetrConfig(**TINY, scores="sigmoid", offset_regression=True))
 
 
 def conditional_detr_mobilenet() -> TrainConfig:
-    """Conditional DETR on MobileNetV2 for small real data on a laptop."""
+    """Conditional DETR on a pretrained MobileNetV2, for small real data on a laptop."""
     return TrainConfig(
         detector=ConditionalDetrConfig(
-            backbone=TimmConfig(name="mobilenetv2_100", output_stride=16, weights="hub"),
+            backbone=TimmConfig(name="mobilenetv2_100", output_stride=16, frozen_stages=2, weights="hub"),
             num_queries=100,
             dim=128,
+            num_heads=4,
             feedforward_dim=512,
             encoder_layers=2,
             decoder_layers=3,
-            dropout=0.0,
         ),
         data=DataConfig(
-            transform=LightTransformConfig(size_hw=(320, 320)),
+            transform=LightTransformConfig(
+                size_hw=(320, 320),
+                scale=(0.8, 1.25),
+                min_visible=0.3,
+                brightness=0.2,
+                contrast=0.2,
+                saturation=0.2,
+            ),
             batch_size=8,
             workers=0,
             cache_mb=1024,
         ),
         optimizer=OptimizerConfig(lr=4e-4, backbone_lr=1e-4),
-        schedule=CosineScheduleConfig(warmup_steps=100, final_factor=0.01),
-        ema=EmaConfig(decay=0.998),
-        epochs=70,
-        evaluate_every=5,
+        schedule=CosineScheduleConfig(warmup_steps=200, final_factor=0.01),
+        ema=EmaConfig(decay=0.999),
+        epochs=130,
+        evaluate_every=10,
     )
