@@ -12,7 +12,7 @@ help:  ## Show this list
 setup: $(STAMP)  ## Make .venv and install condetr and its tools into it
 
 demo: setup  ## Generate a data set, train, evaluate, predict and report, into runs/demo
-	$(VENV)/bin/condetr demo
+	$(VENV)/bin/condetr demo --resume auto
 
 test: setup  ## Run the tests
 	$(VENV)/bin/python -m pytest --quiet --durations=10

@@ -73,5 +73,8 @@ class LabelMap:
 
     @staticmethod
     def load(path: Path) -> "LabelMap":
-        """Read a map that `save` wrote."""
-        return LabelMap.from_list(json.loads(path.read_text()))
+        """Read a map that `save` wrote; raises InputError if the file is damaged."""
+        try:
+            return LabelMap.from_list(json.loads(path.read_text()))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"cannot read the label map {path}: {error}") from None

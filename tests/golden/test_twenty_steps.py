@@ -53,4 +53,4 @@ def test_twenty_steps_give_the_recorded_losses(losses: list[float]) -> None:
     torch.testing.assert_close(losses, GOLDEN, rtol=1e-3, atol=0)
 
 
-GOLDEN = [0.0, 0.0, 0.0, 0.0, 0.0]
+GOLDEN = [18.7938, 17.8572, 17.2454, 16.7231, 16.5145]

@@ -1,7 +1,7 @@
 """`condetr demo`: everything once, from an empty folder, on two cores in minutes."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,6 +16,9 @@ def demo(
     data: Annotated[Path, typer.Option(help="Where the scenes are written, or were written before.")] = Path(
         "data/demo"
     ),
+    resume: Annotated[
+        Literal["auto"] | None, typer.Option(help="auto: go on where a demo in this folder stopped, else start.")
+    ] = None,
     assignments: Annotated[
         list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change any setting; may be repeated.")
     ] = None,
@@ -26,11 +29,11 @@ def demo(
     from condetr.cli.train import train
     from condetr.engine.run_folder import RunFolder
 
-    RunFolder(out).require_usable(resume=False)
+    RunFolder(out).require_usable(resume=resume == "auto")
     # Scenes are written beside their place and renamed: a folder that is there is whole.
     if not data.exists():
         synth(data, images=TRAINING_IMAGES, val_images=VALIDATION_IMAGES, seed=SEED)
-    train("conditional_detr_tiny", data=data, out=out, assignments=assignments)
+    train("conditional_detr_tiny", data=data, out=out, resume=resume, assignments=assignments)
     sources = sorted(str(path) for path in (data / "images").glob("val_*"))[:SHOWN]
-    predict(out, sources, out=out / "predictions")
+    predict(out, sources, out=out / "predictions", overwrite=True)
     typer.echo(f"open {out / 'report.html'}; next, your own data: condetr train --help")

@@ -27,23 +27,26 @@ def train(
     """Train a detector, evaluate it and write its report."""
     from rich.console import Console
 
-    from condetr.config import override
+    from condetr.config import assign, override
     from condetr.recipes.registry import find_settings
     from condetr.report.training import train as train_and_report
 
     options = {
-        "data.path": data,
+        "data.path": str(data),
         "data.train_split": train_split,
         "data.val_split": val_split,
         "data.val_fraction": val_fraction,
         "init_from": init_from,
     }
     config = override(find_settings(recipe), assignments or [])
-    config = override(config, [f"{path}={value}" for path, value in options.items() if value is not None])
+    given = {path: value for path, value in options.items() if value is not None}
+    config = assign(config, given, source="command line")
     console = Console()
     folder = out or Path("runs") / Path(recipe).stem
     result = train_and_report(config, out=folder, resume=resume == "auto", console=console)
     if result.is_first_process:
         scores = "  ".join(f"{name} {result.results[name]:.3f}" for name in ("AP", "AP50", "AP75"))
         console.print(f"{scores}  after {result.results['train_seconds']:.0f} s", highlight=False)
-        console.print(f"weights {result.run.best}  report {result.run.report}", highlight=False, soft_wrap=True)
+        console.print(
+            f"weights {result.run.best}  report {result.run.report}", highlight=False, markup=False, soft_wrap=True
+        )

@@ -4,7 +4,7 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from lightning_fabric.loggers import TensorBoardLogger
@@ -37,6 +37,7 @@ COLUMNS = (
 )
 
 
+@runtime_checkable
 class MetricsLogger(Protocol):
     """What W&B, MLflow and TensorBoard have in common."""
 

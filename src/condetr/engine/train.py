@@ -36,13 +36,14 @@ def train(config: TrainConfig, *, out: Path | str, resume: bool = False, console
     """Train a detector, evaluate it, and leave everything in the run folder `out`.
 
     With `resume` a training that was stopped there goes on; without one there it starts. Raises InputError before
-    anything is written if the data, a setting or the folder cannot be used.
+    anything is written if the data, a setting or the folder cannot be used. Progress is shown on `console`, the
+    terminal by default.
     """
     run = RunFolder(Path(out))
     run.require_usable(resume=resume)
     splits = _open_data(config)
     fabric = launch(precision=config.precision)
-    console = console if console is not None and fabric.is_global_zero else Console(quiet=True)
+    console = (console or Console()) if fabric.is_global_zero else Console(quiet=True)
     training = Training(config, run=run, splits=splits, fabric=fabric, console=console)
     if resume and run.last_checkpoint.is_file():
         training.resume()
@@ -116,6 +117,7 @@ class Training:
         ) as display:
             while self.progress.epoch < self.config.epochs and not self._is_out_of_patience():
                 self._epoch(display, loggers=loggers)
+            self.fabric.barrier()  # the first process has written it
             best = load_model(self.run.best).detector.to(self.fabric.device)
             evaluation = self._evaluate(best, display=display)
         return write_results(

@@ -10,7 +10,7 @@ from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.detectors.detr import DetrConfig
 from condetr.engine.config import DataConfig, TrainConfig
 from condetr.engine.ema import EmaConfig
-from condetr.engine.optim import CosineScheduleConfig, OptimizerConfig, StepScheduleConfig
+from condetr.engine.optim import OptimizerConfig, StepScheduleConfig
 
 TINY: dict[str, Any] = {
     "backbone": SmallResNetConfig(widths=(24, 48, 96), blocks=(1, 2)),
@@ -56,6 +56,7 @@ def conditional_detr_mobilenet() -> TrainConfig:
             feedforward_dim=512,
             encoder_layers=2,
             decoder_layers=3,
+            dropout=0.0,
         ),
         data=DataConfig(
             transform=LightTransformConfig(
@@ -71,8 +72,8 @@ def conditional_detr_mobilenet() -> TrainConfig:
             cache_mb=1024,
         ),
         optimizer=OptimizerConfig(lr=4e-4, backbone_lr=1e-4),
-        schedule=CosineScheduleConfig(warmup_steps=200, final_factor=0.01),
+        schedule=StepScheduleConfig(drop_epoch=90, warmup_steps=200),
         ema=EmaConfig(decay=0.999),
-        epochs=130,
+        epochs=110,
         evaluate_every=10,
     )

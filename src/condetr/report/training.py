@@ -14,7 +14,8 @@ def train(config: TrainConfig, *, out: Path | str, resume: bool = False, console
     """Train a detector and leave weights, numbers, pictures and report.html in the run folder `out`.
 
     With `resume` a training that was stopped there goes on; without one there it starts. Raises InputError before
-    anything is written if the data, a setting or the folder cannot be used.
+    anything is written if the data, a setting or the folder cannot be used. Progress is shown on `console`, the
+    terminal by default.
     """
     result = train_detector(config, out=out, resume=resume, console=console)
     if result.is_first_process:

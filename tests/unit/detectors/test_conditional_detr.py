@@ -14,6 +14,7 @@ from condetr.detectors.conditional_detr import (
     Transformation,
 )
 from condetr.detectors.original_names import original_name
+from condetr.layers.attention import DotProductAttention
 from condetr.layers.reference import Reference
 
 TINY = ConditionalDetrConfig(
@@ -111,29 +112,30 @@ def test_a_fresh_detector_starts_at_its_reference_points() -> None:
         torch.testing.assert_close(layer.boxes_cxcywh[..., 2:], torch.full_like(reference_xy, 0.5))
     assert output.final.logits.sigmoid().mean().item() == pytest.approx(0.01, abs=0.01)
     assert detector.query_embedding.weight.std().item() == pytest.approx(1, abs=0.05)
-    assert not detector.heads.box_head.layers[-1].weight.any()
+    assert not detector.get_parameter("heads.box_head.layers.2.weight").any()
 
 
 def test_gradient_of_the_first_layers_boxes_reaches_queries_and_reference_points() -> None:
     detector = build()
     output = detector(*batch())
     output.auxiliary[0].boxes_cxcywh.sum().backward()
-    assert detector.reference_points.head is not None
-    for parameter in (detector.query_embedding.weight, detector.reference_points.head.layers[0].weight):
+    for name in ("query_embedding.weight", "reference_points.head.layers.0.weight"):
+        parameter = detector.get_parameter(name)
         assert parameter.grad is not None
         assert parameter.grad.abs().sum() > 0
 
 
 def test_content_and_spatial_logits_add_up_to_the_combined_ones() -> None:
     detector = build()
-    attention = detector.decoder.layers[1].cross_attention.attend  # type: ignore[union-attr]
+    attention = detector.get_submodule("decoder.layers.1.cross_attention.attend")
+    assert isinstance(attention, DotProductAttention)
     seen: list[tuple[torch.Tensor, ...]] = []
-    attention.register_forward_pre_hook(lambda _, inputs: seen.append((*inputs[0], *inputs[1], inputs[2])))  # type: ignore[union-attr, operator]
+    attention.register_forward_pre_hook(lambda _, inputs: seen.append((*inputs[0], *inputs[1], inputs[2])))
     outputs: list[torch.Tensor] = []
-    attention.register_forward_hook(lambda _, __, output: outputs.append(output))  # type: ignore[union-attr, operator]
+    attention.register_forward_hook(lambda _, __, output: outputs.append(output))
     images, is_padding = batch()
     detector(images, torch.zeros_like(is_padding))
-    c_q, s_q, c_k, s_k, value = (attention.split_heads(part) for part in seen[0])  # type: ignore[union-attr, operator]
+    c_q, s_q, c_k, s_k, value = (attention.split_heads(part) for part in seen[0])
     content, spatial = (q @ k.mT / 16**0.5 for q, k in ((c_q, c_k), (s_q, s_k)))
     combined = ((content + spatial).softmax(-1) @ value).transpose(1, 2).flatten(2)
     torch.testing.assert_close(outputs[0], combined)
@@ -170,10 +172,8 @@ def test_every_reference_point_is_inside_the_image(reference: str) -> None:
 
 def test_identity_and_full_transformations_agree_where_full_is_the_identity() -> None:
     full = build(transformation="full").decoder.spatial_query
-    assert full.transformation is not None
-    last = full.transformation.layers[-1]
-    torch.nn.init.zeros_(last.weight)  # type: ignore[arg-type]
-    last.bias.data = torch.eye(16).flatten()  # type: ignore[union-attr]
+    torch.nn.init.zeros_(full.get_parameter("transformation.layers.1.weight"))
+    full.get_parameter("transformation.layers.1.bias").data = torch.eye(16).flatten()
     p_s = torch.randn(1, 5, 16)
     embedding = torch.randn(1, 5, 16)
     torch.testing.assert_close(full(embedding, content=embedding, p_s=p_s, is_first=False), p_s)

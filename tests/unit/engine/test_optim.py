@@ -51,6 +51,6 @@ def test_the_average_follows_at_first_and_smooths_later() -> None:
     with torch.no_grad():
         detector.other.weight += 1
     ema.update_parameters(detector)
-    averaged = ema.module.other.weight
+    averaged = ema.module.get_parameter("other.weight")
     expected = before + (1 - min(0.5, 2 / 11))
     torch.testing.assert_close(averaged, expected)

@@ -84,7 +84,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch_but_for_the_normalis
 def test_init_from_keeps_all_but_the_class_head(tiny: Config, tmp_path: Path) -> None:
     train(tiny(epochs=1), out=tmp_path / "first")
     config = tiny(epochs=1, init_from=str(tmp_path / "first"))
-    train(replace(config, optimizer=replace(config.optimizer, lr=1e-12, backbone_lr=0)), out=tmp_path / "second")
+    train(replace(config, optimizer=replace(config.optimizer, lr=1e-12, backbone_lr=0.0)), out=tmp_path / "second")
     first, second = (load_file(tmp_path / run / "best/model.safetensors") for run in ("first", "second"))
     torch.testing.assert_close(
         {name: first[name] for name in first if "encoder" in name},

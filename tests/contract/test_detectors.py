@@ -1,0 +1,112 @@
+"""Every detector that settings can name keeps every promise."""
+
+import dataclasses
+import typing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from condetr.backbones.resnet import SmallResNetConfig
+from condetr.config import dump, from_mapping
+from condetr.data.transforms import LightTransformConfig
+from condetr.detectors.registry import DetectorConfig
+from condetr.inference.model_folder import load_model, save_model
+from condetr.inference.predictor import load
+from condetr.labels import Category, LabelMap
+from condetr.losses.criterion import CriterionConfig
+from condetr.shapes import DetectorOutput, Target
+
+KINDS = typing.get_args(typing.get_args(DetectorConfig)[0])
+LABELS = LabelMap((Category(3, "bolt"), Category(7, "nut")))
+
+
+@pytest.fixture(params=KINDS, ids=lambda kind: str(kind.__name__))
+def config(request: pytest.FixtureRequest) -> Any:  # noqa: ANN401 - any of the registered settings
+    """Return the settings of each detector at a tiny size."""
+    return request.param(
+        backbone=SmallResNetConfig(widths=(4, 4), blocks=(1,)),
+        num_queries=5,
+        dim=16,
+        num_heads=2,
+        feedforward_dim=16,
+        encoder_layers=1,
+        decoder_layers=2,
+    )
+
+
+def images() -> tuple[torch.Tensor, torch.Tensor]:
+    is_padding = torch.zeros(2, 32, 48, dtype=torch.bool)
+    is_padding[1, :, 32:] = True
+    return torch.randn(2, 3, 32, 48) * ~is_padding[:, None], is_padding
+
+
+def losses(detector: nn.Module, config: Any) -> dict[str, torch.Tensor]:  # noqa: ANN401
+    targets = [
+        Target(torch.tensor([0, 1]), torch.tensor([[0.5, 0.5, 0.2, 0.2], [0.2, 0.3, 0.1, 0.1]])),
+        Target(torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4)),
+    ]
+    output: DetectorOutput = detector(*images())
+    return CriterionConfig().build(scores=config.scores)(output, targets, num_boxes=2.0)  # type: ignore[no-any-return]
+
+
+def test_it_predicts_from_every_decoder_layer(config: Any) -> None:  # noqa: ANN401
+    output = config.build(num_classes=2)(*images())
+    assert len(output.auxiliary) == 1
+    for layer in (*output.auxiliary, output.final):
+        assert layer.logits.shape[:2] == layer.boxes_cxcywh.shape[:2] == (2, 5)
+        assert ((layer.boxes_cxcywh >= 0) & (layer.boxes_cxcywh <= 1)).all()
+
+
+def test_every_parameter_gets_a_finite_gradient(config: Any) -> None:  # noqa: ANN401
+    detector = config.build(num_classes=2).train()
+    losses(detector, config)["loss"].backward()
+    for name, parameter in detector.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+
+
+def test_it_learns_the_batch_that_it_sees(config: Any) -> None:  # noqa: ANN401
+    torch.manual_seed(0)
+    detector = dataclasses.replace(config, dropout=0.0).build(num_classes=2).train()
+    optimizer = torch.optim.AdamW(detector.parameters(), lr=1e-3)
+    seen = []
+    for _ in range(30):
+        torch.manual_seed(1)
+        loss = losses(detector, config)["loss"]
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        seen.append(loss.item())
+    assert seen[-1] < 0.8 * seen[0]
+
+
+def test_its_settings_survive_a_file(config: Any) -> None:  # noqa: ANN401
+    assert from_mapping(type(config), dump(config), source="test") == config
+
+
+def test_a_saved_detector_finds_the_same_again(config: Any, tmp_path: Path) -> None:  # noqa: ANN401
+    detector = config.build(num_classes=2).eval()
+    save_model(tmp_path / "best", detector, detector_config=config, transform=LightTransformConfig(), label_map=LABELS)
+    again = load_model(tmp_path / "best")
+    assert again.detector_config == config
+    assert again.label_map == LABELS
+    batch = images()
+    torch.testing.assert_close(again.detector(*batch).final.logits, detector(*batch).final.logits)
+
+
+def test_a_picture_becomes_detections_in_its_pixels(config: Any, tmp_path: Path) -> None:  # noqa: ANN401
+    save_model(
+        tmp_path,
+        config.build(num_classes=2),
+        detector_config=config,
+        transform=LightTransformConfig(),
+        label_map=LABELS,
+    )
+    found = load(tmp_path).predict(np.zeros((40, 60, 3), dtype=np.uint8))
+    assert 0 < len(found) <= 10
+    assert set(found.names) <= {"bolt", "nut"}
+    assert (np.diff(found.scores) <= 0).all()
