@@ -45,8 +45,8 @@ def train(
     folder = out or Path("runs") / Path(recipe).stem
     result = train_and_report(config, out=folder, resume=resume == "auto", console=console)
     if result.is_first_process:
-        scores = "  ".join(f"{name} {result.results[name]:.3f}" for name in ("AP", "AP50", "AP75"))
-        console.print(f"{scores}  after {result.results['train_seconds']:.0f} s", highlight=False)
-        console.print(
-            f"weights {result.run.best}  report {result.run.report}", highlight=False, markup=False, soft_wrap=True
-        )
+        # Without a box in the validation images there is nothing to measure.
+        scores = {name: result.results[name] for name in ("AP", "AP50", "AP75")}
+        told = "  ".join(f"{name} {'-' if score is None else f'{score:.3f}'}" for name, score in scores.items())
+        typer.echo(f"{told}  after {result.results['train_seconds']:.0f} s")
+        typer.echo(f"weights {result.run.best}  report {result.run.report}")

@@ -87,6 +87,7 @@ class Display(AbstractContextManager["Display"]):
 
     def epoch(self, row: Row) -> None:
         """Leave a line about a finished epoch."""
+        self._progress.update(self._task, completed=row["step"], epoch=f"{row['epoch']}/{self.epochs}")
         if row["AP"] is not None:
             self.best_ap = max(self.best_ap.replace("-", ""), f"{row['AP']:.3f}")
         scores = "" if row["AP"] is None else f"  AP {row['AP']:.3f}  AP50 {row['AP50']:.3f}"
