@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from importlib.util import find_spec
 from types import TracebackType
 from typing import Protocol, runtime_checkable
 
@@ -129,12 +130,17 @@ def write_metrics(run: RunFolder, rows: Sequence[Row]) -> None:
 
 
 def make_loggers(names: Iterable[str], *, run: RunFolder) -> list[MetricsLogger]:
-    """Start the loggers; raises InputError if a library is missing."""
+    """Start the loggers."""
     makers = {"tensorboard": _tensorboard, "wandb": WandbLogger, "mlflow": MlflowLogger}
-    try:
-        return [makers[name](run) for name in names]
-    except ImportError as error:
-        raise InputError(f"a logger needs a library that is not installed: pip install {error.name}") from None
+    return [makers[name](run) for name in names]
+
+
+def require_loggers(names: Iterable[str]) -> None:
+    """Raise InputError if the library of a logger is missing."""
+    libraries = {"tensorboard": "tensorboardX", "wandb": "wandb", "mlflow": "mlflow"}
+    missing = [libraries[name] for name in names if find_spec(libraries[name]) is None]
+    if missing:
+        raise InputError(f"the setting loggers needs {' and '.join(missing)}: pip install {' '.join(missing)}")
 
 
 def show_data(console: Console, *, label_map: LabelMap, counts: Mapping[str, int], findings: Iterable[Finding]) -> None:

@@ -19,7 +19,7 @@ from condetr.engine.ema import Ema
 from condetr.engine.evaluate import Evaluation, evaluate
 from condetr.engine.initial import initialise
 from condetr.engine.launch import launch
-from condetr.engine.log import Display, Means, MetricsLogger, make_loggers, show_data, write_metrics
+from condetr.engine.log import Display, Means, MetricsLogger, make_loggers, require_loggers, show_data, write_metrics
 from condetr.engine.optim import Schedule, set_learning_rates
 from condetr.engine.results import TrainResult, write_results
 from condetr.engine.run_folder import RunFolder
@@ -41,6 +41,7 @@ def train(config: TrainConfig, *, out: Path | str, resume: bool = False, console
     """
     run = RunFolder(Path(out))
     run.require_usable(resume=resume)
+    require_loggers(config.loggers)
     splits = _open_data(config)
     fabric = launch(precision=config.precision)
     console = (console or Console()) if fabric.is_global_zero else Console(quiet=True)
