@@ -53,7 +53,7 @@ class Display(AbstractContextManager["Display"]):
         self.console = console
         self.epochs = epochs
         self.steps_per_epoch = steps_per_epoch
-        self.best_ap = "-"
+        self.best_ap: float | None = None
         self._progress = Progress(
             TextColumn("[bold]epoch {task.fields[epoch]}"),
             BarColumn(bar_width=24),
@@ -78,8 +78,9 @@ class Display(AbstractContextManager["Display"]):
     def step(self, *, step: int, means: Mapping[str, float], lr: float, images_per_second: float) -> None:
         """Show where the training is."""
         epoch = min(step // self.steps_per_epoch + 1, self.epochs)
+        best = "-" if self.best_ap is None else f"{self.best_ap:.3f}"
         losses = "  ".join(f"{name.removeprefix('loss_')[:5]} {value:.3f}" for name, value in means.items())
-        text = f"{losses}  lr {lr:.1e}  {images_per_second:.0f} img/s  AP {self.best_ap}"
+        text = f"{losses}  lr {lr:.1e}  {images_per_second:.0f} img/s  AP {best}"
         self._progress.update(self._task, completed=step, epoch=f"{epoch}/{self.epochs}", text=text)
 
     def evaluating(self, done: int, total: int) -> None:
@@ -90,7 +91,7 @@ class Display(AbstractContextManager["Display"]):
         """Leave a line about a finished epoch."""
         self._progress.update(self._task, completed=row["step"], epoch=f"{row['epoch']}/{self.epochs}")
         if row["AP"] is not None:
-            self.best_ap = max(self.best_ap.replace("-", ""), f"{row['AP']:.3f}")
+            self.best_ap = row["AP"] if self.best_ap is None else max(self.best_ap, row["AP"])
         scores = "" if row["AP"] is None else f"  AP {row['AP']:.3f}  AP50 {row['AP50']:.3f}"
         self.console.print(
             f"epoch {row['epoch']:>3}/{self.epochs}  step {row['step']}  {row['seconds']:.0f} s  "
