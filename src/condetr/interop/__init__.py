@@ -1,0 +1,1 @@
+"""Checkpoints of other libraries: read, written, and proven to be the same function."""

@@ -1,0 +1,1 @@
+"""The fast form of a trained detector, proven equal to the one that reads like the paper."""
