@@ -1,7 +1,7 @@
 """Detect objects in images with a trained model, the way it was evaluated."""
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -94,9 +94,12 @@ class Predictor:
         """
         remaining = iter(images)
         while chunk := list(islice(remaining, batch_size)):
-            batch = collate([self._sample(image) for image in chunk])
-            for detections in self.predict_batch(batch, limit=limit):
+            for detections in self.predict_batch(self.make_batch(chunk), limit=limit):
                 yield detections.above(threshold)
+
+    def make_batch(self, images: Sequence[Picture]) -> Batch:
+        """Return images as the detector sees them; raises InputError as `predict` does."""
+        return collate([self._sample(image) for image in images])
 
     def predict_batch(self, batch: Batch, *, limit: int = 100) -> list[Detections]:
         """Return the detections of each image of a batch that the model's transform and `collate` made."""
