@@ -110,8 +110,8 @@ class ConditionalDetr(nn.Module):
         )
         self.heads = PredictionHeads(dim, num_classes=num_classes, scores=scores, start_at_reference=True)
         self.offset_regression = offset_regression
-        for part in (self.encoder, self.decoder, self.reference_points):
-            xavier_init(part)
+        xavier_init(self.encoder)
+        xavier_init(self.decoder)
 
     def forward(self, images: Float[Tensor, "B 3 H W"], is_padding: Bool[Tensor, "B H W"]) -> DetectorOutput:
         """Detect: every query yields class logits and a box, from each decoder layer."""
