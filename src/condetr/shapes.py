@@ -50,6 +50,9 @@ class DetectorOutput(NamedTuple):
 
     final: Prediction
     auxiliary: tuple[Prediction, ...]
+    """Every other set that is matched and learned from: earlier layers, and further groups of queries."""
+    groups: int = 1
+    """Groups of queries that each layer predicts with; the loss is their mean."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,10 +4,11 @@ What the paper changed in DETR is the decoder: cross-attention gets a spatial qu
 embedding and a reference point, and content and spatial parts are concatenated, not added (section 3).
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Bool, Float
+from pydantic import Field
 from torch import Tensor, nn
 
 from condetr.backbones.registry import BackboneConfig
@@ -50,6 +51,8 @@ class ConditionalDetrConfig:
     reference: Reference = "query"
     offset_regression: bool = True
     """Predict the box centre as an offset from the reference point (equation 1)."""
+    query_groups: Annotated[int, Field(ge=1)] = 1
+    """Groups of `num_queries` queries that learn side by side; detection uses the first (Group DETR, section 3)."""
 
     def build(self, *, num_classes: int, pretrained: bool = True) -> "ConditionalDetr":
         """Build the detector; without `pretrained` the backbone's weights are neither read nor downloaded."""
@@ -68,6 +71,7 @@ class ConditionalDetrConfig:
             transformation=self.transformation,
             reference=self.reference,
             offset_regression=self.offset_regression,
+            query_groups=self.query_groups,
         )
 
 
@@ -91,14 +95,16 @@ class ConditionalDetr(nn.Module):
         transformation: Transformation,
         reference: Reference,
         offset_regression: bool,
+        query_groups: int,
     ) -> None:
         super().__init__()
         self.features = FeatureMap(backbone, dim=dim)
-        self.query_embedding = nn.Embedding(num_queries, dim)
+        self.num_queries, self.query_groups = num_queries, query_groups
+        self.query_embedding = nn.Embedding(num_queries * query_groups, dim)
         self.encoder = Encoder(
             dim, num_layers=encoder_layers, num_heads=num_heads, hidden_dim=feedforward_dim, dropout=dropout
         )
-        self.reference_points = ReferencePoints(dim, num_queries=num_queries, source=reference)
+        self.reference_points = ReferencePoints(dim, num_queries=num_queries * query_groups, source=reference)
         self.decoder = ConditionalDecoder(
             dim,
             num_layers=decoder_layers,
@@ -117,12 +123,20 @@ class ConditionalDetr(nn.Module):
         """Detect: every query yields class logits and a box, from each decoder layer."""
         features, positions, cell_is_padding = self.features(images, is_padding)
         memory = self.encoder(features, positions=positions, is_padding=cell_is_padding)
-        queries = self.query_embedding.weight.expand(len(images), -1, -1)
+        groups = self.query_groups if self.training else 1
+        queries = self.query_embedding.weight[: groups * self.num_queries].expand(len(images), -1, -1)
         reference_xy = self.reference_points(queries)
         embeddings = self.decoder(
-            queries, memory, reference_xy=reference_xy, positions=positions, memory_is_padding=cell_is_padding
+            queries,
+            memory,
+            reference_xy=reference_xy,
+            positions=positions,
+            memory_is_padding=cell_is_padding,
+            groups=groups,
         )
-        return self.heads(embeddings, reference_xy=reference_xy if self.offset_regression else None)  # type: ignore[no-any-return]
+        return self.heads(  # type: ignore[no-any-return]
+            embeddings, reference_xy=reference_xy if self.offset_regression else None, groups=groups
+        )
 
 
 class ConditionalDecoder(nn.Module):
@@ -159,6 +173,7 @@ class ConditionalDecoder(nn.Module):
         reference_xy: Float[Tensor, "B Q 2"],
         positions: Float[Tensor, "B S D"],
         memory_is_padding: Bool[Tensor, "B S"],
+        groups: int = 1,
     ) -> Float[Tensor, "L B Q D"]:
         """Return the normalised decoder embedding of every layer; the next layer reads the one before the norm."""
         p_s = point_embedding(reference_xy, dim=queries.shape[-1])
@@ -172,6 +187,7 @@ class ConditionalDecoder(nn.Module):
                 memory=memory,
                 positions=positions,
                 memory_is_padding=memory_is_padding,
+                groups=groups,
             )
             outputs.append(self.norm(embedding))
         return torch.stack(outputs)
@@ -201,9 +217,10 @@ class ConditionalDecoderLayer(nn.Module):
         memory: Float[Tensor, "B S D"],
         positions: Float[Tensor, "B S D"],
         memory_is_padding: Bool[Tensor, "B S"],
+        groups: int,
     ) -> Float[Tensor, "B Q D"]:
         """Turn the decoder embedding of the layer before into this layer's."""
-        attended = self.self_attention(embedding, queries=queries)
+        attended = self.self_attention(embedding, queries=queries, groups=groups)
         content = self.self_attention_norm(embedding + self.dropout(attended))
         p_q = spatial_query(embedding, content=content, p_s=p_s, is_first=self.is_first)
         attended = self.cross_attention(
@@ -228,11 +245,14 @@ class ConditionalSelfAttention(nn.Module):
         self.output = nn.Linear(dim, dim)
         nn.init.zeros_(self.output.bias)
 
-    def forward(self, embedding: Float[Tensor, "B Q D"], *, queries: Float[Tensor, "B Q D"]) -> Float[Tensor, "B Q D"]:
-        """Let every query look at all queries."""
+    def forward(
+        self, embedding: Float[Tensor, "B Q D"], *, queries: Float[Tensor, "B Q D"], groups: int = 1
+    ) -> Float[Tensor, "B Q D"]:
+        """Let every query look at all queries of its group."""
         q = self.content_query(embedding) + self.position_query(queries)
         k = self.content_key(embedding) + self.position_key(queries)
-        attended: Tensor = self.output(self.attend([q], [k], self.value(embedding)))
+        q, k, v = (x.reshape(groups * len(x), -1, x.shape[-1]) for x in (q, k, self.value(embedding)))
+        attended: Tensor = self.output(self.attend([q], [k], v)).view_as(embedding)
         return attended
 
 

@@ -34,14 +34,20 @@ class PredictionHeads(nn.Module):
         embeddings: Float[Tensor, "L B Q D"],
         *,
         reference_xy: Float[Tensor, "B Q 2"] | None,
+        groups: int = 1,
     ) -> DetectorOutput:
-        """Predict from every layer; with a reference point (in [0, 1]) the box centre is an offset from it (eq. 1)."""
+        """Predict from every layer; with a reference point (in [0, 1]) the box centre is an offset from it (eq. 1).
+
+        Queries that come in groups yield a prediction set for each group; the final one is the first group's.
+        """
         logits = self.class_head(embeddings)
         offsets = self.box_head(embeddings).float()
         if reference_xy is not None:
             offsets = torch.cat([offsets[..., :2] + inverse_sigmoid(reference_xy), offsets[..., 2:]], dim=-1)
-        layers = [Prediction(*pair) for pair in zip(logits, offsets.sigmoid(), strict=True)]
-        return DetectorOutput(final=layers[-1], auxiliary=tuple(layers[:-1]))
+        by_group = (_split_groups(values, groups=groups) for values in (logits, offsets.sigmoid()))
+        sets = [Prediction(*pair) for pair in zip(*by_group, strict=True)]
+        final = sets.pop(-groups)
+        return DetectorOutput(final=final, auxiliary=tuple(sets), groups=groups)
 
 
 def inverse_sigmoid(x: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
@@ -55,3 +61,8 @@ def xavier_init(module: nn.Module) -> None:
     for parameter in module.parameters():
         if parameter.dim() > 1:
             nn.init.xavier_uniform_(parameter)
+
+
+def _split_groups(values: Float[Tensor, "L B GQ N"], *, groups: int) -> Float[Tensor, "LG B Q N"]:
+    layers, batch, _, width = values.shape
+    return values.view(layers, batch, groups, -1, width).transpose(1, 2).flatten(0, 1)

@@ -72,7 +72,7 @@ class SetCriterion(nn.Module):
         self.no_object_weight = no_object_weight
 
     def forward(self, output: DetectorOutput, targets: Sequence[Target], *, num_boxes: float) -> LossReport:
-        """Return the losses; box terms and the focal loss are divided by `num_boxes`.
+        """Return the losses, summed over layers; box terms and the focal loss are divided by `num_boxes`.
 
         `num_boxes` is the number of targets per process, averaged over the processes, and at least 1.
         """
@@ -92,7 +92,7 @@ class SetCriterion(nn.Module):
             "l1": sums[0].index_add(0, layer, l1_loss(predicted_cxcywh, matched_cxcywh)) / num_boxes,
             "giou": sums[1].index_add(0, layer, giou_loss(predicted_cxcywh, matched_cxcywh)) / num_boxes,
         }
-        total = torch.stack([weight * terms[name].sum() for name, weight in self.weights.items()]).sum()
+        total = torch.stack([weight * terms[name].sum() for name, weight in self.weights.items()]).sum() / output.groups
         return {"loss": total, **{f"loss_{name}": losses[-1].detach() for name, losses in terms.items()}}
 
     def _classification(

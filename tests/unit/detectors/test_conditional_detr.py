@@ -16,6 +16,8 @@ from condetr.detectors.conditional_detr import (
 from condetr.detectors.original_names import original_name
 from condetr.layers.attention import DotProductAttention
 from condetr.layers.reference import Reference
+from condetr.losses.criterion import CriterionConfig
+from condetr.shapes import Target
 
 TINY = ConditionalDetrConfig(
     backbone=SmallResNetConfig(widths=(4, 4), blocks=(1,)),
@@ -177,3 +179,41 @@ def test_identity_and_full_transformations_agree_where_full_is_the_identity() ->
     p_s = torch.randn(1, 5, 16)
     embedding = torch.randn(1, 5, 16)
     torch.testing.assert_close(full(embedding, content=embedding, p_s=p_s, is_first=False), p_s)
+
+
+def grouped_and_single(group: int) -> tuple[ConditionalDetr, ConditionalDetr]:
+    """Return a detector of three groups of queries in training, and one that has only the given group of them."""
+    grouped, single = build(query_groups=3, dropout=0.0).train(), build(dropout=0.0).train()
+    state = grouped.state_dict()
+    state["query_embedding.weight"] = state["query_embedding.weight"].view(3, 5, -1)[group]
+    single.load_state_dict(state)
+    return grouped, single
+
+
+@pytest.mark.parametrize("group", range(3))
+def test_a_group_of_queries_predicts_as_if_it_were_alone(group: int) -> None:
+    grouped, single = grouped_and_single(group)
+    images = batch()
+    together, alone = grouped(*images), single(*images)
+    sets = [*together.auxiliary, together.final]
+    last_layer = [sets[-1], *sets[6:-1]]
+    torch.testing.assert_close(last_layer[group], alone.final)
+    torch.testing.assert_close(sets[group], alone.auxiliary[0])
+
+
+def test_detection_uses_the_first_group_alone() -> None:
+    grouped, single = grouped_and_single(0)
+    images = batch()
+    found = grouped.eval()(*images)
+    torch.testing.assert_close(found, single.eval()(*images))
+    assert found.groups == 1
+
+
+def test_the_loss_of_groups_is_their_mean() -> None:
+    images, target = batch(), Target(torch.tensor([0]), torch.tensor([[0.5, 0.5, 0.2, 0.3]]))
+    criterion = CriterionConfig().build(scores="sigmoid")
+    losses = [
+        criterion(detector(*images), [target, target], num_boxes=2.0)["loss"]
+        for detector in (grouped_and_single(0)[0], *(grouped_and_single(group)[1] for group in range(3)))
+    ]
+    torch.testing.assert_close(losses[0], torch.stack(losses[1:]).mean())
