@@ -1,8 +1,15 @@
-"""The one exception that users see."""
+"""The two exceptions that users see: their input cannot be used, or a run cannot go on."""
 
 
 class InputError(ValueError):
     """What a user gave cannot be used: one sentence says what was given, what is wrong and what to do.
 
     The command line prints the sentence and exits with code 2; Python callers may catch it as a ValueError.
+    """
+
+
+class RunError(RuntimeError):
+    """A run had to end although its input is good: one sentence says what happened, what is kept and what to do.
+
+    A full disk and a dead process are examples. The command line prints the sentence and exits with code 1.
     """

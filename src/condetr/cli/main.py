@@ -16,7 +16,10 @@ from condetr.cli.predict import predict
 from condetr.cli.recipes import recipes
 from condetr.cli.synth import synth
 from condetr.cli.train import train
-from condetr.errors import InputError
+from condetr.errors import InputError, RunError
+
+FAILED = 1
+"""Exit code when a run had to end although its input is good."""
 
 BAD_INPUT = 2
 """Exit code when what the user gave cannot be used; the shell's own usage errors have the same."""
@@ -34,15 +37,15 @@ app.add_typer(config.app, name="config")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command and exit: 0 done, 2 bad input, 130 interrupted.
+    """Run the command and exit: 0 done, 1 failed, 2 bad input, 130 interrupted by Ctrl-C, 143 by SIGTERM.
 
-    Bad input is one line on stderr; any other exception is a bug and keeps its traceback.
+    Bad input and a failure are one line on stderr; any other exception is a bug and keeps its traceback.
     """
     try:
         app(args=argv, prog_name="condetr")
-    except InputError as error:
+    except (InputError, RunError) as error:
         typer.echo(f"condetr: {' '.join(str(error).splitlines())}", err=True)
-        raise SystemExit(BAD_INPUT) from None
+        raise SystemExit(BAD_INPUT if isinstance(error, InputError) else FAILED) from None
 
 
 def _show_version(asked: bool) -> bool:  # noqa: FBT001 - called by typer

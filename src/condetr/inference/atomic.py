@@ -6,34 +6,58 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from condetr.errors import InputError
+from condetr.errors import InputError, RunError
+
+DRAFT, OLD = "draft", "old"
 
 
 @contextmanager
 def replaced_file(path: Path) -> Iterator[Path]:
-    """Give a temporary sibling to write to; it takes the place of `path` when the block ends without an error."""
-    draft = _sibling(path, "draft")
+    """Give a temporary sibling to write to; it takes the place of `path` when the block ends without an error.
+
+    Raises RunError if the disk does not take it, for instance because it is full; `path` is then as it was.
+    """
+    draft = _sibling(path, DRAFT)
     try:
-        yield draft
-        _flush(draft)
-        draft.replace(path)
+        with _telling_what_is_kept(path):
+            yield draft
+            _flush(draft)
+            draft.replace(path)
+            _flush(path.parent)
     finally:
         draft.unlink(missing_ok=True)
 
 
 @contextmanager
 def replaced_folder(path: Path) -> Iterator[Path]:
-    """Give an empty temporary sibling to fill; it takes the place of `path` when the block ends without an error."""
-    draft = _sibling(path, "draft")
-    draft.mkdir(parents=True)
+    """Give an empty temporary sibling to fill; it takes the place of `path` when the block ends without an error.
+
+    Raises RunError if the disk does not take it, for instance because it is full; `path` is then as it was.
+    """
+    draft = _sibling(path, DRAFT)
     try:
-        yield draft
-        for file in draft.rglob("*"):
-            if file.is_file():
-                _flush(file)
-        _take_place(draft, path)
+        with _telling_what_is_kept(path):
+            draft.mkdir(parents=True)
+            yield draft
+            for part in (*draft.rglob("*"), draft):
+                _flush(part)
+            _take_place(draft, path)
+            _flush(path.parent)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def tidy(folder: Path) -> None:
+    """Remove the drafts that a killed process left in `folder`, and finish the replacement of a folder it was at.
+
+    Nobody else may be writing there.
+    """
+    for left in sorted(folder.glob(f".*.{OLD}-*")):
+        place = folder / left.name[1:].rpartition(f".{OLD}-")[0]
+        if not place.exists():
+            left.rename(place)
+    for left in (*folder.glob(f".*.{OLD}-*"), *folder.glob(f".*.{DRAFT}-*")):
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def require_free(folder: Path, *, overwrite: bool) -> None:
@@ -49,7 +73,7 @@ def _take_place(draft: Path, path: Path) -> None:
     if not path.exists():
         draft.rename(path)
         return
-    old = path.rename(_sibling(path, "old"))
+    old = path.rename(_sibling(path, OLD))
     try:
         draft.rename(path)
     except OSError:
@@ -63,7 +87,19 @@ def _sibling(path: Path, role: str) -> Path:
     return path.with_name(f".{path.name}.{role}-{os.getpid()}{path.suffix}")
 
 
-def _flush(file: Path) -> None:
-    """Make the disk, not only the operating system, hold the file before it gets its name."""
-    with file.open("rb+") as stream:
-        os.fsync(stream.fileno())
+def _flush(path: Path) -> None:
+    """Make the disk, not only the operating system, hold a file or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _telling_what_is_kept(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        kept = "what was there before is untouched" if path.exists() else "nothing was written there"
+        raise RunError(f"cannot write {path}: {error.strerror or error}; {kept}") from error

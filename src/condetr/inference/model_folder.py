@@ -48,7 +48,10 @@ def save_model(
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in detector.state_dict().items()}
     with replaced_folder(folder) as draft:
-        save_file(tensors, draft / WEIGHTS, metadata={"format": "pt"})
+        try:
+            save_file(tensors, draft / WEIGHTS, metadata={"format": "pt"})
+        except SafetensorError as error:  # what it makes of a full disk
+            raise OSError(str(error)) from error
         (draft / CONFIG).write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -1,10 +1,11 @@
+import os
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from condetr.errors import InputError
-from condetr.inference.atomic import replaced_file, replaced_folder, require_free
+from condetr.errors import InputError, RunError
+from condetr.inference.atomic import replaced_file, replaced_folder, require_free, tidy
 
 
 def test_a_file_is_replaced_when_the_block_ends(tmp_path: Path) -> None:
@@ -29,6 +30,39 @@ def test_a_failure_leaves_the_old_file_and_no_draft(tmp_path: Path) -> None:
 
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_disk_that_takes_no_more_is_named_and_the_old_file_kept(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    with pytest.raises(RunError, match=r"cannot write .*a\.txt: .*; what was there before is untouched"):  # noqa: PT012, SIM117
+        with replaced_file(path) as draft:
+            draft.write_text("half")
+            raise OSError(28, os.strerror(28))
+
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("good")
+    (tmp_path / ".a.txt.draft-7.txt").write_text("half")
+    (tmp_path / ".best.draft-7").mkdir()
+
+    tidy(tmp_path)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_folder_whose_replacement_was_cut_off_gets_its_name_back(tmp_path: Path) -> None:
+    (tmp_path / ".best.old-7").mkdir()
+    (tmp_path / ".best.old-7" / "good").touch()
+
+    tidy(tmp_path)
+
+    assert (tmp_path / "best" / "good").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
 
 
 def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
