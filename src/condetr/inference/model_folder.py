@@ -1,9 +1,11 @@
 """A trained detector on disk: `model.safetensors` and the `config.json` that says how to build and feed it."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -14,6 +16,8 @@ from condetr.data.transforms import TransformConfig
 from condetr.detectors.registry import DetectorConfig
 from condetr.errors import InputError
 from condetr.inference.atomic import replaced_folder
+from condetr.inference.class_rows import keep_class_rows
+from condetr.inference.fit import require_fit
 from condetr.labels import LabelMap
 
 FORMAT = 1
@@ -22,12 +26,27 @@ CONFIG = "config.json"
 
 
 class LoadedModel(NamedTuple):
-    """What a model folder holds; the detector is on the CPU and in evaluation mode."""
+    """A detector and what it needs to see and to name things; it is on the CPU and in evaluation mode."""
 
     detector: nn.Module
     detector_config: DetectorConfig
     transform: TransformConfig
     label_map: LabelMap
+    class_rows: tuple[int, ...] | None = None
+    """The row of the class head that belongs to each class; None if they are all rows, in order."""
+
+    @property
+    def num_class_rows(self) -> int:
+        """How many rows the class head has, "no object" not counted."""
+        rows = len(self.detector.get_submodule("heads").get_submodule("class_head").get_parameter("weight"))
+        return rows - (self.detector_config.scores == "softmax")
+
+    def ready(self) -> "LoadedModel":
+        """Return the model with no other class rows than those of its classes; call it once, for it uses itself up."""
+        if self.class_rows is None:
+            return self
+        keep_class_rows(self.detector, self.class_rows, scores=self.detector_config.scores)
+        return self._replace(class_rows=None)
 
 
 def save_model(
@@ -39,37 +58,87 @@ def save_model(
     label_map: LabelMap,
 ) -> None:
     """Write a model folder; an older one of the same name stays whole until the new one is complete."""
+    write_model(folder, LoadedModel(detector, detector_config, transform, label_map))
+
+
+def write_model(folder: Path, model: LoadedModel) -> None:
+    """Write a model folder with all of its class rows."""
     description = {
         "format": FORMAT,
         "condetr": condetr.__version__,
-        "detector": dump(detector_config),
-        "transform": dump(transform),
-        "label_map": label_map.to_list(),
+        "detector": dump(model.detector_config),
+        "transform": dump(model.transform),
+        "label_map": model.label_map.to_list(),
     }
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in detector.state_dict().items()}
+    if model.class_rows is not None:
+        description["class_rows"] = {"all": model.num_class_rows, "used": list(model.class_rows)}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.detector.state_dict().items()}
     with replaced_folder(folder) as draft:
-        try:
-            save_file(tensors, draft / WEIGHTS, metadata={"format": "pt"})
-        except SafetensorError as error:  # what it makes of a full disk
-            raise OSError(str(error)) from error
+        save_file(tensors, draft / WEIGHTS, metadata={"format": "pt"})
         (draft / CONFIG).write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def load_model(folder: Path) -> LoadedModel:
-    """Build the detector that `save_model` wrote; raises InputError if the folder is incomplete or damaged.
+    """Build the detector that a model folder holds, ready for use.
 
-    Nothing is downloaded: a pretrained backbone's weights are in the folder like all others.
+    Nothing is downloaded: a pretrained backbone's weights are in the folder like all others. Raises InputError if the
+    folder is incomplete or damaged.
     """
-    description = _read_description(folder / CONFIG)
+    return read_model(folder).ready()
+
+
+def read_model(folder: Path) -> LoadedModel:
+    """Build the detector with all class rows that a model folder holds; raises InputError as `load_model` does."""
+    description = read_json(folder / CONFIG)
+    _require_format(description, source=folder / CONFIG)
     parts = from_mapping(
         _Parts,
         {name: description.get(name) or {} for name in ("detector", "transform")},
         source=str(folder / CONFIG),
     )
     label_map = _read_label_map(description, source=folder / CONFIG)
-    detector = parts.detector.build(num_classes=len(label_map), pretrained=False)
-    _load_weights(detector, folder / WEIGHTS)
-    return LoadedModel(detector.eval(), parts.detector, parts.transform, label_map)
+    num_rows, rows = _read_class_rows(description, num_classes=len(label_map), source=folder / CONFIG)
+    tensors = read_safetensors(folder / WEIGHTS)
+    expected = blank_state(parts.detector, num_class_rows=num_rows)
+    require_fit(tensors, expected=expected, source=f"{folder / WEIGHTS} does not fit its {CONFIG}")
+    detector = filled_detector(parts.detector, tensors, num_class_rows=num_rows)
+    return LoadedModel(detector, parts.detector, parts.transform, label_map, rows)
+
+
+def blank_state(config: DetectorConfig, *, num_class_rows: int) -> dict[str, Tensor]:
+    """Return the state of a detector without memory behind its tensors: names and shapes."""
+    with torch.device("meta"):
+        return config.build(num_classes=num_class_rows, pretrained=False).state_dict()
+
+
+def filled_detector(config: DetectorConfig, tensors: Mapping[str, Tensor], *, num_class_rows: int) -> nn.Module:
+    """Build a detector with the given state, which must fit, in evaluation mode."""
+    detector = config.build(num_classes=num_class_rows, pretrained=False)
+    detector.load_state_dict(tensors)
+    return detector.eval()
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Read a file of tensors; raises InputError if it is missing or damaged."""
+    try:
+        return load_file(path)
+    except OSError as error:
+        raise InputError(f"cannot read the weights {path}: {error.strerror or error}") from None
+    except SafetensorError as error:
+        raise InputError(f"{path} is damaged ({error}); copy or export it again") from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object; raises InputError if it does not."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path.parent} is not a model folder: cannot read {path.name} ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not valid JSON ({error}); export or train the model again") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} must hold a JSON object, found {type(content).__name__}; export the model again")
+    return content
 
 
 @settings
@@ -80,47 +149,31 @@ class _Parts:
     transform: TransformConfig
 
 
-def _read_description(path: Path) -> dict[str, Any]:
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path.parent} is not a model folder: cannot read {path.name} ({error.strerror})") from None
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON ({error}); export or train the model again") from None
-    found = description.get("format") if isinstance(description, dict) else None
+def _require_format(description: Mapping[str, Any], *, source: Path) -> None:
+    found = description.get("format")
     if found != FORMAT:
-        raise InputError(f"{path} has format {found!r}, this version of condetr reads format {FORMAT}; export it again")
-    return description  # type: ignore[no-any-return]
+        raise InputError(
+            f"{source} has format {found!r}, this version of condetr reads format {FORMAT}; export it again"
+        )
 
 
-def _read_label_map(description: dict[str, Any], *, source: Path) -> LabelMap:
+def _read_label_map(description: Mapping[str, Any], *, source: Path) -> LabelMap:
     try:
         return LabelMap.from_list(description["label_map"])
     except (KeyError, TypeError):
         raise InputError(f"{source} holds no usable label_map; export or train the model again") from None
 
 
-def _load_weights(detector: nn.Module, path: Path) -> None:
+def _read_class_rows(
+    description: Mapping[str, Any], *, num_classes: int, source: Path
+) -> tuple[int, tuple[int, ...] | None]:
+    """Return how many rows the class head has, and those of the classes."""
+    if "class_rows" not in description:
+        return num_classes, None
     try:
-        tensors = load_file(path)
-    except OSError as error:
-        raise InputError(f"cannot read the weights {path}: {error.strerror or error}") from None
-    except SafetensorError as error:
-        raise InputError(f"{path} is damaged ({error}); copy or export it again") from None
-    complaints = _differences(expected=detector.state_dict(), found=tensors)
-    if complaints:
-        more = f" and {len(complaints) - 3} more" if len(complaints) > 3 else ""
-        raise InputError(f"{path} does not fit its {CONFIG}: {'; '.join(complaints[:3])}{more}")
-    detector.load_state_dict(tensors)
-
-
-def _differences(*, expected: dict[str, Tensor], found: dict[str, Tensor]) -> list[str]:
-    """Say what keeps `found` from filling `expected`, worst first."""
-    shapes = [
-        f"{name} has shape {tuple(found[name].shape)} instead of {tuple(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in found and found[name].shape != tensor.shape
-    ]
-    missing = [f"{name} is missing" for name in expected if name not in found]
-    surplus = [f"{name} is not part of the detector" for name in found if name not in expected]
-    return shapes + missing + surplus
+        count, used = int(description["class_rows"]["all"]), tuple(map(int, description["class_rows"]["used"]))
+    except (KeyError, TypeError, ValueError):
+        count, used = 0, ()
+    if len(set(used)) != num_classes or len(used) != num_classes or not all(0 <= row < count for row in used):
+        raise InputError(f"{source} holds no usable class_rows: a row below {count} for each of {num_classes} classes")
+    return count, used

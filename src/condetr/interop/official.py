@@ -1,0 +1,145 @@
+"""Checkpoints of the official Conditional DETR and DETR code: a .pth with `model` and an argparse.Namespace `args`.
+
+They are unpickled with torch's restricted reader, which knows tensors, plain containers and this one class: a file that
+wants anything else is refused before anything in it runs.
+"""
+
+import warnings
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from condetr.backbones.resnet import ResNetConfig
+from condetr.data.transforms import PaperTransformConfig
+from condetr.errors import InputError
+from condetr.inference.atomic import replaced_file
+from condetr.inference.fit import require_fit
+from condetr.inference.model_folder import LoadedModel, blank_state, filled_detector
+from condetr.interop.architecture import Unseen, count_class_rows, read_architecture, require_published_form
+from condetr.interop.classes import Classes, classes_of_map, unnamed_classes
+from condetr.interop.names import from_original, to_original
+from condetr.labels import LabelMap
+
+
+def read_official(path: Path, *, label_map: LabelMap | None = None) -> LoadedModel:
+    """Read a checkpoint of the official code.
+
+    It says nothing about classes: `label_map` does, or 91 class rows are taken for COCO's ids and others are named by
+    their number. Raises InputError, or MisfitError with every tensor that is missing, unknown or misshapen.
+    """
+    content = _unpickle(path)
+    found = _state(content, source=path)
+    arguments = content.get("args")
+    unseen = _unseen(vars(arguments) if isinstance(arguments, Namespace) else {}, path=path)
+    config = read_architecture(found, unseen=unseen, source=str(path))
+    num_rows = count_class_rows(found, config, source=str(path))
+    blank = blank_state(config, num_class_rows=num_rows)
+    require_fit(found, expected=to_original(blank, config), source=f"{path} does not fit {config.kind}")
+    classes = _classes(content, label_map, num_rows=num_rows, source=path)
+    detector = filled_detector(config, from_original(found, blank=blank, config=config), num_class_rows=num_rows)
+    return LoadedModel(detector, config, PaperTransformConfig(), *classes)
+
+
+def write_official(path: Path, model: LoadedModel) -> None:
+    """Write a checkpoint that the official code loads; the label map goes along, which that code ignores."""
+    config = model.detector_config
+    require_published_form(config, target="the official code")
+    content = {
+        "model": to_original(model.detector.state_dict(), config),
+        "args": Namespace(**_arguments(model)),
+        "label_map": model.label_map.to_list(),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replaced_file(path) as draft:
+        torch.save(content, draft)
+
+
+def _unpickle(path: Path) -> Mapping[str, Any]:
+    try:
+        with torch.serialization.safe_globals([Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise InputError(f"cannot read the checkpoint {path}: {error.strerror or error}") from None
+    except UnpicklingError as error:
+        raise InputError(f"{path} is refused, nothing in it was run: {_reason(error)}") from None
+    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is damaged or no checkpoint ({_reason(error)}); download it again") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds a {type(content).__name__}, not a checkpoint with `model`")
+    return content
+
+
+def _reason(error: Exception) -> str:
+    """Return the telling line of torch's long explanations."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = (line for line in lines if "Unsupported" in line or "GLOBAL" in line)
+    return next(telling, lines[0] if lines else type(error).__name__)[:200]
+
+
+def _state(content: Mapping[str, Any], *, source: Path) -> dict[str, Tensor]:
+    state = content.get("model")
+    is_state = isinstance(state, dict) and all(
+        isinstance(pair[0], str) and isinstance(pair[1], Tensor) for pair in state.items()
+    )
+    if not is_state or not state:
+        raise InputError(f"{source} holds no `model` with named tensors, as the official code's checkpoints do")
+    return dict(state)
+
+
+def _unseen(arguments: Mapping[str, Any], *, path: Path) -> Unseen:
+    if arguments.get("pre_norm"):
+        raise InputError(f"{path} was trained with pre_norm, which condetr does not have")
+    try:
+        return Unseen(
+            num_heads=int(arguments.get("nheads", 8)),
+            dilation=bool(arguments["dilation"]) if "dilation" in arguments else _is_named_dc5(path),
+            dropout=float(arguments.get("dropout", 0.1)),
+        )
+    except (TypeError, ValueError):
+        raise InputError(f"{path} has args that are no numbers (nheads, dropout)") from None
+
+
+def _is_named_dc5(path: Path) -> bool:
+    """Return whether the file's name says DC5; tensors do not show it, so a guess is said aloud."""
+    if "dc5" not in path.name.lower():
+        return False
+    warnings.warn(f"{path} does not say if its backbone is dilated; taken for DC5 by its name", stacklevel=2)
+    return True
+
+
+def _classes(content: Mapping[str, Any], label_map: LabelMap | None, *, num_rows: int, source: Path) -> Classes:
+    if label_map is None and "label_map" in content:
+        try:
+            label_map = LabelMap.from_list(content["label_map"])
+        except (KeyError, TypeError, ValueError):
+            raise InputError(f"{source} holds a label_map that cannot be used") from None
+    if label_map is None:
+        return unnamed_classes(num_rows)
+    return classes_of_map(label_map, num_rows=num_rows, source=str(source))
+
+
+def _arguments(model: LoadedModel) -> dict[str, Any]:
+    """Return what the official code's argument parser would have made of these settings."""
+    config = model.detector_config
+    assert isinstance(config.backbone, ResNetConfig)
+    return {
+        "backbone": f"resnet{config.backbone.depth}",
+        "dilation": config.backbone.dilation,
+        "position_embedding": "sine",
+        "enc_layers": config.encoder_layers,
+        "dec_layers": config.decoder_layers,
+        "dim_feedforward": config.feedforward_dim,
+        "hidden_dim": config.dim,
+        "dropout": config.dropout,
+        "nheads": config.num_heads,
+        "num_queries": config.num_queries,
+        "pre_norm": False,
+        "masks": False,
+        "aux_loss": True,
+        "num_classes": model.num_class_rows,
+    }

@@ -1,0 +1,173 @@
+"""The JSON files of a transformers model, `config.json` and `preprocessor_config.json`, to our settings and back."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from condetr.backbones.resnet import ResNetConfig
+from condetr.config import dump, from_mapping, settings
+from condetr.data.batch import IMAGENET_MEAN, IMAGENET_STD
+from condetr.data.transforms import LightTransformConfig, PaperTransformConfig, TransformConfig
+from condetr.detectors.registry import DetectorConfig
+from condetr.errors import InputError
+from condetr.inference.model_folder import LoadedModel
+from condetr.interop.architecture import Unseen
+from condetr.interop.classes import Classes, classes_of_map, from_id2label, to_id2label, unnamed_classes
+from condetr.labels import LabelMap
+
+Json = Mapping[str, Any]
+
+OURS = "condetr"
+"""The key under which a config.json of ours says what transformers has no place for."""
+
+MODEL_TYPES = {"conditional_detr": "ConditionalDetr", "detr": "Detr"}
+
+
+class Unsupported(NamedTuple):
+    """A setting of transformers that condetr has only one value of."""
+
+    key: str
+    only: Any
+
+
+UNSUPPORTED = (
+    Unsupported("position_embedding_type", "sine"),
+    Unsupported("activation_function", "relu"),
+    Unsupported("num_channels", 3),
+)
+
+
+def read_unseen(config: Json, *, source: str) -> Unseen:
+    """Return what the tensors do not show; raises InputError for what condetr does not have."""
+    if config.get("model_type") not in MODEL_TYPES:
+        raise InputError(
+            f"{source} describes a model of type {config.get('model_type')!r}, not {' or '.join(MODEL_TYPES)}"
+        )
+    for key, only in UNSUPPORTED:
+        if config.get(key, only) != only:
+            raise InputError(f"{source} has {key} {config[key]!r}; condetr has {only!r} alone")
+    backbone = config.get("backbone_config") or {}
+    if not isinstance(backbone, dict) or backbone.get("downsample_in_bottleneck"):
+        raise InputError(f"{source} has a backbone_config that condetr cannot build: {backbone!r}"[:200])
+    heads = config.get("encoder_attention_heads", 8)
+    dropout = config.get("dropout", 0.1)
+    if not isinstance(heads, int) or config.get("decoder_attention_heads", 8) != heads:
+        raise InputError(f"{source} must have one number of attention heads for encoder and decoder, got {heads!r}")
+    if not isinstance(dropout, int | float):
+        raise InputError(f"{source} has dropout {dropout!r}, which is no number")
+    dilation = bool(config.get("dilation")) or backbone.get("output_stride") == 16
+    return Unseen(num_heads=heads, dilation=dilation, dropout=float(dropout))
+
+
+def read_classes(config: Json, *, num_rows: int, source: str) -> Classes:
+    """Return the classes: our own label map if there is one, else id2label, else COCO's or numbers."""
+    ours = _ours(config)
+    if "label_map" in ours:
+        try:
+            return classes_of_map(LabelMap.from_list(ours["label_map"]), num_rows=num_rows, source=source)
+        except (KeyError, TypeError):
+            raise InputError(f"{source}: {OURS}.label_map cannot be used") from None
+    id2label = config.get("id2label")
+    if id2label is None:
+        return unnamed_classes(num_rows)
+    if not isinstance(id2label, dict):
+        raise InputError(f"{source}: id2label must be an object, found {type(id2label).__name__}")
+    return from_id2label(id2label, num_rows=num_rows, source=source)
+
+
+def read_transform(config: Json, preprocessor: Json, *, source: str) -> TransformConfig:
+    """Return how images are prepared: our own settings if there are any, else those of the image processor."""
+    ours = _ours(config)
+    if "transform" in ours:
+        return from_mapping(_Transform, {"transform": ours["transform"]}, source=source).transform
+    for key, only in (("image_mean", IMAGENET_MEAN), ("image_std", IMAGENET_STD)):
+        if list(preprocessor.get(key) or only) != list(only):
+            raise InputError(f"{source} has {key} {preprocessor[key]}; condetr normalises with {list(only)}")
+    if preprocessor.get("do_resize") is False:
+        return LightTransformConfig()
+    size = preprocessor.get("size", 800)
+    sides = size if isinstance(size, dict) else {"shortest_edge": size}
+    if "max_height" in sides:
+        return LightTransformConfig(size_hw=(sides["max_height"], sides["max_width"]))
+    if "shortest_edge" not in sides:
+        raise InputError(f"{source} resizes to {sides}, which condetr does not do")
+    longest = sides.get("longest_edge") or preprocessor.get("max_size") or 1333
+    values = {"kind": "paper", "eval_short_side": sides["shortest_edge"], "max_side": longest}
+    return from_mapping(_Transform, {"transform": values}, source=source).transform
+
+
+def make_config(model: LoadedModel) -> dict[str, Any]:
+    """Return a config.json that transformers 4 and 5 read; its `condetr` key holds what only we understand."""
+    detector, backbone = model.detector_config, model.detector_config.backbone
+    assert isinstance(backbone, ResNetConfig)
+    names = to_id2label(Classes(model.label_map, model.class_rows), num_rows=model.num_class_rows)
+    rows = model.class_rows or range(model.num_class_rows)
+    return {
+        "architectures": [f"{MODEL_TYPES[detector.kind]}ForObjectDetection"],
+        "model_type": detector.kind,
+        "backbone": f"resnet{backbone.depth}",
+        "use_timm_backbone": True,
+        "use_pretrained_backbone": False,
+        "dilation": backbone.dilation,
+        "num_channels": 3,
+        "num_queries": detector.num_queries,
+        "d_model": detector.dim,
+        "encoder_layers": detector.encoder_layers,
+        "decoder_layers": detector.decoder_layers,
+        "encoder_attention_heads": detector.num_heads,
+        "decoder_attention_heads": detector.num_heads,
+        "encoder_ffn_dim": detector.feedforward_dim,
+        "decoder_ffn_dim": detector.feedforward_dim,
+        "dropout": detector.dropout,
+        # 0 unless said; the official code drops there as elsewhere.
+        "attention_dropout": detector.dropout,
+        "activation_dropout": detector.dropout,
+        "activation_function": "relu",
+        "position_embedding_type": "sine",
+        # True changes what the model computes: the decoder's running state is then normalised after every layer.
+        "auxiliary_loss": False,
+        **_loss_weights(detector),
+        "id2label": {str(row): name for row, name in names.items()},
+        "label2id": dict(zip(model.label_map.names, rows, strict=True)),
+        OURS: {"label_map": model.label_map.to_list(), "transform": dump(model.transform)},
+    }
+
+
+def make_preprocessor(model: LoadedModel) -> dict[str, Any]:
+    """Return the preprocessor_config.json that prepares images as closely to ours as transformers can."""
+    transform = model.transform
+    if isinstance(transform, PaperTransformConfig):
+        size = {"shortest_edge": transform.eval_short_side, "longest_edge": transform.max_side}
+    elif transform.size_hw is not None:
+        size = {"max_height": transform.size_hw[0], "max_width": transform.size_hw[1]}
+    else:
+        size = {"shortest_edge": 800, "longest_edge": 1333}
+    return {
+        "image_processor_type": f"{MODEL_TYPES[model.detector_config.kind]}ImageProcessor",
+        "format": "coco_detection",
+        "do_resize": isinstance(transform, PaperTransformConfig) or transform.size_hw is not None,
+        "size": size,
+        "resample": 2,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(IMAGENET_MEAN),
+        "image_std": list(IMAGENET_STD),
+        "do_convert_annotations": True,
+        "do_pad": True,
+    }
+
+
+@settings
+class _Transform:
+    transform: TransformConfig
+
+
+def _ours(config: Json) -> dict[str, Any]:
+    ours = config.get(OURS)
+    return ours if isinstance(ours, dict) else {}
+
+
+def _loss_weights(detector: DetectorConfig) -> dict[str, Any]:
+    if detector.kind == "detr":
+        return {"class_cost": 1, "bbox_loss_coefficient": 5, "giou_loss_coefficient": 2, "eos_coefficient": 0.1}
+    return {"class_cost": 2, "cls_loss_coefficient": 2, "bbox_loss_coefficient": 5, "giou_loss_coefficient": 2}
