@@ -45,6 +45,17 @@ class Prediction(NamedTuple):
     boxes_cxcywh: Float[Tensor, "B Q 4"]
 
 
+class Reconstruction(NamedTuple):
+    """What all decoder layers restored from noised targets, a row for each, beside the targets."""
+
+    logits: Float[Tensor, "N K"]
+    boxes_cxcywh: Float[Tensor, "N 4"]
+    labels: Int[Tensor, " N"]
+    targets_cxcywh: Float[Tensor, "N 4"]
+    groups: int
+    """Noised copies of each target; the loss is their mean."""
+
+
 class DetectorOutput(NamedTuple):
     """Predictions of the last decoder layer, and of the layers before it in order."""
 
@@ -53,6 +64,8 @@ class DetectorOutput(NamedTuple):
     """Every other set that is matched and learned from: earlier layers, and further groups of queries."""
     groups: int = 1
     """Groups of queries that each layer predicts with; the loss is their mean."""
+    reconstruction: Reconstruction | None = None
+    """Only in training, and only from detectors that denoise."""
 
 
 @dataclass(frozen=True, kw_only=True)

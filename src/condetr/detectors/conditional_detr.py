@@ -4,6 +4,7 @@ What the paper changed in DETR is the decoder: cross-attention gets a spatial qu
 embedding and a reference point, and content and spatial parts are concatenated, not added (section 3).
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
@@ -16,13 +17,14 @@ from condetr.backbones.resnet import ResNetConfig
 from condetr.config import settings
 from condetr.detectors.original_names import SHARED_ORIGINAL_NAMES
 from condetr.layers.attention import DotProductAttention
+from condetr.layers.denoising import DenoisingQueries
 from condetr.layers.encoder import Encoder
-from condetr.layers.features import FeatureMap
+from condetr.layers.features import Cells, FeatureMap
 from condetr.layers.heads import PredictionHeads, Scores, xavier_init
 from condetr.layers.mlp import MLP, FeedForward
 from condetr.layers.positions import point_embedding
 from condetr.layers.reference import Reference, ReferencePoints
-from condetr.shapes import DetectorOutput
+from condetr.shapes import DetectorOutput, Target
 
 SpatialQuery = Literal["CSQ", "C", "T", "P", "I"]
 """Table 3. CSQ: T(f) p_s. C: the decoder embedding f. T: T(f) alone. P: p_s alone. I: T from the content query."""
@@ -53,6 +55,8 @@ class ConditionalDetrConfig:
     """Predict the box centre as an offset from the reference point (equation 1)."""
     query_groups: Annotated[int, Field(ge=1)] = 1
     """Groups of `num_queries` queries that learn side by side; detection uses the first (Group DETR, section 3)."""
+    denoising_groups: Annotated[int, Field(ge=0)] = 0
+    """Noised copies of each target that the decoder learns to restore, in training only (DN-DETR, section 4)."""
 
     def build(self, *, num_classes: int, pretrained: bool = True) -> "ConditionalDetr":
         """Build the detector; without `pretrained` the backbone's weights are neither read nor downloaded."""
@@ -72,6 +76,7 @@ class ConditionalDetrConfig:
             reference=self.reference,
             offset_regression=self.offset_regression,
             query_groups=self.query_groups,
+            denoising_groups=self.denoising_groups,
         )
 
 
@@ -96,6 +101,7 @@ class ConditionalDetr(nn.Module):
         reference: Reference,
         offset_regression: bool,
         query_groups: int,
+        denoising_groups: int,
     ) -> None:
         super().__init__()
         self.features = FeatureMap(backbone, dim=dim)
@@ -115,24 +121,54 @@ class ConditionalDetr(nn.Module):
             transformation=transformation,
         )
         self.heads = PredictionHeads(dim, num_classes=num_classes, scores=scores, start_at_reference=True)
+        self.denoising = (
+            DenoisingQueries(dim, num_classes=num_classes, groups=denoising_groups) if denoising_groups else None
+        )
         self.offset_regression = offset_regression
         xavier_init(self.encoder)
         xavier_init(self.decoder)
 
-    def forward(self, images: Float[Tensor, "B 3 H W"], is_padding: Bool[Tensor, "B H W"]) -> DetectorOutput:
-        """Detect: every query yields class logits and a box, from each decoder layer."""
+    def forward(
+        self,
+        images: Float[Tensor, "B 3 H W"],
+        is_padding: Bool[Tensor, "B H W"],
+        targets: Sequence[Target] | None = None,
+    ) -> DetectorOutput:
+        """Detect: every query yields class logits and a box, from each decoder layer.
+
+        Only training with denoising reads `targets`.
+        """
         features, positions, cell_is_padding = self.features(images, is_padding)
         memory = self.encoder(features, positions=positions, is_padding=cell_is_padding)
+        cells = Cells(memory, positions, cell_is_padding)
         groups = self.query_groups if self.training else 1
         queries = self.query_embedding.weight[: groups * self.num_queries].expand(len(images), -1, -1)
-        reference_xy = self.reference_points(queries)
+        output = self._decode(cells, queries, reference_xy=self.reference_points(queries), groups=groups)
+        if self.denoising is None or targets is None or not self.training:
+            return output
+        queries, embedding, reference_xy = self.denoising(targets)
+        restored = self._decode(
+            cells, queries, reference_xy=reference_xy, groups=self.denoising.groups, embedding=embedding
+        )
+        return output._replace(reconstruction=self.denoising.pair(restored, targets))
+
+    def _decode(
+        self,
+        cells: Cells,
+        queries: Float[Tensor, "B Q D"],
+        *,
+        reference_xy: Float[Tensor, "B Q 2"],
+        groups: int,
+        embedding: Float[Tensor, "B Q D"] | None = None,
+    ) -> DetectorOutput:
         embeddings = self.decoder(
             queries,
-            memory,
+            cells.features,
             reference_xy=reference_xy,
-            positions=positions,
-            memory_is_padding=cell_is_padding,
+            positions=cells.positions,
+            memory_is_padding=cells.is_padding,
             groups=groups,
+            embedding=embedding,
         )
         return self.heads(  # type: ignore[no-any-return]
             embeddings, reference_xy=reference_xy if self.offset_regression else None, groups=groups
@@ -174,10 +210,14 @@ class ConditionalDecoder(nn.Module):
         positions: Float[Tensor, "B S D"],
         memory_is_padding: Bool[Tensor, "B S"],
         groups: int = 1,
+        embedding: Float[Tensor, "B Q D"] | None = None,
     ) -> Float[Tensor, "L B Q D"]:
-        """Return the normalised decoder embedding of every layer; the next layer reads the one before the norm."""
+        """Return the normalised decoder embedding of every layer; the next layer reads the one before the norm.
+
+        The first layer's `embedding` is empty, unless the queries bring content of their own.
+        """
         p_s = point_embedding(reference_xy, dim=queries.shape[-1])
-        embedding, outputs = torch.zeros_like(queries), []
+        embedding, outputs = torch.zeros_like(queries) if embedding is None else embedding, []
         for layer in self.layers:
             embedding = layer(
                 embedding,

@@ -4,6 +4,7 @@ A query is one vector, added to the decoder's content; the spatial and the conte
 told apart, and the box is predicted without a reference point.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -20,7 +21,7 @@ from condetr.layers.features import FeatureMap
 from condetr.layers.heads import PredictionHeads, Scores, xavier_init
 from condetr.layers.mlp import FeedForward
 from condetr.layers.reference import ReferencePoints
-from condetr.shapes import DetectorOutput
+from condetr.shapes import DetectorOutput, Target
 
 
 @settings
@@ -92,8 +93,13 @@ class Detr(nn.Module):
         for part in (self.encoder, self.decoder):
             xavier_init(part)
 
-    def forward(self, images: Float[Tensor, "B 3 H W"], is_padding: Bool[Tensor, "B H W"]) -> DetectorOutput:
-        """Detect: every query yields class logits and a box, from each decoder layer."""
+    def forward(
+        self,
+        images: Float[Tensor, "B 3 H W"],
+        is_padding: Bool[Tensor, "B H W"],
+        targets: Sequence[Target] | None = None,
+    ) -> DetectorOutput:
+        """Detect: every query yields class logits and a box, from each decoder layer; `targets` are not read."""
         features, positions, cell_is_padding = self.features(images, is_padding)
         memory = self.encoder(features, positions=positions, is_padding=cell_is_padding)
         queries = self.query_embedding.weight.expand(len(images), -1, -1)

@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from condetr.config import settings
 from condetr.layers.heads import Scores
 from condetr.losses.matcher import HungarianMatcher, Matches, pad_targets
 from condetr.losses.terms import cross_entropy, focal_loss, giou_loss, l1_loss
-from condetr.shapes import DetectorOutput, Prediction, Target
+from condetr.shapes import DetectorOutput, Prediction, Reconstruction, Target
 
 LossReport = dict[str, Tensor]
 """`loss`, the weighted sum over all layers that is minimised, and the last layer's unweighted terms."""
@@ -93,6 +94,8 @@ class SetCriterion(nn.Module):
             "giou": sums[1].index_add(0, layer, giou_loss(predicted_cxcywh, matched_cxcywh)) / num_boxes,
         }
         total = torch.stack([weight * terms[name].sum() for name, weight in self.weights.items()]).sum() / output.groups
+        if output.reconstruction is not None:
+            total = total + self._reconstruction(output.reconstruction) / num_boxes
         return {"loss": total, **{f"loss_{name}": losses[-1].detach() for name, losses in terms.items()}}
 
     def _classification(
@@ -102,3 +105,19 @@ class SetCriterion(nn.Module):
             return cross_entropy(logits, matches=matches, labels=labels, no_object_weight=self.no_object_weight)
         losses = focal_loss(logits.flatten(0, 1), matches=matches, labels=labels)
         return losses.view(len(logits), -1).sum(1) / num_boxes
+
+    def _reconstruction(self, found: Reconstruction) -> Float[Tensor, ""]:
+        """Return the weighted loss of restoring noised targets, summed over layers; nothing has to be matched."""
+        terms = {
+            "classification": self._known_classes(found.logits.float(), labels=found.labels),
+            "l1": l1_loss(found.boxes_cxcywh, found.targets_cxcywh),
+            "giou": giou_loss(found.boxes_cxcywh, found.targets_cxcywh),
+        }
+        weighted = [weight * terms[name].sum() for name, weight in self.weights.items()]
+        return torch.stack(weighted).sum() / found.groups
+
+    def _known_classes(self, logits: Float[Tensor, "N K"], *, labels: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
+        if self.scores == "softmax":
+            return F.cross_entropy(logits, labels, reduction="none")
+        row = torch.arange(len(labels), device=labels.device)
+        return focal_loss(logits[:, None], matches=Matches(row, torch.zeros_like(row), row), labels=labels)

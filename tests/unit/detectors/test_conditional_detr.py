@@ -217,3 +217,30 @@ def test_the_loss_of_groups_is_their_mean() -> None:
         for detector in (grouped_and_single(0)[0], *(grouped_and_single(group)[1] for group in range(3)))
     ]
     torch.testing.assert_close(losses[0], torch.stack(losses[1:]).mean())
+
+
+def test_denoising_leaves_detection_and_its_gradients_as_they_are() -> None:
+    plain, denoising = build(dropout=0.0).train(), build(dropout=0.0, denoising_groups=2).train()
+    denoising.load_state_dict(plain.state_dict(), strict=False)
+    images, target = batch(), Target(torch.tensor([0]), torch.tensor([[0.5, 0.5, 0.2, 0.3]]))
+    with_aid = denoising(*images, [target, target])
+    torch.testing.assert_close(with_aid._replace(reconstruction=None), plain(*images, [target, target]))
+    assert len(with_aid.reconstruction.labels) == 3 * 2 * 2
+    assert denoising.eval()(*images, [target, target]).reconstruction is None
+
+
+def test_restoring_targets_teaches_the_decoder() -> None:
+    images, target = batch(), Target(torch.tensor([0]), torch.tensor([[0.5, 0.5, 0.2, 0.3]]))
+    detector = build(denoising_groups=2).train()
+    criterion = CriterionConfig().build(scores="sigmoid")
+    output = detector(*images, [target, target])
+    with_aid, without = (
+        criterion(found, [target, target], num_boxes=2.0)["loss"]
+        for found in (output, output._replace(reconstruction=None))
+    )
+    (with_aid - without).backward()
+    assert detector.denoising is not None
+    for name, parameter in [*detector.decoder.named_parameters(), *detector.denoising.named_parameters()]:
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+    assert not detector.query_embedding.weight.grad.any()  # type: ignore[union-attr]
