@@ -10,8 +10,11 @@ import typer
 
 import condetr
 from condetr.cli import config
+from condetr.cli.convert import convert
 from condetr.cli.demo import demo
+from condetr.cli.doctor import doctor
 from condetr.cli.evaluate import evaluate
+from condetr.cli.explain import explain
 from condetr.cli.predict import predict
 from condetr.cli.recipes import recipes
 from condetr.cli.synth import synth
@@ -31,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo, synth, train, evaluate, predict, recipes):
+for verb in (demo, synth, doctor, train, evaluate, predict, explain, convert, recipes):
     app.command()(verb)
 app.add_typer(config.app, name="config")
 

@@ -1,0 +1,122 @@
+"""`condetr explain`: where each attention head looks for a detection, as pictures and as data."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from condetr.explain.choose import Heads, Query, Shown
+    from condetr.explain.measures import MapNumbers
+
+
+def explain(
+    weights: Annotated[str, typer.Argument(metavar="WEIGHTS", help="Run folder, model folder or other weights.")],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image file.")],
+    *,
+    beside: Annotated[
+        list[str] | None, typer.Option(metavar="WEIGHTS", help="Another model to show beside it; may be repeated.")
+    ] = None,
+    query: Annotated[str, typer.Option(help="best, all, or the number of a query.")] = "best",
+    threshold: Annotated[float, typer.Option(min=0, max=1, help="Least score of a detection.")] = 0.5,
+    layer: Annotated[int | None, typer.Option(help="Decoder layer, the first is 0; the last one by default.")] = None,
+    heads: Annotated[
+        str, typer.Option(help="all, sides (for each side the head that prefers it), or numbers such as 0,2,5.")
+    ] = "all",
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("explanation"),
+    device: Annotated[str | None, typer.Option(help="Such as cpu or cuda; else the GPU if there is one.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
+) -> None:
+    """Show where each attention head looks for a detection.
+
+    Writes a picture of the spatial, content and combined attention of every head over the image (Conditional DETR,
+    figure 4), the maps as arrays (.npz), and OUT/explanation.json with the numbers. With --beside it also finds the
+    same object in other models and draws their spatial attention in rows (figure 1).
+    """
+    import torch
+
+    from condetr.data.images import read_image
+    from condetr.explain.choose import choose
+    from condetr.explain.record import write
+    from condetr.explain.view import look
+    from condetr.inference.atomic import require_free
+    from condetr.inference.predictor import load
+
+    require_free(out, overwrite=overwrite)
+    wanted_query, wanted_heads = _query(query), _heads(heads)
+    pixels = read_image(image).permute(1, 2, 0).numpy()
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    views = {name: look(load(name, device=device), pixels, layer=layer) for name in [weights, *(beside or [])]}
+    chosen = choose(views, query=wanted_query, threshold=threshold, heads=wanted_heads)
+    out.mkdir(parents=True, exist_ok=True)
+    detections = [write(out, models) for models in chosen]
+    _write_json(out / "explanation.json", {"image": str(image), "detections": detections})
+    _show([shown for models in chosen for shown in models])
+    typer.echo(f"pictures, maps and numbers: {out}")
+
+
+def _query(text: str) -> "Query":
+    from condetr.errors import InputError
+
+    if text in ("best", "all"):
+        return text  # type: ignore[return-value]
+    if text.isdecimal():
+        return int(text)
+    raise InputError(f"--query {text} is neither best nor all nor the number of a query")
+
+
+def _heads(text: str) -> "Heads":
+    from condetr.errors import InputError
+
+    if text in ("all", "sides"):
+        return text  # type: ignore[return-value]
+    numbers = [part.strip() for part in text.split(",")]
+    if all(number.isdecimal() for number in numbers):
+        return [int(number) for number in numbers]
+    raise InputError(f"--heads {text} is neither all nor sides nor numbers with commas between them, such as 0,2,5")
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    import json
+
+    from condetr.inference.atomic import replaced_file
+
+    with replaced_file(path) as draft:
+        draft.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _show(chosen: "Sequence[Shown]") -> None:
+    """Print what each detection's heads watch, and all numbers where there is but one detection of each model."""
+    from rich.console import Console
+
+    from condetr.explain.measures import who_watches
+    from condetr.explain.record import measure_heads
+
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    tables = len({shown.model for shown in chosen}) == len(chosen)
+    for shown in chosen:
+        explanation, spatial = shown.explanation, [parts["spatial"] for parts in measure_heads(shown.explanation)]
+        found = f"{explanation.name} {explanation.score:.2f}, query {explanation.query}, layer {shown.view.layer}"
+        console.print(f"{shown.model}: {found}: {who_watches(spatial)}")
+        if tables:
+            console.print(_table(spatial))
+
+
+def _table(heads: "Sequence[MapNumbers]") -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    from condetr.explain.measures import SIDES, watched
+
+    table = Table("head", box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), title="spatial attention", title_justify="left")
+    table.add_column("watches", no_wrap=True)
+    for column in (*SIDES, "in box", "x", "y", "bits"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for number, head in enumerate(heads):
+        shares = (f"{share:.0%}" for share in (*head.at_sides.values(), head.in_box))
+        others = (f"{value:.2f}" for value in (*head.centre_xy, head.entropy))
+        table.add_row(str(number), watched(head), *shares, *others)
+    return table

@@ -1,0 +1,121 @@
+"""Attention as data: the logits that a detector's cross-attention computes, content and spatial part apart."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.hooks import RemovableHandle
+
+from condetr.errors import InputError
+from condetr.layers.attention import DotProductAttention, MultiHeadAttention
+
+
+class AttentionLogits(NamedTuple):
+    """What a decoder layer's cross-attention adds up before its softmax, with the model's own scale."""
+
+    content: Float[Tensor, "B M Q S"]
+    spatial: Float[Tensor, "B M Q S"]
+    key_is_padding: Bool[Tensor, "B S"]
+
+    @property
+    def combined(self) -> Float[Tensor, "B M Q S"]:
+        """The logits that the detector attends by."""
+        return self.content + self.spatial
+
+
+def attention_map(logits: Float[Tensor, "B M Q S"], *, key_is_padding: Bool[Tensor, "B S"]) -> Float[Tensor, "B M Q S"]:
+    """Return the softmax over cells; padding gets nothing."""
+    return logits.masked_fill(key_is_padding[:, None, None], -torch.inf).softmax(dim=-1)
+
+
+@contextmanager
+def capture_cross_attention(detector: nn.Module, *, layers: Sequence[int]) -> Iterator[Mapping[int, AttentionLogits]]:
+    """Within the block, every forward pass of the detector leaves its chosen decoder layers' logits here, by layer.
+
+    The detector computes what it always does; the logits are computed once more, beside it, in fp32. Layers count
+    from 0. Raises InputError if the detector has no such layer.
+
+    Conditional DETR concatenates a content and a spatial part, whose logits are handed back as they are. DETR adds
+    both into one query and one key; its spatial logits are the whole projected query against the projected position
+    of each cell, its content logits the rest (Conditional DETR, section 3.3 and figure 4).
+    """
+    modules = cross_attention_modules(detector)
+    beyond = [layer for layer in layers if not 0 <= layer < len(modules)]
+    if beyond:
+        raise InputError(f"there is no decoder layer {beyond[0]}; the layers of this model are 0 to {len(modules) - 1}")
+    seen: dict[int, AttentionLogits] = {}
+    with ExitStack() as stack:
+        for layer in layers:
+            stack.enter_context(_listen(modules[layer], _keep(seen, layer)))
+        yield seen
+
+
+def cross_attention_modules(detector: nn.Module) -> list[nn.Module]:
+    """Return the cross-attention of each decoder layer."""
+    return [module for name, module in detector.named_modules() if name.endswith(".cross_attention")]
+
+
+def is_one_sum(cross_attention: nn.Module) -> bool:
+    """Say whether content and position are added into one query and one key, as in DETR."""
+    return isinstance(cross_attention, MultiHeadAttention)
+
+
+Keep = Callable[[AttentionLogits], None]
+
+
+def _keep(seen: dict[int, AttentionLogits], layer: int) -> Keep:
+    def keep(logits: AttentionLogits) -> None:
+        seen[layer] = logits
+
+    return keep
+
+
+def _listen(module: nn.Module, keep: Keep) -> RemovableHandle:
+    """Call `keep` with the logits of every forward pass of a cross-attention, until the handle is removed."""
+    if isinstance(module, MultiHeadAttention):
+        return module.register_forward_pre_hook(_of_sums(keep), with_kwargs=True)
+    attend: nn.Module = module.attend  # type: ignore[assignment]
+    return attend.register_forward_pre_hook(_of_parts(keep), with_kwargs=True)
+
+
+def _of_parts(keep: Keep) -> Callable[..., None]:
+    def hook(attend: DotProductAttention, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
+        queries, keys, value = arguments
+        content, spatial = (
+            _logits(attend, query, key, num_parts=len(queries)) for query, key in zip(queries, keys, strict=True)
+        )
+        keep(AttentionLogits(content, spatial, _padding(options, value)))
+
+    return hook
+
+
+def _of_sums(keep: Keep) -> Callable[..., None]:
+    def hook(module: MultiHeadAttention, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
+        query_weight, key_weight, _ = module.in_proj_weight.chunk(3)
+        query_bias, key_bias, _ = module.in_proj_bias.chunk(3)
+        query = F.linear(options["query"], query_weight, query_bias)
+        # The value is the memory alone: what the key has over it is the position.
+        content_key = F.linear(options["value"], key_weight, key_bias)
+        spatial_key = F.linear(options["key"] - options["value"], key_weight)
+        content, spatial = (_logits(module.attend, query, key, num_parts=1) for key in (content_key, spatial_key))
+        keep(AttentionLogits(content, spatial, _padding(options, options["value"])))
+
+    return hook
+
+
+def _logits(
+    attend: DotProductAttention, query: Float[Tensor, "B Q D"], key: Float[Tensor, "B S D"], *, num_parts: int
+) -> Float[Tensor, "B M Q S"]:
+    """Return one part's logits; the scale belongs to the width of all parts together."""
+    query, key = attend.split_heads(query.float()), attend.split_heads(key.float())
+    scale: float = (num_parts * query.shape[-1]) ** -0.5
+    return scale * (query @ key.transpose(-1, -2))
+
+
+def _padding(options: Mapping[str, Any], value: Float[Tensor, "B S D"]) -> Bool[Tensor, "B S"]:
+    is_padding: Tensor | None = options.get("key_is_padding")
+    return value.new_zeros(value.shape[:2], dtype=torch.bool) if is_padding is None else is_padding

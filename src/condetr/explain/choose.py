@@ -1,0 +1,93 @@
+"""Which of a model's detections are explained, and which of its heads are shown."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torchvision.ops import box_iou
+
+from condetr.errors import InputError
+from condetr.explain.measures import heads_of_sides, measure
+from condetr.explain.view import Explanation, View
+
+Query = int | Literal["best", "all"]
+"""The query of this number, that of the best detection, or those of all detections."""
+
+Heads = Sequence[int] | Literal["all", "sides"]
+"""These heads, every head, or for each side of the box the head that prefers it."""
+
+
+class Shown(NamedTuple):
+    """A detection of a model, and which of its heads to show."""
+
+    model: str
+    view: View
+    explanation: Explanation
+    heads: list[int]
+
+
+def choose(
+    views: Mapping[str, View], *, query: Query = "best", threshold: float = 0.5, heads: Heads = "all"
+) -> list[list[Shown]]:
+    """Choose detections of the first model, best first, and for each of them the same object as the others see it.
+
+    Every inner list has an entry for each model. A query that means several classes counts as its best. Raises
+    InputError if there is no such query or head, or if nothing scores at least `threshold`, which the choices `best`
+    and `all` ask for.
+    """
+    (first, first_view), *others = views.items()
+    return [
+        [
+            _shown(first, first_view, explanation, heads=heads),
+            *(_shown(name, view, most_like(explanation, view), heads=heads) for name, view in others),
+        ]
+        for explanation in _chosen(first_view, query=query, threshold=threshold)
+    ]
+
+
+def most_like(explanation: Explanation, view: View) -> Explanation:
+    """Explain the same object as another model sees it: of the same class, with the highest score times overlap (IoU).
+
+    Where the model never means that class, all classes are considered.
+    """
+    height, width = view.pixels.shape[:2]
+    box_xyxy = explanation.box_xyxy * np.array([width, height, width, height], np.float32)
+    overlaps = box_iou(torch.from_numpy(view.detections.boxes_xyxy), torch.from_numpy(box_xyxy)[None])[:, 0].numpy()
+    is_of_class = np.array(view.detections.names) == explanation.name
+    fits = view.detections.scores * overlaps
+    return view.explain(int(np.argmax(np.where(is_of_class | ~is_of_class.any(), fits, -1))))
+
+
+def _chosen(view: View, *, query: Query, threshold: float) -> list[Explanation]:
+    if isinstance(query, int):
+        return [view.explain(_rank_of(query, view.queries))]
+    scores = view.detections.scores
+    if scores[0] < threshold:
+        raise InputError(
+            f"nothing in the image scores {threshold:g} or more, the best is {view.detections.names[0]} with "
+            f"{scores[0]:.3f}; lower --threshold or choose a --query by its number"
+        )
+    ranks = [0] if query == "best" else np.flatnonzero(scores >= threshold).tolist()
+    return [view.explain(rank) for rank in ranks if _rank_of(view.queries[rank], view.queries) == rank]
+
+
+def _rank_of(query: int, queries: Sequence[int]) -> int:
+    if query not in queries:
+        raise InputError(f"there is no query {query}; the queries of this model are 0 to {max(queries)}")
+    return queries.index(query)
+
+
+def _shown(model: str, view: View, explanation: Explanation, *, heads: Heads) -> Shown:
+    spatial = explanation.maps.spatial
+    if heads == "all":
+        numbers = list(range(len(spatial)))
+    elif heads == "sides":
+        by_side = heads_of_sides([measure(each, box_xyxy=explanation.box_xyxy) for each in spatial])
+        numbers = list(by_side.values())
+    else:
+        numbers = list(heads)
+    beyond = [head for head in numbers if head not in range(len(spatial))]
+    if beyond:
+        raise InputError(f"there is no head {beyond[0]} in {model}; its heads are 0 to {len(spatial) - 1}")
+    return Shown(model, view, explanation, numbers)

@@ -1,0 +1,81 @@
+"""Explanations on disk: a picture, the maps as arrays, the numbers as plain data."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from condetr.explain.choose import Shown
+from condetr.explain.measures import MapNumbers, measure
+from condetr.explain.render import draw_heads, draw_models
+from condetr.explain.view import Explanation, View
+from condetr.inference.atomic import replaced_file
+
+
+def write(folder: Path, shown: Sequence[Shown]) -> dict[str, Any]:
+    """Write pictures and arrays of one detection as every model sees it; return what describes them, for a JSON file.
+
+    The first model's files are named after its query; with several models there is one picture of all of them too.
+    """
+    stem = f"query-{shown[0].explanation.query}"
+    stems = [stem, *(f"{stem}-beside-{number}" for number in range(1, len(shown)))]
+    described = [_write_one(folder, each_stem, each) for each_stem, each in zip(stems, shown, strict=True)]
+    if len(shown) == 1:
+        return described[0]
+    with replaced_file(folder / f"{stem}-models.png") as draft:
+        draw_models(shown).savefig(draft)
+    return {**described[0], "models_picture": f"{stem}-models.png", "beside": described[1:]}
+
+
+def describe(view: View, explanation: Explanation) -> dict[str, Any]:
+    """Return a detection and the numbers of every head's maps as plain data; boxes and points in pixels."""
+    height, width = view.pixels.shape[:2]
+    size = np.array([width, height], np.float32)
+    reference_xy = explanation.reference_xy
+    return {
+        "query": explanation.query,
+        "name": explanation.name,
+        "score": explanation.score,
+        "box_xyxy": (explanation.box_xyxy * np.tile(size, 2)).tolist(),
+        "reference_xy": None if reference_xy is None else (reference_xy * size).tolist(),
+        "layer": view.layer,
+        "layers": view.num_layers,
+        "content_holds_positions": view.is_mixed,
+        "heads": [{part: each.to_dict() for part, each in parts.items()} for parts in measure_heads(explanation)],
+    }
+
+
+def _write_one(folder: Path, stem: str, shown: Shown) -> dict[str, Any]:
+    with replaced_file(folder / f"{stem}.png") as draft:
+        draw_heads(shown).savefig(draft)
+    save_maps(folder / f"{stem}.npz", shown.explanation)
+    files = {"model": shown.model, "picture": f"{stem}.png", "maps": f"{stem}.npz"}
+    return {**files, **describe(shown.view, shown.explanation)}
+
+
+def measure_heads(explanation: Explanation) -> list[dict[str, MapNumbers]]:
+    """Return the numbers of each head's spatial, content and combined map."""
+    parts = explanation.maps._asdict()
+    return [
+        {part: measure(attention, box_xyxy=explanation.box_xyxy) for part, attention in zip(parts, head, strict=True)}
+        for head in zip(*parts.values(), strict=True)
+    ]
+
+
+def save_maps(path: Path, explanation: Explanation) -> None:
+    """Write a detection's maps and logits as an npz file of arrays (head, height, width) and its box and point.
+
+    Box and reference point are relative to the image; the point is left out where there is none.
+    """
+    arrays: dict[str, Float[np.ndarray, ...]] = {
+        **explanation.maps._asdict(),
+        "spatial_logits": explanation.spatial_logits,
+        "content_logits": explanation.content_logits,
+        "box_xyxy": explanation.box_xyxy,
+    }
+    if explanation.reference_xy is not None:
+        arrays["reference_xy"] = explanation.reference_xy
+    with replaced_file(path) as draft, draft.open("wb") as stream:
+        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]

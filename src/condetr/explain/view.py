@@ -1,0 +1,154 @@
+"""One image through one model: what it detects, and for each detection every head's attention over the image."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from condetr.explain.capture import (
+    AttentionLogits,
+    attention_map,
+    capture_cross_attention,
+    cross_attention_modules,
+    is_one_sum,
+)
+from condetr.inference.postprocess import rank_sigmoid, rank_softmax, to_detections
+from condetr.inference.predictor import Predictor
+from condetr.layers.features import FeatureMap
+from condetr.layers.reference import ReferencePoints
+from condetr.shapes import Detections, DetectorOutput
+
+
+class Maps(NamedTuple):
+    """Each head's attention over the cells of the feature map; every map sums to 1."""
+
+    spatial: Float[np.ndarray, "M h w"]
+    content: Float[np.ndarray, "M h w"]
+    combined: Float[np.ndarray, "M h w"]
+
+
+class Explanation(NamedTuple):
+    """A detection, and where its query looked in one decoder layer."""
+
+    query: int
+    name: str
+    score: float
+    box_xyxy: Float[np.ndarray, "4"]
+    """Relative to the image's width and height, as `reference_xy` is."""
+    reference_xy: Float[np.ndarray, "2"] | None
+    """The query's reference point, where the detector has one."""
+    maps: Maps
+    spatial_logits: Float[np.ndarray, "M h w"]
+    content_logits: Float[np.ndarray, "M h w"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """An image as one decoder layer of a model sees it."""
+
+    pixels: UInt8[np.ndarray, "H W 3"]
+    layer: int
+    num_layers: int
+    is_one_sum: bool
+    """True if content and position are added into one query and one key, as in DETR."""
+    detections: Detections
+    """All queries with all classes they may mean, best first."""
+    queries: tuple[int, ...]
+    """The query of each detection."""
+    reference_xy: Float[np.ndarray, "Q 2"] | None
+    logits: AttentionLogits
+    map_size_hw: tuple[int, int]
+
+    @property
+    def is_mixed(self) -> bool:
+        """True where the positions are also part of the content: in the first layer of Conditional DETR."""
+        return self.layer == 0 and not self.is_one_sum
+
+    def explain(self, rank: int) -> Explanation:
+        """Explain a detection by its rank, 0 being the best."""
+        query = self.queries[rank]
+        height, width = self.pixels.shape[:2]
+        return Explanation(
+            query=query,
+            name=self.detections.names[rank],
+            score=float(self.detections.scores[rank]),
+            box_xyxy=self.detections.boxes_xyxy[rank] / np.array([width, height, width, height], np.float32),
+            reference_xy=None if self.reference_xy is None else self.reference_xy[query],
+            maps=Maps(*(self._map(part, query) for part in ("spatial", "content", "combined"))),
+            spatial_logits=self._grid(self.logits.spatial[0, :, query]),
+            content_logits=self._grid(self.logits.content[0, :, query]),
+        )
+
+    def _map(self, part: str, query: int) -> Float[np.ndarray, "M h w"]:
+        logits: Tensor = getattr(self.logits, part)[:, :, query : query + 1]
+        return self._grid(attention_map(logits, key_is_padding=self.logits.key_is_padding)[0, :, 0])
+
+    def _grid(self, cells: Float[Tensor, "M S"]) -> Float[np.ndarray, "M h w"]:
+        grid: np.ndarray = cells.view(-1, *self.map_size_hw).cpu().numpy()
+        return grid
+
+
+@torch.inference_mode()
+def look(predictor: Predictor, pixels: UInt8[np.ndarray, "H W 3"], *, layer: int | None = None) -> View:
+    """Run a model on an RGB image and keep what one decoder layer attends to, the last one if none is named.
+
+    Raises InputError if the model has no such layer, or no cross-attention that can be taken apart.
+    """
+    modules = cross_attention_modules(predictor.detector)
+    layer = len(modules) - 1 if layer is None else layer
+    batch = predictor.make_batch([pixels])
+    with capture_cross_attention(predictor.detector, layers=[layer]) as logits, _shapes(predictor.detector) as shapes:
+        output: DetectorOutput = predictor.detector(
+            batch.images.to(predictor.device), batch.is_padding.to(predictor.device)
+        )
+    everything = output.final.logits[0].numel()
+    rank = rank_sigmoid if predictor.scores == "sigmoid" else rank_softmax
+    (detections,) = to_detections(
+        output.final,
+        scores=predictor.scores,
+        sizes_hw=batch.original_sizes_hw,
+        label_map=predictor.label_map,
+        limit=everything,
+    )
+    return View(
+        pixels=pixels,
+        layer=layer,
+        num_layers=len(modules),
+        is_one_sum=is_one_sum(modules[layer]),
+        detections=detections,
+        queries=tuple(rank(output.final.logits.float(), limit=everything).queries[0].tolist()),
+        reference_xy=shapes.reference_xy,
+        logits=logits[layer],
+        map_size_hw=shapes.map_size_hw,
+    )
+
+
+class _Shapes:
+    """Where the cells and the queries of a forward pass lie; filled while it runs."""
+
+    map_size_hw: tuple[int, int]
+    reference_xy: Float[np.ndarray, "Q 2"] | None = None
+
+    def see_map(self, _: nn.Module, __: object, features: Float[Tensor, "1 D h w"]) -> None:
+        height, width = features.shape[-2:]
+        self.map_size_hw = (height, width)
+
+    def see_points(self, _: nn.Module, __: object, points_xy: Float[Tensor, "1 Q 2"]) -> None:
+        self.reference_xy = points_xy[0].float().cpu().numpy()
+
+
+@contextmanager
+def _shapes(detector: nn.Module) -> Iterator[_Shapes]:
+    shapes = _Shapes()
+    with ExitStack() as stack:
+        for module in detector.modules():
+            if isinstance(module, FeatureMap):
+                stack.enter_context(module.projection.register_forward_hook(shapes.see_map))
+            if isinstance(module, ReferencePoints):
+                stack.enter_context(module.register_forward_hook(shapes.see_points))
+        yield shapes
