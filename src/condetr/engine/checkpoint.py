@@ -1,6 +1,10 @@
-"""Where a training stands, as a file: weights, optimizer, average, position, history and best score."""
+"""Where a training stands, as a file: weights, optimizer, average, position, history and best score.
 
-from dataclasses import asdict, dataclass, field
+No random state is in it: the order of images and every augmentation follow from the seed, the epoch and the image, and
+dropout from the seed, the step and the process.
+"""
+
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -8,13 +12,19 @@ from typing import Any
 import torch
 from torch import nn
 
+from condetr.config import dump, from_mapping
+from condetr.data.sources import DataSplits
+from condetr.engine.config import TrainConfig
 from condetr.engine.ema import Ema
+from condetr.engine.launch import resolve_precision
 from condetr.errors import InputError
 from condetr.inference.atomic import replaced_file
-from condetr.labels import LabelMap
 
 Row = dict[str, float | int | None]
-"""One epoch's line of metrics.csv."""
+"""What is known about one epoch: the columns of metrics.csv and timing.csv."""
+
+MAY_CHANGE = ("recipe", "data.path", "data.workers", "data.cache_mb", "loggers", "checkpoint_minutes")
+"""Settings that do not touch the numbers, so that a resumed training may have others."""
 
 
 @dataclass(kw_only=True)
@@ -24,17 +34,26 @@ class Progress:
     epoch: int = 0
     """Complete epochs."""
     step: int = 0
-    """Optimizer steps made."""
+    """Optimizer steps made, those of the unfinished epoch included."""
     images: int = 0
     """Images seen, over all processes."""
     seconds: float = 0.0
     """Time spent, evaluations included."""
     skipped_steps: int = 0
-    """Steps left out because the gradient was not finite."""
+    """Steps left out because a loss or the gradient was not finite."""
     best_ap: float = -1.0
     best_epoch: int = 0
+    patience_ap: float = -1.0
+    """AP that the next evaluations must exceed, for early stopping."""
     evaluations_since_best: int = 0
+    """Evaluations since `patience_ap` was set."""
+    epoch_sums: dict[str, float] = field(default_factory=dict)
+    """Sums of the losses over the steps of the unfinished epoch."""
+    epoch_count: int = 0
+    """Steps in those sums."""
     rows: list[Row] = field(default_factory=list)
+    warnings: dict[str, str] = field(default_factory=dict)
+    """What looked wrong so far, by the name of the watch."""
 
 
 def save_checkpoint(
@@ -44,8 +63,8 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     ema: Ema | None,
     progress: Progress,
-    label_map: LabelMap,
-    settings: dict[str, Any],
+    splits: DataSplits,
+    config: TrainConfig,
 ) -> None:
     """Write a checkpoint; an older one of the same name stays whole until the new one is complete."""
     state = {
@@ -53,11 +72,15 @@ def save_checkpoint(
         "optimizer": optimizer.state_dict(),
         "ema": None if ema is None else ema.state_dict(),
         "progress": asdict(progress),
-        "label_map": label_map.to_list(),
-        "settings": settings,
+        "label_map": splits.train.label_map.to_list(),
+        "num_images": _num_images(splits),
+        "settings": dump(_resolved(config)),
     }
     with replaced_file(path) as draft:
-        torch.save(state, draft)
+        try:
+            torch.save(state, draft)
+        except RuntimeError as error:  # what it makes of a full disk
+            raise OSError(f"the disk did not take all of it ({str(error).splitlines()[0]})") from error
 
 
 def restore_checkpoint(
@@ -66,18 +89,14 @@ def restore_checkpoint(
     detector: nn.Module,
     optimizer: torch.optim.Optimizer,
     ema: Ema | None,
-    label_map: LabelMap,
-    settings: dict[str, Any],
+    splits: DataSplits,
+    config: TrainConfig,
 ) -> Progress:
     """Put a training back where `path` has it; raises InputError if it is another data set's or other settings'."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, UnpicklingError, EOFError, ValueError) as error:
-        raise InputError(f"cannot resume from {path}: {str(error).splitlines()[0]}") from None
-    if state["label_map"] != label_map.to_list():
-        known = ", ".join(row["name"] for row in state["label_map"])
-        raise InputError(f"cannot resume: {path} was trained on {known}, the data has {', '.join(label_map.names)}")
-    changed = _first_difference(state["settings"], settings)
+    state = _read(path)
+    _require_same_data(state, splits, path=path)
+    then = _resolved(from_mapping(TrainConfig, state["settings"], source=str(path)))
+    changed = _first_difference(dump(then), dump(_resolved(config)))
     if changed is not None:
         raise InputError(f"cannot resume with another setting: {changed}; keep it, or start anew with --out")
     detector.load_state_dict(state["detector"])
@@ -87,7 +106,37 @@ def restore_checkpoint(
     return Progress(**state["progress"])
 
 
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, UnpicklingError, EOFError, ValueError) as error:
+        raise InputError(f"cannot resume from {path}: {str(error).splitlines()[0]}") from None
+    return state
+
+
+def _resolved(config: TrainConfig) -> TrainConfig:
+    """Return the settings with the precision that `auto` means here: on another machine it may mean another."""
+    return replace(config, precision=resolve_precision(config.precision))
+
+
+def _num_images(splits: DataSplits) -> dict[str, int]:
+    return {"training": len(splits.train), "validation": len(splits.val)}
+
+
+def _require_same_data(state: dict[str, Any], splits: DataSplits, *, path: Path) -> None:
+    label_map = splits.train.label_map
+    if state["label_map"] != label_map.to_list():
+        known = ", ".join(row["name"] for row in state["label_map"])
+        raise InputError(f"cannot resume: {path} was trained on {known}, the data has {', '.join(label_map.names)}")
+    for part, count in _num_images(splits).items():
+        known_count = state.get("num_images", {}).get(part, count)
+        if count != known_count:
+            raise InputError(f"cannot resume: {path} knows {known_count} {part} images, the data has {count}")
+
+
 def _first_difference(old: object, new: object, *, path: str = "") -> str | None:
+    if path in MAY_CHANGE:
+        return None
     if isinstance(old, dict) and isinstance(new, dict):
         for name in [*old, *(name for name in new if name not in old)]:
             found = _first_difference(old.get(name), new.get(name), path=f"{path}.{name}" if path else name)

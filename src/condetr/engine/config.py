@@ -66,6 +66,8 @@ class TrainConfig:
     epochs: Count = 50
     evaluate_every: Count = 1
     """Epochs between evaluations; the last epoch is always evaluated."""
+    checkpoint_minutes: Annotated[float, Field(ge=0)] = 10.0
+    """Minutes between checkpoints inside an epoch, the most that a power cut can cost; 0 saves after every step."""
     ema: EmaConfig | None = None
     early_stopping: EarlyStoppingConfig | None = None
     init_from: str | None = None

@@ -21,7 +21,7 @@ class Evaluation(NamedTuple):
     detections: dict[int, Detections]
 
 
-def evaluate(
+def evaluate_shares(
     detector: nn.Module,
     *,
     split: Split,

@@ -1,8 +1,9 @@
 """What a training says while it runs: the display, metrics.csv, and the loggers chosen by name."""
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from importlib.util import find_spec
 from types import TracebackType
 from typing import Protocol, runtime_checkable
@@ -21,11 +22,9 @@ from condetr.errors import InputError
 from condetr.inference.atomic import replaced_file
 from condetr.labels import LabelMap
 
-COLUMNS = (
+METRICS = (
     "epoch",
     "step",
-    "seconds",
-    "images_per_second",
     "lr",
     "loss",
     "loss_classification",
@@ -36,6 +35,10 @@ COLUMNS = (
     "AP50",
     "AP75",
 )
+"""Columns of metrics.csv: equal to the last bit in a run that was stopped and resumed."""
+
+TIMING = ("epoch", "step", "seconds", "images_per_second")
+"""Columns of timing.csv: what depends on the clock."""
 
 
 @runtime_checkable
@@ -49,11 +52,13 @@ class MetricsLogger(Protocol):
 class Display(AbstractContextManager["Display"]):
     """The progress bar of a training on the terminal, and the lines that stay."""
 
-    def __init__(self, *, epochs: int, steps_per_epoch: int, done_steps: int, console: Console) -> None:
+    def __init__(
+        self, *, epochs: int, steps_per_epoch: int, done_steps: int, best_ap: float | None, console: Console
+    ) -> None:
         self.console = console
         self.epochs = epochs
         self.steps_per_epoch = steps_per_epoch
-        self.best_ap: float | None = None
+        self.best_ap = best_ap
         self._progress = Progress(
             TextColumn("[bold]epoch {task.fields[epoch]}"),
             BarColumn(bar_width=24),
@@ -77,7 +82,7 @@ class Display(AbstractContextManager["Display"]):
 
     def step(self, *, step: int, means: Mapping[str, float], lr: float, images_per_second: float) -> None:
         """Show where the training is."""
-        epoch = min(step // self.steps_per_epoch + 1, self.epochs)
+        epoch = (step - 1) // self.steps_per_epoch + 1
         best = "-" if self.best_ap is None else f"{self.best_ap:.3f}"
         losses = "  ".join(f"{name.removeprefix('loss_')[:5]} {value:.3f}" for name, value in means.items())
         text = f"{losses}  lr {lr:.1e}  {images_per_second:.0f} img/s  AP {best}"
@@ -92,10 +97,11 @@ class Display(AbstractContextManager["Display"]):
         self._progress.update(self._task, completed=row["step"], epoch=f"{row['epoch']}/{self.epochs}")
         if row["AP"] is not None:
             self.best_ap = row["AP"] if self.best_ap is None else max(self.best_ap, row["AP"])
+        loss = "-" if row["loss"] is None else f"{row['loss']:.3f}"
         scores = "" if row["AP"] is None else f"  AP {row['AP']:.3f}  AP50 {row['AP50']:.3f}"
         self.console.print(
             f"epoch {row['epoch']:>3}/{self.epochs}  step {row['step']}  {row['seconds']:.0f} s  "
-            f"{row['images_per_second']:.0f} img/s  lr {row['lr']:.1e}  loss {row['loss']:.3f}{scores}",
+            f"{row['images_per_second']:.0f} img/s  lr {row['lr']:.1e}  loss {loss}{scores}",
             highlight=False,
             soft_wrap=True,
         )
@@ -103,16 +109,16 @@ class Display(AbstractContextManager["Display"]):
 
 
 class Means:
-    """Running means of losses, kept on the device until they are read."""
+    """Running means of losses, kept on the device until they are read; they go on from given sums."""
 
-    def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.count = 0
+    def __init__(self, sums: Mapping[str, float] | None = None, *, count: int = 0) -> None:
+        self.sums: dict[str, Tensor] = {name: torch.tensor(value) for name, value in (sums or {}).items()}
+        self.count = count
 
     def add(self, losses: Mapping[str, Tensor]) -> None:
         """Add one step's values."""
         for name, value in losses.items():
-            self.sums[name] = self.sums.get(name, torch.zeros((), device=value.device)) + value.detach()
+            self.sums[name] = value.detach() + self.sums.get(name, torch.zeros(())).to(value.device)
         self.count += 1
 
     def read(self) -> dict[str, float]:
@@ -121,18 +127,18 @@ class Means:
 
 
 def write_metrics(run: RunFolder, rows: Sequence[Row]) -> None:
-    """Write metrics.csv anew with all epochs so far; a resumed run continues it without a seam."""
-    with replaced_file(run.metrics) as draft, draft.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(
-            {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()} for row in rows
-        )
+    """Write metrics.csv and timing.csv anew with all epochs so far; a resumed run continues them without a seam."""
+    for path, columns in ((run.metrics, METRICS), (run.timing, TIMING)):
+        with replaced_file(path) as draft, draft.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(columns)
+            writer.writerows([_cell(row[name]) for name in columns] for row in rows)
 
 
-def make_loggers(names: Iterable[str], *, run: RunFolder) -> list[MetricsLogger]:
-    """Start the loggers."""
-    makers = {"tensorboard": _tensorboard, "wandb": WandbLogger, "mlflow": MlflowLogger}
+def make_loggers(names: Iterable[str], *, run: RunFolder, step: int) -> list[MetricsLogger]:
+    """Start the loggers of a training that goes on after `step`."""
+    makers: dict[str, Callable[[RunFolder], MetricsLogger]]
+    makers = {"tensorboard": partial(_tensorboard, step=step), "wandb": WandbLogger, "mlflow": MlflowLogger}
     return [makers[name](run) for name in names]
 
 
@@ -156,8 +162,14 @@ def show_data(console: Console, *, label_map: LabelMap, counts: Mapping[str, int
         console.print(f"{finding.severity}: {finding.what}{examples}", highlight=False, markup=False)
 
 
-def _tensorboard(run: RunFolder) -> MetricsLogger:
-    return TensorBoardLogger(run.path, name="", version="")
+def _cell(value: float | int | None) -> str:
+    """Return a float with all its digits, so that equal cells are equal numbers."""
+    return "" if value is None else repr(value)
+
+
+def _tensorboard(run: RunFolder, step: int) -> MetricsLogger:
+    # What a killed process wrote after its last checkpoint comes again.
+    return TensorBoardLogger(run.path, name="", version="", purge_step=step + 1)
 
 
 class WandbLogger:

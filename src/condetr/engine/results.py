@@ -60,6 +60,7 @@ def write_results(
         "val_images": len(splits.val),
         "parameters": parameters,
         "label_map": splits.val.label_map.to_list(),
+        "warnings": progress.warnings,
         "findings": [{"severity": f.severity, "what": f.what, "examples": f.examples} for f in splits.findings],
         "versions": _versions(),
     }

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from condetr.errors import InputError
+from condetr.inference.atomic import tidy
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,16 @@ class RunFolder:
     def metrics(self) -> Path:
         """A row for every epoch."""
         return self.path / "metrics.csv"
+
+    @property
+    def timing(self) -> Path:
+        """How long each epoch took."""
+        return self.path / "timing.csv"
+
+    @property
+    def nonfinite(self) -> Path:
+        """Folders about steps whose loss or gradient was not finite."""
+        return self.path / "nonfinite"
 
     @property
     def results(self) -> Path:
@@ -65,5 +76,7 @@ class RunFolder:
             raise InputError(f"cannot write to {self.path}: {existing} is not a folder that you may write to")
 
     def create(self) -> None:
-        """Make the folder and those inside it."""
+        """Make the folder and those inside it, and remove what a killed process left half written."""
         self.last_checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        tidy(self.path)
+        tidy(self.last_checkpoint.parent)

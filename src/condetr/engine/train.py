@@ -1,62 +1,77 @@
 """The training loop, in plain sight: forward, matching, loss, backward, clip, step."""
 
+import math
 import time
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
 from rich.console import Console
-from torch import nn
+from torch import Tensor, nn
 
-from condetr.config import dump, to_yaml
-from condetr.data.loader import EvalLoader, TrainLoader, eval_loader, train_loader
-from condetr.data.sources import DataSplits, open_data
-from condetr.engine.checkpoint import Progress, restore_checkpoint, save_checkpoint
+from condetr.data.sources import DataSplits
+from condetr.engine import watch
+from condetr.engine.checkpoint import Progress, Row, restore_checkpoint
 from condetr.engine.config import TrainConfig
 from condetr.engine.ema import Ema
-from condetr.engine.evaluate import Evaluation, evaluate
+from condetr.engine.evaluate import Evaluation, evaluate_shares
+from condetr.engine.exchange import agree, boxes_per_process, lost_processes_named
 from condetr.engine.initial import initialise
-from condetr.engine.launch import launch
-from condetr.engine.log import Display, Means, MetricsLogger, make_loggers, require_loggers, show_data, write_metrics
+from condetr.engine.interrupt import StopRequest
+from condetr.engine.keeper import Keeper
+from condetr.engine.launch import launch, resolve_precision
+from condetr.engine.loaders import make_loaders, open_splits
+from condetr.engine.log import METRICS, Display, Means, require_loggers, show_data
+from condetr.engine.nonfinite import Culprit, record_nonfinite
 from condetr.engine.optim import Schedule, set_learning_rates
 from condetr.engine.results import TrainResult, write_results
 from condetr.engine.run_folder import RunFolder
-from condetr.errors import InputError
-from condetr.inference.model_folder import load_model, save_model
-from condetr.losses.criterion import SetCriterion
+from condetr.errors import RunError
+from condetr.inference.model_folder import load_model
+from condetr.losses.criterion import LossReport, SetCriterion
 from condetr.shapes import Batch
 
 MAX_SKIPPED_IN_A_ROW = 50
-"""Steps with a gradient that is not finite, after which a training is given up."""
+"""Steps with a loss or gradient that is not finite, after which a training is given up."""
+
+MAX_RECORDED_IN_A_ROW = 3
+"""Of those, how many are looked into."""
 
 
 def train(config: TrainConfig, *, out: Path | str, resume: bool = False, console: Console | None = None) -> TrainResult:
     """Train a detector, evaluate it, and leave everything in the run folder `out`.
 
     With `resume` a training that was stopped there goes on; without one there it starts. Raises InputError before
-    anything is written if the data, a setting or the folder cannot be used. Progress is shown on `console`, the
-    terminal by default.
+    anything is written if the data, a setting or the folder cannot be used, and RunError if a full disk, a dead process
+    or a loss that stays infinite ends the training. SIGTERM and Ctrl-C save a checkpoint and raise SystemExit(143) and
+    KeyboardInterrupt. Progress is shown on `console`, the terminal by default.
     """
     run = RunFolder(Path(out))
     run.require_usable(resume=resume)
     require_loggers(config.loggers)
-    splits = _open_data(config)
+    splits = open_splits(config)
     fabric = launch(precision=config.precision)
     console = (console or Console()) if fabric.is_global_zero else Console(quiet=True)
-    training = Training(config, run=run, splits=splits, fabric=fabric, console=console)
-    if resume and run.last_checkpoint.is_file():
-        training.resume()
-    training.announce()
-    return training.fit()
+    with lost_processes_named(fabric, checkpoint=run.last_checkpoint):
+        resume = resume and run.last_checkpoint.is_file()
+        training = Training(config, run=run, splits=splits, fabric=fabric, console=console, resume=resume)
+        training.announce()
+        return training.fit()
 
 
 class Training:
     """Everything that takes part in one training."""
 
     def __init__(
-        self, config: TrainConfig, *, run: RunFolder, splits: DataSplits, fabric: Fabric, console: Console
+        self,
+        config: TrainConfig,
+        *,
+        run: RunFolder,
+        splits: DataSplits,
+        fabric: Fabric,
+        console: Console,
+        resume: bool = False,
     ) -> None:
         self.config = config
         self.run = run
@@ -64,31 +79,41 @@ class Training:
         self.fabric = fabric
         self.console = console
         self.label_map = splits.train.label_map
-        self.loader, self.val_loader, self.accumulate = _loaders(config, splits=splits, fabric=fabric)
-        self.steps_per_epoch = len(self.loader) // self.accumulate
+        self.loaders = make_loaders(config, splits=splits, rank=fabric.global_rank, world_size=fabric.world_size)
+        self.steps_per_epoch = self.loaders.steps_per_epoch
         torch.manual_seed(config.seed)
-        detector = config.detector.build(num_classes=len(self.label_map), pretrained=config.init_from is None)
-        self.reinitialised = initialise(detector, config.init_from) if config.init_from else ()
+        starts_bare = config.init_from is None and not resume
+        detector = config.detector.build(num_classes=len(self.label_map), pretrained=starts_bare)
+        self.reinitialised = initialise(detector, config.init_from) if config.init_from and not resume else ()
         detector = detector.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.criterion: SetCriterion = config.criterion.build(scores=config.detector.scores)
         self.schedule: Schedule = config.schedule.build(steps_per_epoch=self.steps_per_epoch, epochs=config.epochs)
         self.ema: Ema | None = config.ema.build(detector) if config.ema else None
         self.detector = detector
         self.model, self.optimizer = fabric.setup(detector, config.optimizer.build(detector))
-        self.progress = Progress()
-        self.skipped_in_a_row = 0
-
-    def resume(self) -> None:
-        """Go on where the run folder's last checkpoint is."""
-        self.progress = restore_checkpoint(
-            self.run.last_checkpoint,
-            detector=self.detector,
+        self.progress = self._resumed() if resume else Progress()
+        self.means = Means(self.progress.epoch_sums, count=self.progress.epoch_count)
+        self.keeper = Keeper(
+            run,
+            config=config,
+            splits=splits,
+            detector=detector,
             optimizer=self.optimizer.optimizer,
             ema=self.ema,
-            label_map=self.label_map,
-            settings=dump(self.config),
+            progress=self.progress,
+            is_first_process=fabric.is_global_zero,
         )
-        self.console.print(f"resuming after epoch {self.progress.epoch}, step {self.progress.step}")
+        self.lr = 0.0
+        self.skipped_in_a_row = 0
+        self.stop = StopRequest()
+        self.must_stop = False
+        self.display = Display(
+            epochs=config.epochs,
+            steps_per_epoch=self.steps_per_epoch,
+            done_steps=self.progress.step,
+            best_ap=self.progress.best_ap if self.progress.best_epoch else None,
+            console=console,
+        )
 
     def announce(self) -> None:
         """Say what will be trained on what, before the first step."""
@@ -96,31 +121,25 @@ class Training:
         show_data(self.console, label_map=self.label_map, counts=counts, findings=self.splits.findings)
         for name in self.reinitialised:
             self.console.print(f"drawn anew: {name}", highlight=False)
-        self.console.print(
+        self._say(
             f"{self.config.recipe}: {self.config.epochs} epochs of {self.steps_per_epoch} steps, "
-            f"{self.config.data.batch_size} images a step ({self.fabric.world_size} process(es) x {self.accumulate} "
-            f"accumulated x {self.loader.batch_size}), lr {self.config.optimizer.lr:g}, {self._precision()} on "
-            f"{self.fabric.device.type}",
-            highlight=False,
-            soft_wrap=True,
+            f"{self.config.data.batch_size} images a step ({self.fabric.world_size} process(es) x "
+            f"{self.loaders.accumulate} accumulated x {self.loaders.train.batch_size}), "
+            f"lr {self.config.optimizer.lr:g}, {resolve_precision(self.config.precision)} on {self.fabric.device.type}"
         )
+        if self.progress.step:
+            self._say(f"resuming after step {self.progress.step}, in epoch {self.progress.epoch + 1}")
+        self._warn(watch.at_start(self.config, steps=self.config.epochs * self.steps_per_epoch))
 
     def fit(self) -> TrainResult:
         """Run the remaining epochs, then evaluate the best model once more and write the results."""
-        if self.fabric.is_global_zero:
-            self.run.create()
-            self.run.config.write_text(to_yaml(self.config))
-            self.label_map.save(self.run.labels)
-        loggers = make_loggers(self.config.loggers, run=self.run) if self.fabric.is_global_zero else []
-        done = self.progress.step
-        with Display(
-            epochs=self.config.epochs, steps_per_epoch=self.steps_per_epoch, done_steps=done, console=self.console
-        ) as display:
+        self.keeper.begin()
+        with self.stop, self.display:
             while self.progress.epoch < self.config.epochs and not self._is_out_of_patience():
-                self._epoch(display, loggers=loggers)
-            self.fabric.barrier()  # the first process has written it
+                self._epoch()
+            self.fabric.barrier()  # the first process has written the best model
             best = load_model(self.run.best).detector.to(self.fabric.device)
-            evaluation = self._evaluate(best, display=display)
+            evaluation = self._evaluate(best)
         return write_results(
             self.run,
             evaluation=evaluation,
@@ -130,60 +149,70 @@ class Training:
             parameters=sum(parameter.numel() for parameter in best.parameters()),
         )
 
-    def _epoch(self, display: Display, *, loggers: list[MetricsLogger]) -> None:
-        """Train one epoch, evaluate if it is due, record both."""
-        began, epoch = time.perf_counter(), self.progress.epoch
-        means = Means()
-        lr = 0.0
-        for micro_batches in _grouped(self.loader.epoch(epoch), size=self.accumulate):
-            torch.manual_seed(hash((self.config.seed, self.progress.step, self.fabric.global_rank)) % 2**63)
-            lr = set_learning_rates(self.optimizer, self.schedule(self.progress.step))
-            self._step(micro_batches, means=means)
-            if self.progress.step % 10 == 0:
-                images = means.count * self.config.data.batch_size
-                speed = images / (time.perf_counter() - began)
-                display.step(step=self.progress.step, means=means.read(), lr=lr, images_per_second=speed)
-        trained = time.perf_counter() - began
-        self.progress.epoch += 1
-        row = {
-            "epoch": self.progress.epoch,
-            "step": self.progress.step,
-            "seconds": 0.0,
-            "images_per_second": self.steps_per_epoch * self.config.data.batch_size / trained,
-            "lr": lr,
-            **means.read(),
-            **self._evaluate_if_due(display),
-        }
-        self.progress.seconds += time.perf_counter() - began
-        row["seconds"] = self.progress.seconds
-        self.progress.rows.append(row)
-        display.epoch(row)
-        if self.fabric.is_global_zero:
-            self._record(row, loggers=loggers)
+    def _resumed(self) -> Progress:
+        return restore_checkpoint(
+            self.run.last_checkpoint,
+            detector=self.detector,
+            optimizer=self.optimizer.optimizer,
+            ema=self.ema,
+            splits=self.splits,
+            config=self.config,
+        )
 
-    def _step(self, micro_batches: list[Batch], *, means: Means) -> None:
+    def _epoch(self) -> None:
+        """Train the rest of an epoch, evaluate if it is due, record both."""
+        began, epoch, first = time.perf_counter(), self.progress.epoch, self.progress.step
+        for micro_batches in self.loaders.steps(epoch, start=first - epoch * self.steps_per_epoch):
+            self._step(micro_batches)
+            speed = (self.progress.step - first) * self.config.data.batch_size / (time.perf_counter() - began)
+            self._after_step(images_per_second=speed)
+        speed = (self.progress.step - first) * self.config.data.batch_size / (time.perf_counter() - began)
+        row: Row = {**dict.fromkeys(METRICS), **self.means.read(), "lr": self.lr, **self._evaluate_if_due()}
+        self.keeper.count_time()
+        self.progress.epoch += 1
+        row |= {"epoch": self.progress.epoch, "step": self.progress.step}
+        row |= {"seconds": self.progress.seconds, "images_per_second": speed}
+        self.progress.rows.append(row)
+        self.means = Means()
+        self.display.epoch(row)
+        self._warn(watch.after_epoch(self.progress))
+        self.keeper.record(row)
+        self._save()
+
+    def _step(self, micro_batches: Sequence[Batch]) -> None:
         """Make one optimizer step."""
+        self._seed_step()
+        self.lr = set_learning_rates(self.optimizer, self.schedule(self.progress.step))
+        reports = []
         for index, batch in enumerate(micro_batches):
             batch = self.fabric.to_device(batch)
-            num_boxes = self._num_boxes(batch)
+            num_boxes = boxes_per_process(self.fabric, batch)
             with self.fabric.no_backward_sync(self.model, enabled=index < len(micro_batches) - 1):
-                output = self.model(batch.images, batch.is_padding)
+                output = self.model(batch.images, batch.is_padding, batch.targets)
                 losses = self.criterion(output, batch.targets, num_boxes=num_boxes)
                 self.fabric.backward(losses["loss"] / len(micro_batches))
+            reports.append(losses)
         norm = self._clip()
-        if bool(torch.isfinite(norm)):
+        losses, self.must_stop = agree(
+            self.fabric, {**_mean(reports), "grad_norm": norm}, stop=self.stop.received is not None
+        )
+        if bool(torch.stack([*losses.values()]).isfinite().all()):
             self.optimizer.step()
-            means.add({**losses, "grad_norm": norm})
+            if self.ema is not None:
+                self.ema.update_parameters(self.detector)
+            self.means.add(losses)
             self.skipped_in_a_row = 0
         else:
-            self._skip()
+            self._skip(micro_batches, losses=losses)
         self.optimizer.zero_grad()
-        if self.ema is not None:
-            self.ema.update_parameters(self.detector)
         self.progress.step += 1
         self.progress.images += self.config.data.batch_size
 
-    def _clip(self) -> torch.Tensor:
+    def _seed_step(self) -> None:
+        """Make dropout depend on nothing but the seed, the step and the process, so that a resumed step is the same."""
+        torch.manual_seed(hash((self.config.seed, self.progress.step, self.fabric.global_rank)) % 2**63)
+
+    def _clip(self) -> Tensor:
         """Return the norm of the gradient, which is clipped if the settings say so."""
         max_norm = self.config.optimizer.clip_norm
         limit = float("inf") if max_norm is None else max_norm
@@ -191,141 +220,110 @@ class Training:
         assert norm is not None
         return norm
 
-    def _skip(self) -> None:
-        """Count a step whose gradient is not finite, and give up after too many in a row."""
+    def _skip(self, micro_batches: Sequence[Batch], *, losses: LossReport) -> None:
+        """Count a step that is not finite, look into the first ones, and give up after too many in a row."""
         self.progress.skipped_steps += 1
         self.skipped_in_a_row += 1
-        if self.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
-            raise InputError(
-                f"the gradient was not finite for {MAX_SKIPPED_IN_A_ROW} steps up to step {self.progress.step}; "
-                f"the last good state is {self.run.last_checkpoint}: try a smaller optimizer.lr or precision=32-true"
+        step = self.progress.step + 1
+        if self.skipped_in_a_row <= MAX_RECORDED_IN_A_ROW:
+            culprit = self._look_into(micro_batches, losses=losses)
+            where = "" if culprit is None else f", first in {culprit.module} ({culprit.what})"
+            self._say(f"step {step} left out: its loss or gradient is not finite{where}")
+        if self.skipped_in_a_row == MAX_SKIPPED_IN_A_ROW:
+            raise RunError(
+                f"the loss or the gradient was not finite in {MAX_SKIPPED_IN_A_ROW} steps up to step {step}: "
+                f"{self.run.nonfinite} says where it began; the last good state is {self.keeper.last_state}; try a "
+                f"smaller optimizer.lr or precision=32-true in a new run, if need be with --init-from {self.run.path}"
             )
 
-    def _num_boxes(self, batch: Batch) -> float:
-        """Return the number of targets per process, at least 1 (DETR's normaliser)."""
-        count = torch.tensor(float(sum(len(target.labels) for target in batch.targets)), device=self.fabric.device)
-        if self.fabric.world_size > 1:
-            count = self.fabric.all_reduce(count, reduce_op="mean")  # type: ignore[assignment]
-        return max(float(count), 1.0)
+    def _look_into(self, micro_batches: Sequence[Batch], *, losses: LossReport) -> Culprit | None:
+        """Write a folder about a step that is not finite."""
+        step, rank = self.progress.step + 1, self.fabric.global_rank
+        self._seed_step()
+        return record_nonfinite(
+            self.run.nonfinite / (f"step_{step}" if rank == 0 else f"step_{step}_process_{rank}"),
+            self.detector,
+            batches=[self.fabric.to_device(batch) for batch in micro_batches],
+            loss_of=self._loss_alone,
+            facts={"step": step, "epoch": self.progress.epoch + 1, "lr": self.lr}
+            | {name: float(value) for name, value in losses.items()},
+        )
 
-    def _evaluate_if_due(self, display: Display) -> dict[str, float | None]:
-        is_last = self.progress.epoch == self.config.epochs
-        if self.progress.epoch % self.config.evaluate_every and not is_last:
-            return {"AP": None, "AP50": None, "AP75": None}
-        detector = self.detector if self.ema is None else self.ema.module
-        results = self._evaluate(detector, display=display).results
-        self._keep_best(detector, ap=results.AP)
-        return {"AP": results.AP, "AP50": results.AP50, "AP75": results.AP75}
+    def _loss_alone(self, batch: Batch) -> Tensor:
+        with self.fabric.autocast():
+            output = self.detector(batch.images, batch.is_padding, batch.targets)
+        num_boxes = max(float(sum(len(target.labels) for target in batch.targets)), 1.0)
+        losses: LossReport = self.criterion(output, batch.targets, num_boxes=num_boxes)
+        return losses["loss"]
 
-    def _evaluate(self, detector: nn.Module, *, display: Display) -> Evaluation:
+    def _after_step(self, *, images_per_second: float) -> None:
+        if self.must_stop:
+            self._save()
+            self.fabric.barrier()  # the first process has written its checkpoint
+            self._end()
+        if self.keeper.is_due():
+            self._save()
+        if self.progress.step % 10 == 0:
+            self.display.step(
+                step=self.progress.step, means=self.means.read(), lr=self.lr, images_per_second=images_per_second
+            )
+
+    def _evaluate_if_due(self) -> dict[str, float | None]:
+        epoch = self.progress.epoch + 1
+        if epoch % self.config.evaluate_every and epoch != self.config.epochs:
+            return {}
+        evaluation = self._evaluate(self.keeper.averaged)
+        results = evaluation.results
+        self.keeper.keep_best(ap=results.AP, epoch=epoch)
+        steps = self.config.epochs * self.steps_per_epoch
+        self._warn(watch.after_evaluation(evaluation, self.splits.val, step=self.progress.step, steps=steps))
+        scores = {"AP": results.AP, "AP50": results.AP50, "AP75": results.AP75}
+        return {name: None if math.isnan(score) else score for name, score in scores.items()}
+
+    def _evaluate(self, detector: nn.Module) -> Evaluation:
         seen = 0
 
         def progress(images: int) -> None:
             nonlocal seen
             seen += images
-            display.evaluating(seen * self.fabric.world_size, len(self.splits.val))
+            self.display.evaluating(seen * self.fabric.world_size, len(self.splits.val))
+            if self.stop.received is not None:  # other processes may have fewer images left: no waiting for them
+                self._save()
+                self._end()
 
-        return evaluate(
+        return evaluate_shares(
             detector,
             split=self.splits.val,
-            loader=self.val_loader,
+            loader=self.loaders.val,
             scores=self.config.detector.scores,
             device=self.fabric.device,
             progress=progress,
         )
 
-    def _keep_best(self, detector: nn.Module, *, ap: float) -> None:
-        patience = self.config.early_stopping
-        if ap <= self.progress.best_ap + (patience.min_delta if patience and self.progress.best_epoch else 0.0):
-            self.progress.evaluations_since_best += 1
-            return
-        self.progress.best_ap, self.progress.best_epoch = ap, self.progress.epoch
-        self.progress.evaluations_since_best = 0
-        if self.fabric.is_global_zero:
-            save_model(
-                self.run.best,
-                detector,
-                detector_config=self.config.detector,
-                transform=self.config.data.transform,
-                label_map=self.label_map,
-            )
-
     def _is_out_of_patience(self) -> bool:
         stopping = self.config.early_stopping
         return stopping is not None and self.progress.evaluations_since_best >= stopping.patience
 
-    def _record(self, row: dict[str, float | int | None], *, loggers: list[MetricsLogger]) -> None:
-        """Write the epoch to disk and to the loggers."""
-        write_metrics(self.run, self.progress.rows)
-        numbers = {name: float(value) for name, value in row.items() if value is not None}
-        for logger in loggers:
-            logger.log_metrics(numbers, step=self.progress.step)
-        save_checkpoint(
-            self.run.last_checkpoint,
-            detector=self.detector,
-            optimizer=self.optimizer.optimizer,
-            ema=self.ema,
-            progress=self.progress,
-            label_map=self.label_map,
-            settings=dump(self.config),
-        )
+    def _save(self) -> None:
+        """Write the checkpoint, except over a good one while steps are left out."""
+        if not self.skipped_in_a_row:
+            self.keeper.save(self.means)
 
-    def _precision(self) -> str:
-        return str(self.fabric._precision.precision)
+    def _end(self) -> None:
+        """End the process as it was asked to."""
+        self._say(f"stopped: {self.keeper.last_state} is saved; go on with --resume auto")
+        self.stop.end()
 
+    def _warn(self, concerns: Mapping[str, str | None]) -> None:
+        """Say what looks wrong, each concern once in a training."""
+        for name, sentence in concerns.items():
+            if sentence is not None and name not in self.progress.warnings:
+                self.progress.warnings[name] = sentence
+                self._say(f"warning: {sentence}")
 
-def _open_data(config: TrainConfig) -> DataSplits:
-    data = config.data
-    if data.path is None:
-        raise InputError("no data to train on: name a folder or file with --data (or the setting data.path)")
-    return open_data(
-        Path(data.path),
-        train_split=data.train_split,
-        val_split=data.val_split,
-        val_fraction=data.val_fraction,
-        seed=config.seed,
-        skip_unreadable=data.skip_unreadable,
-    )
+    def _say(self, sentence: str) -> None:
+        self.console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
-def _loaders(config: TrainConfig, *, splits: DataSplits, fabric: Fabric) -> tuple[TrainLoader, EvalLoader, int]:
-    """Return the loaders of this process, and how many of its batches make an optimizer step."""
-    data = config.data
-    per_process, rest = divmod(data.batch_size, fabric.world_size)
-    micro = data.micro_batch_size or per_process
-    if rest or micro == 0 or per_process % micro:
-        raise InputError(
-            f"data.batch_size {data.batch_size} must be a multiple of data.micro_batch_size {data.micro_batch_size} "
-            f"times the number of processes {fabric.world_size}"
-        )
-    share = {"rank": fabric.global_rank, "world_size": fabric.world_size}
-    training = train_loader(
-        splits.train,
-        data.transform.build_train(),
-        batch_size=micro,
-        seed=config.seed,
-        workers=data.workers,
-        group_by_aspect=data.group_by_aspect,
-        cache_mb=data.cache_mb,
-        **share,
-    )
-    if len(training) < per_process // micro:
-        raise InputError(
-            f"{len(splits.train)} training images do not fill one step of data.batch_size {data.batch_size}: "
-            "set a smaller one"
-        )
-    validation = eval_loader(
-        splits.val,
-        data.transform.build_eval(),
-        batch_size=data.eval_batch_size,
-        workers=data.workers,
-        cache_mb=data.cache_mb,
-        **share,
-    )
-    return training, validation, per_process // micro
-
-
-def _grouped(batches: Iterator[Batch], *, size: int) -> Iterator[list[Batch]]:
-    """Yield `size` batches at a time; an incomplete last group is left out."""
-    while len(group := list(islice(batches, size))) == size:
-        yield group
+def _mean(reports: Sequence[LossReport]) -> LossReport:
+    return {name: torch.stack([report[name].detach() for report in reports]).mean() for name in reports[0]}

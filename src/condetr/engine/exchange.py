@@ -1,0 +1,56 @@
+"""What the processes of one training tell one another; a single process has nobody to tell."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from lightning_fabric import Fabric
+
+from condetr.errors import RunError
+from condetr.losses.criterion import LossReport
+from condetr.shapes import Batch
+
+
+class Agreement(NamedTuple):
+    """What all processes know alike after a step."""
+
+    losses: LossReport
+    """Means over processes."""
+    stop: bool
+    """True if one of them was asked to stop."""
+
+
+def agree(fabric: Fabric, losses: LossReport, *, stop: bool) -> Agreement:
+    """Return the mean losses of a step, and whether to end after it, in one exchange."""
+    if fabric.world_size == 1:
+        return Agreement(losses, stop)
+    together = torch.stack([*losses.values(), torch.tensor(float(stop), device=fabric.device)])
+    *means, share = fabric.all_reduce(together, reduce_op="mean").unbind()  # type: ignore[union-attr]
+    return Agreement(dict(zip(losses, means, strict=True)), stop=bool(share > 0))
+
+
+def boxes_per_process(fabric: Fabric, batch: Batch) -> float:
+    """Return the number of targets per process, at least 1 (DETR's normaliser)."""
+    count = torch.tensor(float(sum(len(target.labels) for target in batch.targets)), device=fabric.device)
+    if fabric.world_size > 1:
+        count = fabric.all_reduce(count, reduce_op="mean")  # type: ignore[assignment]
+    return max(float(count), 1.0)
+
+
+@contextmanager
+def lost_processes_named(fabric: Fabric, *, checkpoint: Path) -> Iterator[None]:
+    """Turn a failing exchange into a RunError that says where the training stands."""
+    try:
+        yield
+    except RuntimeError as error:
+        if fabric.world_size == 1 or not _is_of_exchange(error):
+            raise
+        state = f"{checkpoint} is whole, go on with --resume auto" if checkpoint.is_file() else "nothing was saved yet"
+        raise RunError(f"another process of this training has ended, so it cannot go on: {state}") from error
+
+
+def _is_of_exchange(error: RuntimeError) -> bool:
+    """Gloo reports a lost peer as a plain RuntimeError, NCCL as one of the exchange."""
+    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error).lower()

@@ -1,0 +1,85 @@
+"""What a training reads: its splits, and the loaders that share them among processes and steps."""
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from condetr.data.loader import EvalLoader, TrainLoader, eval_loader, train_loader
+from condetr.data.sources import DataSplits, open_data
+from condetr.engine.config import TrainConfig
+from condetr.errors import InputError
+from condetr.shapes import Batch
+
+
+class Loaders(NamedTuple):
+    """The loaders of one process."""
+
+    train: TrainLoader
+    val: EvalLoader
+    accumulate: int
+    """Batches of `train` that make an optimizer step."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Return the optimizer steps of an epoch; images that do not fill one are left out."""
+        return len(self.train) // self.accumulate
+
+    def steps(self, epoch: int, *, start: int) -> Iterator[list[Batch]]:
+        """Yield the batches of each optimizer step of an epoch, from its step `start` on."""
+        batches = self.train.epoch(epoch, start_batch=start * self.accumulate)
+        while len(group := list(islice(batches, self.accumulate))) == self.accumulate:
+            yield group
+
+
+def open_splits(config: TrainConfig) -> DataSplits:
+    """Open the data that the settings name; raises InputError if they name none, or it cannot be used."""
+    data = config.data
+    if data.path is None:
+        raise InputError("no data to train on: name a folder or file with --data (or the setting data.path)")
+    return open_data(
+        Path(data.path),
+        train_split=data.train_split,
+        val_split=data.val_split,
+        val_fraction=data.val_fraction,
+        seed=config.seed,
+        skip_unreadable=data.skip_unreadable,
+    )
+
+
+def make_loaders(config: TrainConfig, *, splits: DataSplits, rank: int, world_size: int) -> Loaders:
+    """Return the loaders of process `rank`; raises InputError if the images or processes do not suit the batch size."""
+    data = config.data
+    per_process, rest = divmod(data.batch_size, world_size)
+    micro = data.micro_batch_size or per_process
+    if rest or micro == 0 or per_process % micro:
+        raise InputError(
+            f"data.batch_size {data.batch_size} must be a multiple of data.micro_batch_size {data.micro_batch_size} "
+            f"times the number of processes {world_size}"
+        )
+    training = train_loader(
+        splits.train,
+        data.transform.build_train(),
+        batch_size=micro,
+        seed=config.seed,
+        workers=data.workers,
+        group_by_aspect=data.group_by_aspect,
+        cache_mb=data.cache_mb,
+        rank=rank,
+        world_size=world_size,
+    )
+    if len(training) < per_process // micro:
+        raise InputError(
+            f"{len(splits.train)} training images do not fill one step of data.batch_size {data.batch_size}: "
+            "set a smaller one"
+        )
+    validation = eval_loader(
+        splits.val,
+        data.transform.build_eval(),
+        batch_size=data.eval_batch_size,
+        workers=data.workers,
+        cache_mb=data.cache_mb,
+        rank=rank,
+        world_size=world_size,
+    )
+    return Loaders(training, validation, per_process // micro)

@@ -1,0 +1,124 @@
+"""What happened in a step whose loss or gradient was not finite: who was first, on which images, at which norms."""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from condetr.inference.atomic import replaced_folder
+from condetr.shapes import Batch
+
+LossOf = Callable[[Batch], Float[Tensor, ""]]
+"""Runs the detector forward on a batch and returns the loss, without any exchange between processes."""
+
+LARGEST_BATCH = 64 * 2**20
+"""Bytes of images up to which they are kept."""
+
+
+class Culprit(NamedTuple):
+    """The first value on the way that is not finite."""
+
+    module: str
+    """Name inside the detector; "criterion" for the losses."""
+    what: Literal["parameter", "output", "loss", "gradient of its output"]
+
+
+def record_nonfinite(
+    folder: Path, detector: nn.Module, *, batches: Sequence[Batch], loss_of: LossOf, facts: Mapping[str, Any]
+) -> Culprit | None:
+    """Run the step again to find its culprit, and write all about it into `folder`.
+
+    `report.json` holds the culprit, the images, `facts` and the norms of the weights; `batch.pt` the batch itself
+    unless it is large. No gradient is left behind or changed.
+    """
+    culprit, batch = next(
+        ((found, batch) for batch in batches if (found := find_culprit(detector, batch, loss_of=loss_of))),
+        (None, batches[0]),
+    )
+    report = {
+        **facts,
+        "first_not_finite": None if culprit is None else culprit._asdict(),
+        "image_ids": [image_id for each in batches for image_id in each.image_ids],
+        "image_ids_of_the_batch": list(batch.image_ids),
+        "weights": {name: float(value.norm()) for name, value in _top_level_weights(detector).items()},
+    }
+    with replaced_folder(folder) as draft:
+        (draft / "report.json").write_text(json.dumps(_without_nan(report), indent=2) + "\n")
+        if batch.images.nbytes <= LARGEST_BATCH:
+            torch.save(_as_plain(batch), draft / "batch.pt")
+    return culprit
+
+
+def find_culprit(detector: nn.Module, batch: Batch, *, loss_of: LossOf) -> Culprit | None:
+    """Return what is not finite first: a weight, a module's output on the way forward, the loss, a gradient back."""
+    for name, parameter in detector.named_parameters():
+        if not parameter.isfinite().all():
+            return Culprit(name, "parameter")
+    with _outputs(detector) as outputs:
+        loss = loss_of(batch)
+    for name, output in outputs:
+        if not output.isfinite().all():
+            return Culprit(name, "output")
+    if not loss.isfinite():
+        return Culprit("criterion", "loss")
+    learning = [(name, output) for name, output in outputs if output.requires_grad]
+    # Not loss.backward(): it would touch the gradients, and wake the exchange between processes.
+    gradients = torch.autograd.grad(loss, [output for _, output in learning], allow_unused=True)
+    for (name, _), gradient in reversed([*zip(learning, gradients, strict=True)]):
+        if gradient is not None and not gradient.isfinite().all():
+            return Culprit(name, "gradient of its output")
+    return None
+
+
+@contextmanager
+def _outputs(detector: nn.Module) -> Iterator[list[tuple[str, Tensor]]]:
+    """Collect the tensors that modules return inside the block, in order, with the modules' names."""
+    found: list[tuple[str, Tensor]] = []
+
+    def note(name: str, module: nn.Module, inputs: object, output: object) -> None:
+        found.extend((name, tensor) for tensor in _tensors(output))
+
+    hooks = [module.register_forward_hook(partial(note, name)) for name, module in detector.named_modules()]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _tensors(value: object) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        if value.is_floating_point():
+            yield value
+    elif isinstance(value, tuple | list):
+        for part in value:
+            yield from _tensors(part)
+
+
+def _top_level_weights(detector: nn.Module) -> dict[str, Float[Tensor, " N"]]:
+    return {
+        name: torch.cat([parameter.detach().float().flatten() for parameter in part.parameters()])
+        for name, part in detector.named_children()
+        if any(True for _ in part.parameters())
+    }
+
+
+def _as_plain(batch: Batch) -> dict[str, Any]:
+    """Return a batch as what torch.load reads with weights_only."""
+    plain = {**batch._asdict(), "targets": [target._asdict() for target in batch.targets]}
+    plain["original_sizes_hw"] = list(batch.original_sizes_hw)
+    return plain
+
+
+def _without_nan(value: Any) -> Any:  # noqa: ANN401 - JSON is anything
+    """Write nan and infinities as words, which JSON lacks as numbers."""
+    if isinstance(value, dict):
+        return {name: _without_nan(part) for name, part in value.items()}
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,172 @@
+"""Is it learning? Watches over what a training records: each is a pure function that returns a sentence of concern.
+
+A sentence says what was seen, the likely cause and what to try; None says that all is well.
+"""
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+import numpy as np
+from jaxtyping import Float
+
+from condetr.data.dataset import Split
+from condetr.engine.checkpoint import Progress
+from condetr.engine.config import TrainConfig
+from condetr.engine.evaluate import Evaluation
+from condetr.shapes import Detections
+
+Concerns = dict[str, str | None]
+"""What each watch says, by its name."""
+
+FEWEST_STEPS = {"scratch": 1000, "weights": 200}
+"""Detection transformers from scratch have AP 0 for about that long, even on easy scenes."""
+
+
+def at_start(config: TrainConfig, *, steps: int) -> Concerns:
+    """Look at the settings before the first of `steps` steps."""
+    from_weights = config.init_from is not None
+    warmup_steps = config.schedule.warmup_steps
+    return {
+        "few_steps": few_steps(steps=steps, warmup_steps=warmup_steps, from_weights=from_weights),
+        "unfit_learning_rate": unfit_learning_rate(lr=config.optimizer.lr, batch_size=config.data.batch_size),
+    }
+
+
+def after_epoch(progress: Progress) -> Concerns:
+    """Look at the epochs so far; those without a single finite step say nothing."""
+    whole = [row for row in progress.rows if row["loss"] is not None]
+    losses, norms = ([float(row[name] or 0) for row in whole] for name in ("loss", "grad_norm"))
+    return {
+        "skipped_steps": skipped_steps(skipped=progress.skipped_steps, steps=progress.step),
+        "standing_loss": standing_loss(losses, steps=progress.step),
+        "runaway_gradient": runaway_gradient(norms),
+        "vanished_gradient": vanished_gradient(norms, losses=losses),
+    }
+
+
+def after_evaluation(evaluation: Evaluation, split: Split, *, step: int, steps: int) -> Concerns:
+    """Look at what was found after `step` of `steps` steps, once there was time to learn something."""
+    if step < min(1000, steps / 2):
+        return {}
+    recall, detections = evaluation.results.AR_100, evaluation.detections
+    return {
+        "zero_recall": zero_recall(recall, step=step),
+        "collapsed_queries": collapsed_queries(split, detections, recall=recall),
+        "unseen_images": unseen_images(split, detections, recall=recall),
+    }
+
+
+def few_steps(*, steps: int, warmup_steps: int, from_weights: bool) -> str | None:
+    """Look at the length of the whole training."""
+    if 2 * warmup_steps >= steps:
+        return (
+            f"schedule.warmup_steps {warmup_steps} is more than half of the {steps} steps of this training, which will "
+            "hardly reach its learning rate: set a smaller one, or more epochs"
+        )
+    least = FEWEST_STEPS["weights" if from_weights else "scratch"]
+    if steps >= least:
+        return None
+    return (
+        f"this training has only {steps} steps, and a detection transformer needs thousands: set more epochs, "
+        "a smaller data.batch_size, or start from trained weights with --init-from"
+    )
+
+
+def unfit_learning_rate(*, lr: float, batch_size: int) -> str | None:
+    """Compare a rate with the paper's, 1e-4 for 16 images, scaled by the root of the batch size (as suits AdamW)."""
+    usual = 1e-4 * (batch_size / 16) ** 0.5
+    if usual / 10 <= lr <= usual * 10:
+        return None
+    side, risk = ("above", "the loss may jump or become nan") if lr > usual else ("below", "little may be learnt")
+    return (
+        f"optimizer.lr {lr:g} is far {side} what suits {batch_size} images a step, about {usual:.0e} (1e-4 for 16, "
+        f"growing with the root of the batch): {risk}; try optimizer.lr={usual:.0e}"
+    )
+
+
+def skipped_steps(*, skipped: int, steps: int) -> str | None:
+    """Look at the steps left out because a loss or the gradient was not finite."""
+    if not skipped:
+        return None
+    return (
+        f"{skipped} of {steps} steps were left out because the loss or the gradient was not finite: nonfinite/ in the "
+        "run folder says where it began and on which images; try a smaller optimizer.lr or precision=32-true"
+    )
+
+
+def standing_loss(losses: Sequence[float], *, steps: int) -> str | None:
+    """Look at the mean losses of the epochs so far."""
+    if len(losses) < 3 or steps < 300 or min(losses[1:]) < 0.97 * losses[0]:
+        return None
+    return (
+        f"the loss has not fallen in {len(losses)} epochs ({losses[0]:.3g} in the first, {losses[-1]:.3g} now): the "
+        "rate is likely too small or too large, or the boxes do not belong to the images; try another optimizer.lr, "
+        "and condetr sanity on this data"
+    )
+
+
+def runaway_gradient(norms: Sequence[float]) -> str | None:
+    """Look at the mean norms of the gradient of the epochs so far."""
+    if len(norms) < 3 or norms[-1] <= 50 * median(norms[:-1]):
+        return None
+    return (
+        f"the gradient explodes: its norm is {norms[-1]:.3g} after {median(norms[:-1]):.3g} in the epochs before; "
+        "optimizer.lr is likely too large, try a third of it and a smaller optimizer.clip_norm"
+    )
+
+
+def vanished_gradient(norms: Sequence[float], *, losses: Sequence[float]) -> str | None:
+    """Look for gradients that die while the loss is still high."""
+    if len(norms) < 2 or norms[-1] >= 1e-3 * norms[0] or losses[-1] < 0.5 * losses[0]:
+        return None
+    return (
+        f"the gradient vanishes: its norm fell from {norms[0]:.3g} to {norms[-1]:.3g} while the loss is still "
+        f"{losses[-1]:.3g}; the sigmoids or ReLUs are likely saturated after too large a rate: start anew with a third "
+        "of optimizer.lr and with schedule.warmup_steps"
+    )
+
+
+def zero_recall(recall: float, *, step: int) -> str | None:
+    """Look at the recall with 100 detections an image; NaN where there is nothing to find."""
+    if not recall <= 1e-3:
+        return None
+    return (
+        f"after {step} steps not one object is found (AR_100 {recall:.3f}): either this is too early for a training "
+        "from scratch, or boxes and images do not belong together; look at the pictures of condetr sanity on this data"
+    )
+
+
+def collapsed_queries(split: Split, detections: Mapping[int, Detections], *, recall: float) -> str | None:
+    """Look for queries that all say the same, while little is found."""
+    if not recall <= 0.1:
+        return None
+    boxes = [_relative_boxes(split, detections, position) for position in range(len(split))]
+    several = [each for each in boxes if len(each) > 1]
+    if not several or median(float(each.std(0).max()) for each in several) > 0.01:
+        return None
+    return (
+        "the queries have collapsed: all of them predict the same box in an image; optimizer.lr is likely too large or "
+        "the warm-up too short, start anew with a third of the rate and schedule.warmup_steps=500"
+    )
+
+
+def unseen_images(split: Split, detections: Mapping[int, Detections], *, recall: float) -> str | None:
+    """Look for a best box that is the same in every image, while little is found."""
+    boxes = [_relative_boxes(split, detections, position) for position in range(len(split))]
+    best = [each[0] for each in boxes if len(each)]
+    if not recall <= 0.1 or len(best) < 4 or np.stack(best).std(0).max() > 0.005:
+        return None
+    return (
+        "the best box is the same in every image, as if the detector did not see them: the backbone is likely "
+        "untrained or frozen without trained weights; try a larger optimizer.backbone_lr, pretrained weights, or "
+        "more epochs"
+    )
+
+
+def _relative_boxes(split: Split, detections: Mapping[int, Detections], position: int) -> Float[np.ndarray, "N 4"]:
+    """Return the detections' boxes in an image as shares of its width and height."""
+    record = split.records[position]
+    height, width = record.size_hw
+    found = detections.get(record.image_id)
+    boxes_xyxy = np.zeros((0, 4)) if found is None else found.boxes_xyxy.astype(np.float64)
+    return np.divide(boxes_xyxy, [width, height, width, height])
