@@ -1,30 +1,40 @@
 """Start a detector from the weights of another one."""
 
-from pathlib import Path
+from torch import Tensor, nn
 
-from torch import nn
-
-from condetr.backbones.weights import read_weights
 from condetr.errors import InputError
-from condetr.inference.model_folder import WEIGHTS
-from condetr.inference.predictor import find_model_folder
+from condetr.inference.model_folder import LoadedModel
+from condetr.interop.loading import find_source, read
+from condetr.labels import LabelMap
+
+CLASS_HEAD = ("heads.class_head.weight", "heads.class_head.bias")
 
 
-def initialise(detector: nn.Module, source: str) -> tuple[str, ...]:
-    """Copy every tensor of a run folder, model folder or weights file that fits; return the names of those that do not.
+def initialise(detector: nn.Module, weights: str, *, label_map: LabelMap) -> tuple[str, ...]:
+    """Copy every tensor that fits from whatever `condetr.load` takes; return the names of those drawn anew.
 
-    A class head of other classes stays as it was drawn. Raises InputError if less than half of the tensors fit.
+    The class head is taken over, row by row, if the weights know all classes of `label_map` by name, and otherwise
+    stays as it was drawn. Raises InputError if less than half of the tensors fit.
     """
-    path = Path(source)
-    weights = read_weights(path if path.is_file() else find_model_folder(path) / WEIGHTS)
+    state = _state_for(label_map, read(find_source(weights)))
     expected = detector.state_dict()
-    fitting = {
-        name: weights[name] for name, old in expected.items() if name in weights and weights[name].shape == old.shape
-    }
+    fitting = {name: state[name] for name, old in expected.items() if name in state and state[name].shape == old.shape}
     if 2 * len(fitting) < len(expected):
         raise InputError(
-            f"{source} is another detector: {len(fitting)} of {len(expected)} tensors fit; name weights of the same "
+            f"{weights} is another detector: {len(fitting)} of {len(expected)} tensors fit; name weights of the same "
             "architecture, or set detector.* as they were trained"
         )
     detector.load_state_dict(fitting, strict=False)
     return tuple(name for name in expected if name not in fitting)
+
+
+def _state_for(label_map: LabelMap, model: LoadedModel) -> dict[str, Tensor]:
+    """Return the model's state with a class head for other classes, or without one where it does not know them."""
+    state: dict[str, Tensor] = model.detector.state_dict()
+    rows = dict(zip(model.label_map.names, model.class_rows or range(model.num_class_rows), strict=True))
+    if not set(label_map.names) <= set(rows):
+        return {name: tensor for name, tensor in state.items() if name not in CLASS_HEAD}
+    index = [rows[name] for name in label_map.names]
+    if model.detector_config.scores == "softmax":
+        index.append(model.num_class_rows)  # "no object"
+    return state | {name: state[name][index] for name in CLASS_HEAD}

@@ -84,7 +84,11 @@ class Training:
         torch.manual_seed(config.seed)
         starts_bare = config.init_from is None and not resume
         detector = config.detector.build(num_classes=len(self.label_map), pretrained=starts_bare)
-        self.reinitialised = initialise(detector, config.init_from) if config.init_from and not resume else ()
+        self.reinitialised = (
+            initialise(detector, config.init_from, label_map=self.label_map)
+            if config.init_from and not resume
+            else ()
+        )
         detector = detector.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.criterion: SetCriterion = config.criterion.build(scores=config.detector.scores)
         self.schedule: Schedule = config.schedule.build(steps_per_epoch=self.steps_per_epoch, epochs=config.epochs)

@@ -1,0 +1,107 @@
+"""`condetr convert`: weights to and from other libraries."""
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from condetr.inference.fit import MisfitError, Shape
+    from condetr.interop.verify import Difference
+    from condetr.labels import LabelMap
+
+SHOWN_MISFITS = 40
+
+
+def convert(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SRC", help="Run folder, model folder of condetr or transformers, official .pth, or hub id."
+        ),
+    ],
+    destination: Annotated[Path, typer.Argument(metavar="DST", help="A .pth file, or a folder.")],
+    *,
+    to: Annotated[
+        Literal["condetr", "official", "transformers"] | None,
+        typer.Option(help="Format to write; official for DST.pth and condetr for a folder by default."),
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Classes of the source: a run's labels.json or a COCO annotation file.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace DST if it exists.")] = False,
+) -> None:
+    """Convert weights, then run both sides on the same images and show how far they are apart."""
+    from condetr.errors import InputError
+    from condetr.inference.fit import MisfitError
+    from condetr.interop import convert as interop
+    from condetr.interop.loading import Source
+    from condetr.interop.verify import measure_difference
+
+    to = to or ("official" if destination.suffix == ".pth" else "condetr")
+    if (to == "official") != (destination.suffix == ".pth"):
+        raise InputError(f"official checkpoints are .pth files and other formats folders, got {destination} for {to}")
+    if destination.exists() and not overwrite:
+        raise InputError(f"{destination} exists already; name another destination, or say --overwrite")
+    label_map = None if labels is None else _read_labels(labels)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        try:
+            origin = interop.convert(source, destination, to=to, label_map=label_map)
+            difference = measure_difference(origin, Source(destination, to))
+        except MisfitError as error:
+            _show_misfits(error)
+            raise
+    for message in dict.fromkeys(str(warning.message) for warning in said):
+        typer.echo(f"condetr: {message}", err=True)
+    _show(difference, source=source, destination=destination)
+    if not difference.is_small:
+        typer.echo(f"condetr: {destination} is not the same function as {source}; do not use it", err=True)
+        raise typer.Exit(1)
+
+
+def _read_labels(path: Path) -> "LabelMap":
+    """Read a labels.json, or the categories of a COCO file in the order of their ids."""
+    from condetr.errors import InputError
+    from condetr.inference.model_folder import read_json
+    from condetr.labels import Category, LabelMap
+
+    if path.is_file() and path.read_bytes()[:1] == b"[":
+        return LabelMap.load(path)
+    try:
+        rows = sorted(read_json(path)["categories"], key=lambda row: int(row["id"]))
+        return LabelMap(tuple(Category(int(row["id"]), str(row["name"])) for row in rows))
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{path} holds neither a label map nor COCO categories with id and name") from None
+
+
+def _show(difference: "Difference", *, source: str, destination: Path) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", "model", "run by", box=box.SIMPLE_HEAD, title="largest |difference| on random images")
+    for heading in ("logits", "boxes"):
+        table.add_column(heading, justify="right")
+    table.add_row("from", source, difference.libraries[0])
+    table.add_row(
+        "to", str(destination), difference.libraries[1], f"{difference.logits:.1e}", f"{difference.boxes:.1e}"
+    )
+    Console(highlight=False, markup=False, soft_wrap=True).print(table)
+
+
+def _show_misfits(error: "MisfitError") -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    def shape(value: "Shape | None") -> str:
+        return "-" if value is None else " x ".join(map(str, value)) or "scalar"
+
+    table = Table("tensor", "the detector has", "the file has", box=box.SIMPLE_HEAD)
+    for misfit in error.misfits[:SHOWN_MISFITS]:
+        table.add_row(misfit.name, shape(misfit.expected), shape(misfit.found))
+    if len(error.misfits) > SHOWN_MISFITS:
+        table.add_row(f"and {len(error.misfits) - SHOWN_MISFITS} more", "", "")
+    Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(table)

@@ -1,0 +1,122 @@
+"""The README.md of a published model: what it is, what it finds, how well, and how to use it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+import condetr
+from condetr.backbones.resnet import ResNetConfig
+from condetr.inference.model_folder import LoadedModel
+
+TITLES = {"conditional_detr": "Conditional DETR", "detr": "DETR"}
+PAPERS = {
+    "conditional_detr": "[Conditional DETR for Fast Training Convergence](https://arxiv.org/abs/2108.06152)",
+    "detr": "[End-to-End Object Detection with Transformers](https://arxiv.org/abs/2005.12872)",
+}
+SHOWN_CLASSES = 100
+
+TEMPLATE = """\
+---
+library_name: transformers
+pipeline_tag: object-detection
+tags:
+- object-detection
+- vision
+- {{ config.kind.replace("_", "-") }}
+- condetr
+---
+
+# {{ name }}: {{ title }} with {{ backbone }}
+
+An object detector of {{ label_map | length }} classes with {{ config.num_queries }} queries and {{ parameters }} M
+parameters, after {{ paper }}.
+{% if results %}
+## Results
+
+| AP | AP50 | AP75 | images | epochs | training images |
+|---|---|---|---|---|---|
+| {{ percent(results.AP) }} | {{ percent(results.AP50) }} | {{ percent(results.AP75) }} | {{ results.val_images }} | \
+{{ results.epochs }} | {{ results.train_images }} |
+
+COCO's average precision in percent on held-out images, with the model of epoch {{ results.best_epoch }}; recipe
+`{{ results.recipe }}`, trained for {{ (results.train_seconds / 60) | round(1) }} minutes.
+{% else %}
+No results came with the weights that this was made from.
+{% endif %}
+## Use
+
+```python
+from PIL import Image
+from transformers import AutoImageProcessor, AutoModelForObjectDetection  # needs timm as well
+
+image = Image.open("photo.jpg").convert("RGB")
+processor = AutoImageProcessor.from_pretrained("{{ name }}")
+model = AutoModelForObjectDetection.from_pretrained("{{ name }}")
+outputs = model(**processor(image, return_tensors="pt"))
+found = processor.post_process_object_detection(outputs, threshold=0.5, target_sizes=[image.size[::-1]])[0]
+```
+
+or with condetr:
+
+```python
+import condetr
+
+detections = condetr.load("{{ name }}").predict("photo.jpg", threshold=0.5)
+```
+
+where `{{ name }}` is this folder, or the model's id on the hub.
+
+## Classes
+
+| row | id in the data set | name |
+|---|---|---|
+{% for row, category in classes -%}
+| {{ row }} | {{ category.dataset_id }} | {{ category.name | replace("|", "/") }} |
+{% endfor -%}
+{% if label_map | length > shown %}
+and {{ label_map | length - shown }} more, see `config.json`.
+{% endif %}
+## Limits
+
+It knows the classes above and the kind of images that it was trained on. Images are prepared as
+`preprocessor_config.json` says; transformers may round a resized side to one pixel more or less than condetr does.
+
+Written by condetr {{ version }}.
+"""
+
+
+def make_card(model: LoadedModel, *, name: str, results: dict[str, Any] | None) -> str:
+    """Return the card as Markdown; `results` are a run's results.json."""
+    config, backbone = model.detector_config, model.detector_config.backbone
+    assert isinstance(backbone, ResNetConfig)
+    rows = model.class_rows or range(model.num_class_rows)
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True)
+    return environment.from_string(TEMPLATE).render(
+        name=name,
+        config=config,
+        title=TITLES[config.kind],
+        paper=PAPERS[config.kind],
+        backbone=f"{'dilated ' if backbone.dilation else ''}ResNet-{backbone.depth}",
+        parameters=round(sum(parameter.numel() for parameter in model.detector.parameters()) / 1e6, 1),
+        results=results,
+        percent=_percent,
+        label_map=model.label_map,
+        classes=list(zip(rows, model.label_map.categories, strict=True))[:SHOWN_CLASSES],
+        shown=SHOWN_CLASSES,
+        version=condetr.__version__,
+    )
+
+
+def read_results(weights: Path) -> dict[str, Any] | None:
+    """Return the results of the run that `weights` is, or is the best model of; None if there are none."""
+    for path in (weights / "results.json", weights.parent / "results.json"):
+        if path.is_file():
+            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            return content
+    return None
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}"

@@ -1,0 +1,38 @@
+"""From any of the known formats to any other."""
+
+from pathlib import Path
+
+from condetr.inference.atomic import replaced_folder
+from condetr.inference.model_folder import LoadedModel, write_model
+from condetr.interop.card import make_card, read_results
+from condetr.interop.loading import Format, Source, find_source, read
+from condetr.interop.official import write_official
+from condetr.interop.transformers_folder import write_transformers
+from condetr.labels import LabelMap
+
+
+def convert(weights: Path | str, destination: Path, *, to: Format, label_map: LabelMap | None = None) -> Source:
+    """Write the model that `weights` is (anything that `load` takes) to `destination`; return what was read.
+
+    `official` is a .pth file; `condetr` and `transformers` are folders, the latter with a filled model card.
+    `label_map` says which classes the rows of the head are, where the source does not. Raises InputError, or
+    MisfitError with every tensor that is in the way, before anything is written.
+    """
+    source = find_source(weights)
+    model = read(source, label_map=label_map)
+    if to == "official":
+        write_official(destination, model)
+    elif to == "condetr":
+        write_model(destination, model)
+    else:
+        publish(destination, model, source=source)
+    return source
+
+
+def publish(folder: Path, model: LoadedModel, *, source: Source) -> None:
+    """Write a folder that transformers loads as it is and that may be uploaded to the hub."""
+    results = read_results(source.path) if source.format == "condetr" else None
+    with replaced_folder(folder) as draft:
+        write_transformers(draft, model)
+        model.label_map.save(draft / "labels.json")
+        (draft / "README.md").write_text(make_card(model, name=folder.name, results=results), encoding="utf-8")

@@ -1,0 +1,52 @@
+"""Published models by their id on the Hugging Face hub."""
+
+import re
+from pathlib import Path
+
+from condetr.errors import InputError
+from condetr.inference.model_folder import CONFIG, WEIGHTS
+from condetr.interop.transformers_folder import PREPROCESSOR
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def is_hub_id(weights: str) -> bool:
+    """Whether this may be an id such as `facebook/detr-resnet-50`: not if a folder of the owner's name is here."""
+    return HUB_ID.fullmatch(weights) is not None and not Path(weights).parent.exists()
+
+
+def fetch(hub_id: str) -> Path:
+    """Return the local folder of a model on the hub; its three files are downloaded once.
+
+    The environment variables of huggingface_hub count: HF_ENDPOINT, HF_HOME, HF_TOKEN, HF_HUB_OFFLINE. Raises
+    InputError if there is no such model, or if it is not in the cache and the hub cannot be reached.
+    """
+    import huggingface_hub
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        folder = huggingface_hub.snapshot_download(hub_id, allow_patterns=[CONFIG, PREPROCESSOR, WEIGHTS])
+    except RepositoryNotFoundError:
+        raise InputError(
+            f"{hub_id} is neither a file or folder here nor a model on the hub {_endpoint()} that may be read; look at "
+            "the spelling, or set HF_TOKEN if the model is private"
+        ) from None
+    except Exception as error:  # several libraries stand behind the client, each with exceptions of its own
+        raise InputError(
+            f"{hub_id} is not a file or folder here and could not be downloaded from the hub {_endpoint()} "
+            f"({_first_line(error)}); download it where there is a connection (hf download {hub_id} --local-dir DIR) "
+            "and give the folder"
+        ) from error
+    if not (Path(folder) / WEIGHTS).is_file():
+        raise InputError(f"{hub_id} has no {WEIGHTS} on the hub; only weights in this format are read")
+    return Path(folder)
+
+
+def _endpoint() -> str:
+    from huggingface_hub import constants
+
+    return str(constants.ENDPOINT)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

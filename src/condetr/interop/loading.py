@@ -1,0 +1,69 @@
+"""Weights from wherever they are: a run, a model folder, an official checkpoint, transformers or its hub."""
+
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+
+from condetr.errors import InputError
+from condetr.inference.model_folder import CONFIG, WEIGHTS, LoadedModel, read_json, read_model
+from condetr.inference.predictor import Predictor, find_model_folder
+from condetr.interop.classes import classes_of_map
+from condetr.interop.hub import fetch, is_hub_id
+from condetr.interop.official import read_official
+from condetr.interop.transformers_folder import read_transformers
+from condetr.labels import LabelMap
+
+Format = Literal["condetr", "official", "transformers"]
+
+CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin")
+
+
+class Source(NamedTuple):
+    """Where weights are, and in which format."""
+
+    path: Path
+    format: Format
+
+
+def load(weights: Path | str, *, device: str | torch.device = "cpu") -> Predictor:
+    """Load a model, ready to predict.
+
+    `weights` is a run folder (its best model counts), a model folder of condetr or of transformers, a .pth checkpoint
+    of the official Conditional DETR or DETR code, or an id on the Hugging Face hub. Raises InputError if there is no
+    model, if it is damaged or another kind of model, or if the device cannot be used.
+    """
+    model = read(find_source(weights)).ready()
+    return Predictor(
+        model.detector,
+        scores=model.detector_config.scores,
+        transform=model.transform,
+        label_map=model.label_map,
+        device=device,
+    )
+
+
+def find_source(weights: Path | str) -> Source:
+    """Recognise weights by looking; what a hub id names is downloaded. Raises InputError if there are none."""
+    path = Path(weights)
+    if path.name == WEIGHTS and path.is_file():
+        path = path.parent
+    if path.is_file():
+        if path.suffix not in CHECKPOINT_SUFFIXES:
+            raise InputError(f"{path} is no checkpoint ({', '.join(CHECKPOINT_SUFFIXES)}) and no model folder")
+        return Source(path, "official")
+    name = path.as_posix()
+    folder = fetch(name) if not path.exists() and is_hub_id(name) else find_model_folder(path)
+    is_ours = "model_type" not in read_json(folder / CONFIG)
+    return Source(folder, "condetr" if is_ours else "transformers")
+
+
+def read(source: Source, *, label_map: LabelMap | None = None) -> LoadedModel:
+    """Read a model with all of its class rows; `label_map` takes the place of what the file says of classes."""
+    if source.format == "official":
+        return read_official(source.path, label_map=label_map)
+    model = read_model(source.path) if source.format == "condetr" else read_transformers(source.path)
+    if label_map is None:
+        return model
+    classes = classes_of_map(label_map, num_rows=model.num_class_rows, source=str(source.path))
+    return model._replace(label_map=classes.label_map, class_rows=classes.rows)
