@@ -10,7 +10,7 @@ __all__ = ["Detections", "InputError", "LabelMap", "__version__", "load", "train
 # Loaded on first use, so that `import condetr` and `condetr --help` do not wait for torch.
 if TYPE_CHECKING:
     from condetr.errors import InputError
-    from condetr.inference.predictor import load
+    from condetr.interop.loading import load
     from condetr.labels import LabelMap
     from condetr.report.training import train
     from condetr.shapes import Detections
@@ -19,7 +19,7 @@ else:
         "Detections": "condetr.shapes",
         "InputError": "condetr.errors",
         "LabelMap": "condetr.labels",
-        "load": "condetr.inference.predictor",
+        "load": "condetr.interop.loading",
         "train": "condetr.report.training",
     }
 

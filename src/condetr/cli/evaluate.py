@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    weights: Annotated[Path, typer.Argument(metavar="WEIGHTS", help="Run folder or model folder.")],
+    weights: Annotated[Path, typer.Argument(metavar="WEIGHTS", help="Run folder, model folder, official .pth or hub id.")],
     *,
     data: Annotated[Path, typer.Option(help="Data set in COCO, Pascal VOC or YOLO layout.")],
     split: Annotated[str | None, typer.Option(help="Its name; else the validation split, else the test split.")] = None,
@@ -30,7 +30,7 @@ def evaluate(
 
     from condetr.data.sources import open_split
     from condetr.inference.atomic import require_free
-    from condetr.inference.predictor import load
+    from condetr.interop.loading import load
 
     if out is not None:
         require_free(out, overwrite=overwrite)

@@ -43,7 +43,7 @@ def explain(
     from condetr.explain.record import write
     from condetr.explain.view import look
     from condetr.inference.atomic import require_free
-    from condetr.inference.predictor import load
+    from condetr.interop.loading import load
 
     require_free(out, overwrite=overwrite)
     wanted_query, wanted_heads = _query(query), _heads(heads)

@@ -15,7 +15,9 @@ SHOWN_WARNINGS = 5
 
 
 def predict(
-    weights: Annotated[Path, typer.Argument(metavar="WEIGHTS", help="Run folder or model folder.")],
+    weights: Annotated[
+        Path, typer.Argument(metavar="WEIGHTS", help="Run folder, model folder, official .pth or hub id.")
+    ],
     sources: Annotated[
         list[str], typer.Argument(metavar="SOURCE...", help="Image files, folders with their subfolders, or patterns.")
     ],
@@ -35,8 +37,8 @@ def predict(
 
     from condetr.errors import InputError
     from condetr.inference.atomic import require_free
-    from condetr.inference.predictor import load
     from condetr.inference.sources import find_images
+    from condetr.interop.loading import load
 
     require_free(out, overwrite=overwrite)
     paths = find_images(sources)

@@ -71,7 +71,7 @@ class TrainConfig:
     ema: EmaConfig | None = None
     early_stopping: EarlyStoppingConfig | None = None
     init_from: str | None = None
-    """Weights to start from: a run folder or a model folder; tensors that do not fit are drawn anew and named."""
+    """Weights to start from, anything that `condetr.load` takes; tensors that do not fit are drawn anew and named."""
     precision: Precision = "auto"
     seed: int = 42
     loggers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ("tensorboard",)
