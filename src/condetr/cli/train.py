@@ -16,7 +16,9 @@ def train(
     val_fraction: Annotated[
         float | None, typer.Option(help="Part of the training images to hold out if there is no validation split.")
     ] = None,
-    init_from: Annotated[str | None, typer.Option(help="Weights to start from: run folder, model folder, official .pth or hub id.")] = None,
+    init_from: Annotated[
+        str | None, typer.Option(help="Weights to start from: run folder, model folder, official .pth or hub id.")
+    ] = None,
     resume: Annotated[
         Literal["auto"] | None, typer.Option(help="auto: go on where a run in this folder stopped, else start.")
     ] = None,
