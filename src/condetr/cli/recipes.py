@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def recipes(*, json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False) -> None:
-    """List the recipes: detector, schedule, size, work on one 800x1066 image, and the paper's AP on COCO."""
+    """List the recipes: detector, schedule, size, work on one 800x1066 image, and the published AP on COCO."""
     from condetr.recipes.registry import RECIPES
 
     rows = [_describe(recipe) for recipe in RECIPES.values()]
@@ -45,7 +45,7 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    caption = "GMACs: billion multiply-adds on an 800x1066 image. AP: the paper's on COCO."
+    caption = "GMACs: billion multiply-adds on an 800x1066 image. AP: as published, on COCO."
     table = Table(box=None, pad_edge=False, caption=caption, caption_justify="left")
     table.add_column("recipe", no_wrap=True)
     table.add_column("detector", no_wrap=True)

@@ -7,6 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from condetr.detectors.registry import DetectorConfig
+from condetr.detectors.training_aids import without_training_aids
 
 
 class Cost(NamedTuple):
@@ -20,13 +21,14 @@ class Cost(NamedTuple):
 
 @cache
 def cost_of(config: DetectorConfig, *, num_classes: int = 91, size_hw: tuple[int, int] = (800, 1066)) -> Cost:
-    """Count a detector's parameters, and its multiply-adds on one unpadded image.
+    """Count the parameters of the detector that is kept, and its multiply-adds on one unpadded image.
 
     The paper's table 1 gives 86 (DETR-R50) and 90 (Conditional DETR-R50), means over COCO images of about this size;
     here they are 81 and 85, for only convolutions and matrix products are counted.
     """
     with torch.device("meta"):
-        detector = config.build(num_classes=num_classes, pretrained=False).eval().requires_grad_(False)
+        trained = config.build(num_classes=num_classes, pretrained=False).eval().requires_grad_(False)
+        detector, _ = without_training_aids(trained, config=config, num_classes=num_classes)
         images, is_padding = torch.empty(1, 3, *size_hw), torch.zeros(1, *size_hw, dtype=torch.bool)
         with FlopCounterMode(display=False) as counter:
             detector(images, is_padding)

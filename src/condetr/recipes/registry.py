@@ -9,7 +9,7 @@ from pathlib import Path
 from condetr.config import load
 from condetr.engine.config import TrainConfig
 from condetr.errors import InputError
-from condetr.recipes import paper, small
+from condetr.recipes import faster, paper, small
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class Recipe:
     name: str
     make: Callable[[], TrainConfig]
     paper_ap: float | None
-    """AP on COCO val2017 in Conditional DETR's table 1, in percent."""
+    """Published AP on COCO val2017, in percent."""
     summary: str
 
     def build(self) -> TrainConfig:
@@ -53,6 +53,18 @@ def _paper_recipes() -> list[Recipe]:
     ]
 
 
+def _faster_recipes() -> list[Recipe]:
+    return [
+        Recipe(
+            name=row.name,
+            make=partial(faster.train_config, row),
+            paper_ap=row.ap,
+            summary=f"{row.title}, {row.epochs} epochs on COCO",
+        )
+        for row in faster.ROWS
+    ]
+
+
 def _small_recipes() -> list[Recipe]:
     makers = (small.conditional_detr_tiny, small.detr_tiny, small.conditional_detr_mobilenet)
     return [
@@ -61,4 +73,6 @@ def _small_recipes() -> list[Recipe]:
     ]
 
 
-RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (*_small_recipes(), *_paper_recipes())}
+RECIPES: Mapping[str, Recipe] = {
+    recipe.name: recipe for recipe in (*_small_recipes(), *_paper_recipes(), *_faster_recipes())
+}

@@ -39,3 +39,8 @@ def test_multiply_adds_of_a_backbone_follow_the_image_area() -> None:
     )
     small = cost_of(config, size_hw=(64, 64)).multiply_adds
     assert cost_of(config, size_hw=(128, 128)).multiply_adds == pytest.approx(4 * small, rel=0.05)
+
+
+def test_training_aids_cost_nothing_in_the_end() -> None:
+    aided = ConditionalDetrConfig(query_groups=11, denoising_groups=5)
+    assert cost_of(aided) == cost_of(ConditionalDetrConfig())
