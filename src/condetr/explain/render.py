@@ -93,7 +93,8 @@ class _Page:
     ) -> None:
         height, width = pixels.shape[:2]
         inches = LONG_SIDE / max(height, width)
-        self.panel_width, self.panel_height = width * inches, height * inches
+        self.panel_width: float = width * inches
+        self.panel_height: float = height * inches
         self.backdrop = _backdrop(pixels)
         self.left, self.top, self.above_row = left, top, above_row
         self.width = max(left + columns * (self.panel_width + GAP) + 0.1, 5.0)
@@ -103,24 +104,24 @@ class _Page:
         self.figure = Figure(figsize=(self.width, self.height), dpi=DOTS_PER_INCH, facecolor="white")
         FigureCanvasAgg(self.figure)
         for number, line in enumerate(lines):
-            self._text(0.1, top + grid_height + 0.05 + 0.17 * number, line, size=8, color=SOFT)
+            self._text(0.1, top + grid_height + 0.05 + 0.17 * number, line, size=8.0, color=SOFT)
 
     def title(self, main: str, rest: str) -> None:
-        self._text(0.1, 0.12, main, size=13, weight="bold")
-        self._text(0.1, 0.4, rest, size=9, color=SOFT)
+        self._text(0.1, 0.12, main, size=13.0, weight="bold")
+        self._text(0.1, 0.4, rest, size=9.0, color=SOFT)
 
     def column_label(self, column: int, main: str, rest: str = "") -> None:
         centre = self.left + column * (self.panel_width + GAP) + self.panel_width / 2
-        self._text(centre, self.top - (0.4 if rest else 0.22), main, size=10, weight="bold", align="center")
-        self._text(centre, self.top - 0.21, rest, size=9, color=SOFT, align="center")
+        self._text(centre, self.top - (0.4 if rest else 0.22), main, size=10.0, weight="bold", align="center")
+        self._text(centre, self.top - 0.21, rest, size=9.0, color=SOFT, align="center")
 
     def row_label(self, row: int, text: str) -> None:
         middle = self._row_top(row) + self.panel_height / 2
-        self._text(self.left - 0.1, middle, text, size=10, align="right", vertical="center")
+        self._text(self.left - 0.1, middle, text, size=10.0, align="right", vertical="center")
 
     def row_caption(self, row: int, main: str, rest: str) -> None:
         self._text(self.left, self._row_top(row) - 0.42, main, size=9.5, weight="bold")
-        self._text(self.left, self._row_top(row) - 0.22, rest, size=9, color=SOFT)
+        self._text(self.left, self._row_top(row) - 0.22, rest, size=9.0, color=SOFT)
 
     def panel(self, row: int, column: int, *, attention: Float[np.ndarray, "h w"], explanation: Explanation) -> None:
         x, y = self.left + column * (self.panel_width + GAP), self._row_top(row) + self.panel_height

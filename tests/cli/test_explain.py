@@ -1,0 +1,119 @@
+"""`condetr explain`: pictures, arrays and numbers, and what it refuses."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from condetr.backbones.resnet import SmallResNetConfig
+from condetr.data.transforms import LightTransformConfig
+from condetr.detectors.conditional_detr import ConditionalDetrConfig
+from condetr.detectors.detr import DetrConfig
+from condetr.inference.model_folder import save_model
+from condetr.labels import Category, LabelMap
+from tests.cli.conftest import Command
+
+SIZES: dict[str, Any] = {
+    "backbone": SmallResNetConfig(widths=(4, 4), blocks=(1,)),
+    "num_queries": 5,
+    "dim": 16,
+    "num_heads": 2,
+    "feedforward_dim": 16,
+    "encoder_layers": 1,
+    "decoder_layers": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with two untrained models, `conditional` and `detr`, and `image.png`."""
+    folder = tmp_path_factory.mktemp("explain")
+    configs: dict[str, ConditionalDetrConfig | DetrConfig] = {
+        "conditional": ConditionalDetrConfig(**SIZES),
+        "detr": DetrConfig(**SIZES),
+    }
+    for name, config in configs.items():
+        save_model(
+            folder / name,
+            config.build(num_classes=2),
+            detector_config=config,
+            transform=LightTransformConfig(),
+            label_map=LabelMap((Category(3, "bolt"), Category(7, "a$b_{}"))),
+        )
+    noise = np.random.default_rng(0).integers(0, 256, (40, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "image.png")
+    (folder / "text.png").write_text("no image")
+    (folder / "run" / "checkpoints").mkdir(parents=True)
+    return folder
+
+
+def test_two_models_are_shown_one_beside_the_other(models: Path, condetr: Command, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    ended = condetr(
+        "explain", models / "conditional", models / "image.png", "--beside", models / "detr", "--query", 3, "--out", out
+    )
+    assert ended.code == 0, ended.err
+    (detection,) = json.loads((out / "explanation.json").read_text())["detections"]
+    (beside,) = detection["beside"]
+    assert (detection["query"], detection["layer"], len(detection["heads"])) == (3, 1, 2)
+    assert beside["reference_xy"] is None
+    for name in (detection["picture"], beside["picture"], detection["models_picture"]):
+        with Image.open(out / name) as picture:
+            assert picture.width > 700
+    with np.load(out / detection["maps"]) as arrays:
+        maps = dict(arrays)
+    logits = maps["spatial_logits"] + maps["content_logits"]
+    weights = np.exp(logits - logits.max(axis=(1, 2), keepdims=True))
+    np.testing.assert_allclose(maps["combined"], weights / weights.sum(axis=(1, 2), keepdims=True), atol=1e-6)
+
+
+def test_every_detection_is_explained_in_the_first_layer(models: Path, condetr: Command, tmp_path: Path) -> None:
+    options = ("--query", "all", "--threshold", 0, "--layer", 0, "--heads", "sides", "--out", tmp_path)
+    ended = condetr("explain", models / "detr", models / "image.png", *options)
+    assert ended.code == 0, ended.err
+    detections = json.loads((tmp_path / "explanation.json").read_text())["detections"]
+    assert sorted(each["query"] for each in detections) == [0, 1, 2, 3, 4]
+    assert len(list(tmp_path.glob("*.png"))) == len(list(tmp_path.glob("*.npz"))) == 5
+
+
+def test_the_first_layer_of_conditional_detr_is_called_mixed(models: Path, condetr: Command, tmp_path: Path) -> None:
+    condetr("explain", models / "conditional", models / "image.png", "--query", 0, "--layer", 0, "--out", tmp_path)
+    (detection,) = json.loads((tmp_path / "explanation.json").read_text())["detections"]
+    assert detection["content_holds_positions"] is True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["conditional", "image.png", "--query", "5"], "there is no query 5; the queries of this model are 0 to 4"),
+        (["conditional", "image.png", "--query", "worst"], "--query worst is neither best nor all nor the number"),
+        (["conditional", "image.png", "--query", "0", "--layer", "2"], "there is no decoder layer 2"),
+        (["conditional", "image.png", "--query", "0", "--layer", "-1"], "there is no decoder layer -1"),
+        (["conditional", "image.png", "--query", "0", "--heads", "0,2"], "there is no head 2 in"),
+        (["conditional", "image.png", "--heads", "left"], "--heads left is neither all nor sides nor numbers"),
+        (["conditional", "image.png", "--threshold", "0.99"], "nothing in the image scores 0.99 or more"),
+        (["conditional", "text.png"], "text.png"),
+        (["conditional", "gone.png"], "gone.png does not exist"),
+        (["conditional", "image.png", "--query", "0", "--beside", "{models}/gone"], "gone does not exist"),
+        (["run", "image.png"], "holds neither config.json nor best/config.json"),
+    ],
+)
+def test_what_cannot_be_explained_is_refused_in_one_line(
+    arguments: list[str], sentence: str, models: Path, condetr: Command, tmp_path: Path
+) -> None:
+    weights, image, *options = (argument.format(models=models) for argument in arguments)
+    ended = condetr("explain", models / weights, models / image, *options, "--out", tmp_path / "out")
+    assert ended.code == 2
+    assert sentence in ended.err
+    assert len(ended.err.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_with_files_is_not_written_into(models: Path, condetr: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").touch()
+    ended = condetr("explain", models / "conditional", models / "image.png", "--query", 0, "--out", tmp_path)
+    assert ended.code == 2
+    assert "is not empty" in ended.err

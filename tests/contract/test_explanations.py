@@ -1,0 +1,108 @@
+"""Every detector that settings can name can be explained."""
+
+import typing
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from condetr.backbones.resnet import SmallResNetConfig
+from condetr.data.transforms import LightTransformConfig
+from condetr.detectors.registry import DetectorConfig
+from condetr.explain.capture import attention_map, capture_cross_attention, cross_attention_modules
+from condetr.explain.choose import choose
+from condetr.explain.view import look
+from condetr.inference.predictor import Predictor
+from condetr.labels import Category, LabelMap
+
+KINDS = typing.get_args(typing.get_args(DetectorConfig)[0])
+LAYERS = (0, 1, 2)
+
+
+@pytest.fixture(params=KINDS, ids=lambda kind: str(kind.__name__))
+def config(request: pytest.FixtureRequest) -> Any:  # noqa: ANN401 - any of the registered settings
+    """Return the settings of each detector at a tiny size."""
+    return request.param(
+        backbone=SmallResNetConfig(widths=(4, 4), blocks=(1,)),
+        num_queries=5,
+        dim=16,
+        num_heads=2,
+        feedforward_dim=16,
+        encoder_layers=1,
+        decoder_layers=len(LAYERS),
+    )
+
+
+def images() -> tuple[Tensor, Tensor]:
+    """Return two images, the second padded by a third."""
+    torch.manual_seed(0)
+    is_padding = torch.zeros(2, 32, 48, dtype=torch.bool)
+    is_padding[1, :, 32:] = True
+    return torch.randn(2, 3, 32, 48) * ~is_padding[:, None], is_padding
+
+
+def attended_values(detector: nn.Module) -> dict[int, tuple[Tensor, Tensor]]:
+    """Return what each layer's attention reads and what it makes of it, filled by the next forward pass."""
+    seen: dict[int, tuple[Tensor, Tensor]] = {}
+    for layer, module in enumerate(cross_attention_modules(detector)):
+        attend: Any = module.attend
+        attend.register_forward_hook(
+            lambda attend, inputs, output, layer=layer: seen.__setitem__(layer, (attend.split_heads(inputs[2]), output))
+        )
+    return seen
+
+
+@torch.no_grad()
+def test_content_and_spatial_logits_add_up_to_what_the_detector_attends_by(config: Any) -> None:  # noqa: ANN401
+    detector = config.build(num_classes=2).eval()
+    seen = attended_values(detector)
+    with capture_cross_attention(detector, layers=LAYERS) as logits:
+        detector(*images())
+    for layer in LAYERS:
+        value, attended = seen[layer]
+        maps = attention_map(logits[layer].combined, key_is_padding=logits[layer].key_is_padding)
+        torch.testing.assert_close((maps @ value).transpose(1, 2).flatten(2), attended, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_padding_gets_no_attention(config: Any) -> None:  # noqa: ANN401
+    detector = config.build(num_classes=2).eval()
+    with capture_cross_attention(detector, layers=LAYERS) as logits:
+        detector(*images())
+    for layer in LAYERS:
+        is_padding = logits[layer].key_is_padding
+        assert is_padding[1].any()
+        for part in (logits[layer].content, logits[layer].spatial, logits[layer].combined):
+            maps = attention_map(part, key_is_padding=is_padding)
+            assert maps[1][..., is_padding[1]].max() == 0
+            torch.testing.assert_close(maps.sum(dim=-1), torch.ones(maps.shape[:3]))
+
+
+@torch.no_grad()
+def test_capturing_changes_nothing_and_ends_with_its_block(config: Any) -> None:  # noqa: ANN401
+    detector = config.build(num_classes=2).eval()
+    expected = detector(*images()).final.logits
+    with capture_cross_attention(detector, layers=[1]) as logits:
+        torch.testing.assert_close(detector(*images()).final.logits, expected, atol=0, rtol=0)
+    before = logits[1]
+    detector(*images())
+    assert set(logits) == {1}
+    assert logits[1] is before
+
+
+def test_a_detection_is_explained_over_the_whole_image(config: Any) -> None:  # noqa: ANN401
+    labels = LabelMap((Category(3, "bolt"), Category(7, "nut")))
+    predictor = Predictor(
+        config.build(num_classes=2), scores=config.scores, transform=LightTransformConfig(), label_map=labels
+    )
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 64, 3), dtype=np.uint8)
+    view = look(predictor, pixels)
+    ((shown,),) = choose({"mine": view}, threshold=0.0)
+    best = predictor.predict(pixels)
+    assert (shown.explanation.name, view.layer) == (best.names[0], LAYERS[-1])
+    np.testing.assert_allclose(shown.explanation.box_xyxy * [64, 40, 64, 40], best.boxes_xyxy[0], rtol=1e-5)
+    for part in shown.explanation.maps:
+        assert part.shape == (2, 10, 16)
+        np.testing.assert_allclose(part.sum(axis=(1, 2)), 1, rtol=1e-5)
