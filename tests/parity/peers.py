@@ -1,0 +1,174 @@
+"""The same random weights in our detector and in transformers' model, and both run on the same images."""
+
+import random
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from condetr.backbones.resnet import ResNetConfig
+from condetr.data.transforms import PaperTransformConfig
+from condetr.detectors.conditional_detr import ConditionalDetrConfig
+from condetr.detectors.detr import DetrConfig
+from condetr.detectors.registry import DetectorConfig
+from condetr.inference.model_folder import LoadedModel
+from condetr.interop.classes import coco_classes, unnamed_classes
+from condetr.interop.names import from_original
+from condetr.interop.transformers_folder import write_transformers
+from condetr.interop.transformers_names import from_transformers, to_version_4
+from condetr.layers.heads import inverse_sigmoid
+from condetr.shapes import DetectorOutput, Prediction, Target
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # what other people's modules warn of when they are imported
+    import timm  # noqa: F401 - transformers builds its backbones with it
+    import transformers
+    from transformers import AutoModelForObjectDetection, ConditionalDetrForObjectDetection
+
+transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+Kind = Literal["conditional_detr", "detr"]
+Depth = Literal[18, 34, 50, 101]
+
+
+class Peers(NamedTuple):
+    """One model in two libraries."""
+
+    ours: nn.Module
+    theirs: nn.Module
+    config: DetectorConfig
+
+
+class Inputs(NamedTuple):
+    """Two images of unlike size in one batch."""
+
+    images: Tensor
+    is_padding: Tensor
+
+
+def detector_config(kind: Kind, *, depth: Depth = 50, dilation: bool = False, **changes: Any) -> DetectorConfig:  # noqa: ANN401
+    backbone = ResNetConfig(depth=depth, dilation=dilation)
+    config = ConditionalDetrConfig if kind == "conditional_detr" else DetrConfig
+    return config(backbone=backbone, dropout=0.0, **changes)
+
+
+def small_config(kind: Kind, *, layers: int = 2) -> DetectorConfig:
+    """Return a detector small enough for many steps."""
+    return detector_config(
+        kind,
+        depth=18,
+        num_queries=12,
+        dim=32,
+        num_heads=4,
+        feedforward_dim=64,
+        encoder_layers=layers,
+        decoder_layers=layers,
+    )
+
+
+def random_model(config: DetectorConfig, *, num_class_rows: int = 91, seed: int = 0) -> LoadedModel:
+    """Return a detector whose every tensor is random, with outputs that vary as a trained one's do."""
+    detector = config.build(num_classes=num_class_rows, pretrained=False).eval()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, tensor in detector.state_dict().items():
+            _draw(name, tensor, generator=generator)
+    classes = coco_classes() if num_class_rows == 91 else unnamed_classes(num_class_rows)
+    return LoadedModel(detector, config, PaperTransformConfig(), *classes)
+
+
+def make_peers(folder: Path, config: DetectorConfig, *, num_class_rows: int = 91) -> Peers:
+    """Give transformers the random detector through a folder that we write and it loads by itself."""
+    model = random_model(config, num_class_rows=num_class_rows)
+    write_transformers(folder, model)
+    theirs = AutoModelForObjectDetection.from_pretrained(folder, local_files_only=True).eval()
+    return Peers(model.detector, theirs, config)
+
+
+def inputs(*, sizes_hw: Sequence[tuple[int, int]] = ((160, 224), (208, 130)), seed: int = 0) -> Inputs:
+    generator = torch.Generator().manual_seed(seed)
+    height, width = (max(sides) for sides in zip(*sizes_hw, strict=True))
+    images = torch.zeros(len(sizes_hw), 3, height, width)
+    is_padding = torch.ones(len(sizes_hw), height, width, dtype=torch.bool)
+    for image, padding, (h, w) in zip(images, is_padding, sizes_hw, strict=True):
+        image[:, :h, :w] = torch.randn(3, h, w, generator=generator)
+        padding[:h, :w] = False
+    return Inputs(images, is_padding)
+
+
+def targets(counts: Sequence[int], *, num_classes: int, seed: int = 0) -> list[Target]:
+    """Return random targets, so many for each image; every box lies inside its image."""
+    rng = random.Random(seed)
+    generator = torch.Generator().manual_seed(seed)
+    made = []
+    for count in counts:
+        sizes = 0.05 + 0.4 * torch.rand(count, 2, generator=generator)
+        centres = sizes / 2 + (1 - sizes) * torch.rand(count, 2, generator=generator)
+        labels = torch.tensor([rng.randrange(num_classes) for _ in range(count)], dtype=torch.int64)
+        made.append(Target(labels, torch.cat([centres, sizes], dim=1)))
+    return made
+
+
+def their_targets(ours: Sequence[Target]) -> list[dict[str, Tensor]]:
+    return [{"class_labels": target.labels, "boxes": target.boxes_cxcywh} for target in ours]
+
+
+def their_output(model: nn.Module, batch: Inputs) -> DetectorOutput:
+    """Run transformers' model and predict from every decoder layer.
+
+    Its own `auxiliary_loss=True` would change the forward pass, so the layers' outputs are collected by hooks, and go
+    through its norm and its heads here.
+    """
+    states: list[Tensor] = []
+    decoder = model.get_submodule("model.decoder")
+    hooks = [layer.register_forward_hook(_keep_in(states)) for layer in decoder.get_submodule("layers").children()]
+    output = model(pixel_values=batch.images, pixel_mask=(~batch.is_padding).long())
+    for hook in hooks:
+        hook.remove()
+    layers = [_their_heads(model, decoder.get_submodule("layernorm")(state)) for state in states]
+    torch.testing.assert_close(layers[-1], Prediction(output.logits, output.pred_boxes))
+    return DetectorOutput(layers[-1], tuple(layers[:-1]))
+
+
+def their_gradients(peers: Peers) -> dict[str, Tensor]:
+    """Return the gradients of transformers' parameters under our names."""
+    is_conditional = peers.config.kind == "conditional_detr"
+    named = {
+        to_version_4(name, is_conditional=is_conditional): parameter.grad
+        for name, parameter in peers.theirs.named_parameters()
+        if parameter.grad is not None
+    }
+    official = from_transformers(named, is_conditional=is_conditional)
+    trained = {name: parameter for name, parameter in peers.ours.named_parameters() if parameter.requires_grad}
+    assert len(official) == len(trained)
+    return from_original(official, blank=trained, config=peers.config)
+
+
+def _draw(name: str, tensor: Tensor, *, generator: torch.Generator) -> None:
+    if not tensor.is_floating_point():
+        return
+    if "running_var" in name or (tensor.dim() == 1 and name.endswith("weight")):
+        tensor.uniform_(0.5, 1.0, generator=generator)
+    elif tensor.dim() > 1:
+        tensor.normal_(0, (2 / tensor[0].numel()) ** 0.5, generator=generator)
+    else:
+        tensor.normal_(0, 0.1, generator=generator)
+
+
+def _keep_in(states: list[Tensor]) -> Callable[[nn.Module, Any, Any], None]:
+    def keep(layer: nn.Module, arguments: Any, output: Any) -> None:  # noqa: ANN401 - what torch hands to hooks
+        states.append(output[0] if isinstance(output, tuple) else output)
+
+    return keep
+
+
+def _their_heads(model: nn.Module, state: Tensor) -> Prediction:
+    logits, offsets = (model.get_submodule(head)(state) for head in ("class_labels_classifier", "bbox_predictor"))
+    if isinstance(model, ConditionalDetrForObjectDetection):
+        queries = model.get_submodule("model.query_position_embeddings").weight
+        reference_xy = model.get_submodule("model.decoder.ref_point_head")(queries).sigmoid()
+        offsets = torch.cat([offsets[..., :2] + inverse_sigmoid(reference_xy), offsets[..., 2:]], dim=-1)
+    return Prediction(logits, offsets.sigmoid())
