@@ -21,6 +21,8 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from condetr.errors import InputError
 
+_LONGEST_YAML = 2**20  # bytes; the parser reads about 100,000 a second
+
 C = TypeVar("C")
 T = TypeVar("T")
 
@@ -41,7 +43,7 @@ def from_mapping(cls: type[T], mapping: Mapping[Any, Any], *, source: str) -> T:
 def load(cls: type[T], path: Path) -> T:
     """Read settings of class `cls` from a YAML file."""
     try:
-        mapping = _read_yaml(path.read_text(encoding="utf-8"))
+        mapping = read_yaml(path.read_bytes())
     except OSError as error:
         raise InputError(f"cannot read the settings file {path}: {error.strerror}") from None
     except ValueError as error:
@@ -79,17 +81,24 @@ def dump(config: object) -> dict[str, Any]:
 
 def to_yaml(config: object) -> str:
     """Return settings as YAML text."""
+    return yaml_text(dump(config))
+
+
+def yaml_text(plain: Mapping[str, Any]) -> str:
+    """Return plain data as YAML text, its keys in their order."""
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = None
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.width = 120
     stream = io.StringIO()
-    yaml.dump(dump(config), stream)
+    yaml.dump(dict(plain), stream)
     return stream.getvalue()
 
 
-def _read_yaml(text: str) -> Any:  # noqa: ANN401 - YAML yields anything
+def read_yaml(text: bytes) -> Any:  # noqa: ANN401 - YAML yields anything
     """Read YAML 1.2 without tags that make objects; a ValueError of one line says what is wrong and where."""
+    if len(text) > _LONGEST_YAML:
+        raise ValueError(f"it has {len(text):,} bytes, settings have at most {_LONGEST_YAML:,}")
     try:
         return YAML(typ="safe", pure=True).load(text)
     except MarkedYAMLError as error:
@@ -99,6 +108,9 @@ def _read_yaml(text: str) -> Any:  # noqa: ANN401 - YAML yields anything
         raise ValueError(_one_line(error)) from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    except (LookupError, TypeError, AttributeError, OverflowError, AssertionError) as error:
+        # What the library lets through from inside, for values that their tag or their looks belie.
+        raise ValueError(_one_line(error)) from None
 
 
 def _parse_assignment(assignment: str) -> tuple[str, Any]:
@@ -106,7 +118,7 @@ def _parse_assignment(assignment: str) -> tuple[str, Any]:
     if not equals:
         raise InputError(f"a setting is given as path=value, got {assignment!r}")
     try:
-        return path.strip(), _read_yaml(text)
+        return path.strip(), read_yaml(text.encode())
     except ValueError as error:
         raise InputError(f"cannot read the value of {assignment!r}: {error}") from None
 

@@ -5,6 +5,7 @@ nothing has to guess which class a logit stands for.
 """
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +29,7 @@ class LabelMap:
 
     def __post_init__(self) -> None:
         for kind, values in (("id", self.dataset_ids), ("name", self.names)):
-            repeated = sorted({str(value) for value in values if values.count(value) > 1})
+            repeated = sorted(str(value) for value, count in Counter(values).items() if count > 1)
             if repeated:
                 raise InputError(
                     f"every category needs its own {kind}, but {', '.join(repeated)} stands more than once"

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+PADDED_BATCH = 8
+
 if TYPE_CHECKING:
     from condetr.data.dataset import Split
     from condetr.inference.predictor import Predictor
@@ -13,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    weights: Annotated[Path, typer.Argument(metavar="WEIGHTS", help="Run folder, model folder, official .pth or hub id.")],
+    weights: Annotated[
+        Path, typer.Argument(metavar="WEIGHTS", help="Run folder, model folder, official .pth or hub id.")
+    ],
     *,
     data: Annotated[Path, typer.Option(help="Data set in COCO, Pascal VOC or YOLO layout.")],
     split: Annotated[str | None, typer.Option(help="Its name; else the validation split, else the test split.")] = None,
@@ -24,6 +28,14 @@ def evaluate(
     device: Annotated[str | None, typer.Option(help="Such as cpu or cuda; else the GPU if there is one.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for results.json.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
+    padding_check: Annotated[
+        bool,
+        typer.Option(
+            "--padding-check",
+            help=f"Evaluate twice, one image at a time and in batches ({PADDED_BATCH} unless --batch-size says more "
+            "than 1), and show what padding changes.",
+        ),
+    ] = False,
 ) -> None:
     """Measure a model on a data set: average precision and recall as COCO defines them, and for each class."""
     import torch
@@ -39,8 +51,13 @@ def evaluate(
     _require_same_classes(predictor.label_map, truth.label_map, weights=weights, data=data)
     results = _evaluate(predictor, truth, batch_size=batch_size, workers=workers)
     _show(results, title=f"{weights} on {truth.name} of {data}, {len(truth):,} images")
+    facts: dict[str, Any] = {"weights": str(weights), "data": str(data), "split": truth.name, "images": len(truth)}
+    if padding_check:
+        other_size = 1 if batch_size > 1 else PADDED_BATCH
+        other = _evaluate(predictor, truth, batch_size=other_size, workers=workers)
+        facts["padding_check"] = _compare_batches({batch_size: results, other_size: other})
+        _show_padding(facts["padding_check"])
     if out is not None:
-        facts = {"weights": str(weights), "data": str(data), "split": truth.name, "images": len(truth)}
         _write(out / "results.json", {**results.to_dict(), **facts, "label_map": truth.label_map.to_list()})
 
 
@@ -100,6 +117,33 @@ def _show(results: "CocoResults", *, title: str) -> None:
     for kind in ("AP", "AR"):
         names = [name for name in plain if name.startswith(kind)]
         console.print("   ".join(f"{name} {_percent(plain[name])}" for name in names))
+
+
+def _compare_batches(results: dict[int, "CocoResults"]) -> dict[str, Any]:
+    """Return the numbers alone and in a batch, in this order, and what they gain or lose in it."""
+    (_, alone), (batch_size, batched) = sorted((size, found.to_dict()) for size, found in results.items())
+    scores = {name: (alone[name], batched[name]) for name in alone if name.startswith(("AP", "AR"))}
+    return {
+        "batch_sizes": [1, batch_size],
+        "scores": scores,
+        "differences": {name: None if None in pair else pair[1] - pair[0] for name, pair in scores.items()},
+    }
+
+
+def _show_padding(check: dict[str, Any]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    batch_size = check["batch_sizes"][1]
+    table = Table("padding", box=box.SIMPLE_HEAD)
+    for heading in ("batch 1", f"batch {batch_size}", "difference"):
+        table.add_column(heading, justify="right")
+    for name, (alone, batched) in check["scores"].items():
+        difference = check["differences"][name]
+        shown = "-" if difference is None else f"{100 * difference:+.2f}"
+        table.add_row(name, _percent(alone), _percent(batched), shown)
+    Console(highlight=False).print(table)
 
 
 def _percent(share: float | None) -> str:

@@ -2,16 +2,19 @@
 
 import json
 import re
+import reprlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import pydantic
 from pydantic import Field
+from pydantic_core import ErrorDetails
 
-from condetr.data.files import path_inside, read_bytes
+from condetr.data.files import is_file, path_inside, read_bytes
 from condetr.data.findings import Fault, FindingCounter
 from condetr.data.records import RawBox, RawData, RawImage, Source
 from condetr.data.splits import role
@@ -20,9 +23,12 @@ from condetr.labels import Category, LabelMap
 
 _FIRST_KEY = re.compile(rb'^(?:\xef\xbb\xbf)?\s*\{\s*"(info|licenses|images|annotations|categories|type)"\s*:')
 _ROBOFLOW_NAME = "_annotations.coco.json"
+_LARGEST_COORDINATE = 1e9  # pixels; sums and areas of such numbers are still exact enough
 
-_Id = Annotated[int, Field(strict=True)]
+_Id = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
 _Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+_Coordinate = Annotated[_Number, Field(ge=-_LARGEST_COORDINATE, le=_LARGEST_COORDINATE)]
+_Side = Annotated[float, Field(allow_inf_nan=False)]
 _Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
 
 
@@ -30,15 +36,15 @@ _Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
 class _Image:
     id: _Id
     file_name: _Text
-    width: float | None = None
-    height: float | None = None
+    width: _Side | None = None
+    height: _Side | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Annotation:
     image_id: _Id
     category_id: _Id
-    bbox: tuple[_Number, _Number, _Number, _Number]
+    bbox: tuple[_Coordinate, _Coordinate, _Coordinate, _Coordinate]
     """x, y, width, height."""
     id: _Id | None = None
     iscrowd: bool = False
@@ -59,13 +65,30 @@ class _CocoFile:
     categories: list[_Category]
 
 
+_ADAPTER = pydantic.TypeAdapter(_CocoFile)
+_SECTIONS = ("images", "annotations", "categories")
+
+
+class _Parsed(NamedTuple):
+    """A file's content without its faulty entries, and where in their lists those that are left stood."""
+
+    content: _CocoFile
+    positions: Mapping[str, Sequence[int]]
+
+
 def find_coco(path: Path) -> Source | None:
     """Recognise a JSON file, or a folder with JSON files in one of the usual places; None where there are none."""
     files = {_split_name(path): path} if path.suffix.lower() == ".json" and path.is_file() else _find_files(path)
     if not files:
         return None
     root = path.parent if path.is_file() else path
-    return Source(layout="coco", root=root, splits=tuple(files), read=partial(_read, files, path))
+    return Source(
+        layout="coco",
+        root=root,
+        splits=tuple(files),
+        places={split: (file,) for split, file in files.items()},
+        read=partial(_read, files, path),
+    )
 
 
 def _find_files(folder: Path) -> dict[str, Path]:
@@ -102,39 +125,89 @@ def _split_name(file: Path) -> str:
 
 
 def _read(files: Mapping[str, Path], pointed_at: Path, splits: Sequence[str], counter: FindingCounter) -> RawData:
-    parsed = {split: _parse(files[split]) for split in splits}
-    label_map = _label_map({files[split]: content for split, content in parsed.items()}, counter)
+    parsed = _parse_all({split: files[split] for split in splits}, counter)
+    label_map = _label_map({files[split]: content for split, (content, _) in parsed.items()}, counter)
     images = {}
-    for split, content in parsed.items():
-        folder = _image_folder(content, files[split], split=split, pointed_at=pointed_at)
-        images[split] = _images(content, files[split], folder=folder, label_map=label_map, counter=counter)
+    for split, (content, positions) in parsed.items():
+        folder = _image_folder(content, files[split], split=split, pointed_at=pointed_at, counter=counter)
+        images[split] = _images(
+            content, files[split], positions=positions, folder=folder, label_map=label_map, counter=counter
+        )
     return RawData(label_map=label_map, images=images)
 
 
-def _parse(file: Path) -> _CocoFile:
+def _parse_all(files: Mapping[str, Path], counter: FindingCounter) -> dict[str, _Parsed]:
+    parsed, errors = {}, []
+    for split, file in files.items():
+        try:
+            parsed[split] = _parse(file, counter)
+        except InputError as error:
+            errors.append(error)
+    if errors and not parsed:
+        raise errors[0]
+    for refused in errors:
+        counter.refuse(Fault.FAULTY_FILE, refused)
+    return parsed
+
+
+def _parse(file: Path, counter: FindingCounter) -> _Parsed:
     text = read_bytes(file).removeprefix(b"\xef\xbb\xbf")
     try:
-        return pydantic.TypeAdapter(_CocoFile).validate_json(text)
+        content = _ADAPTER.validate_json(text)
     except pydantic.ValidationError as error:
-        raise InputError(f"{file} {_complaint(error, text)}") from None
+        return _without_faulty(text, error.errors(include_url=False), file=file, counter=counter)
+    return _Parsed(content, {section: range(len(getattr(content, section))) for section in _SECTIONS})
 
 
-def _complaint(error: pydantic.ValidationError, text: bytes) -> str:
-    first = error.errors(include_url=False)[0]
-    place, message = first["loc"], f"{first['msg'][0].lower()}{first['msg'][1:]}"
-    if first["type"] == "json_invalid":
-        return f"is not JSON: {message}"
-    if len(place) < 3:
-        part = f"`{'.'.join(str(name) for name in place)}`: {message}" if place else message
-        return f"is not a COCO file, which holds the lists images, annotations and categories: {part}"
-    section, index, field = place[:3]
-    item: Any = json.loads(text)[section][index]
+def _without_faulty(text: bytes, errors: Sequence[ErrorDetails], *, file: Path, counter: FindingCounter) -> _Parsed:
+    """Refuse every faulty entry, and return what is left where refusing does not end the reading."""
+    whole = next((error for error in errors if len(error["loc"]) < 2), None)
+    if whole is not None:
+        raise InputError(f"{file} {_no_coco(whole)}")
+    faulty: dict[str, set[int]] = {section: set() for section in _SECTIONS}
+    content = _load(text, file=file)
+    for error in errors:
+        section, index = str(error["loc"][0]), int(error["loc"][1])
+        if index not in faulty[section]:
+            counter.refuse(Fault.FAULTY_ENTRY, f"{file} {_complaint(error, content)}")
+        faulty[section].add(index)
+    positions = {
+        section: [index for index in range(len(content[section])) if index not in faulty[section]]
+        for section in _SECTIONS
+    }
+    kept = {section: [content[section][index] for index in positions[section]] for section in _SECTIONS}
+    return _Parsed(_ADAPTER.validate_python(kept), positions)
+
+
+def _load(text: bytes, *, file: Path) -> Any:  # noqa: ANN401 - JSON holds anything
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:  # what pydantic's parser lets pass, such as a number of 5,000 digits
+        raise InputError(f"{file} is not JSON: {error}") from None
+
+
+def _no_coco(error: ErrorDetails) -> str:
+    if error["type"] == "json_invalid":
+        return f"is not JSON: {_message(error)}"
+    part = f"`{'.'.join(str(name) for name in error['loc'])}`: " if error["loc"] else ""
+    return f"is not a COCO file, which holds the lists images, annotations and categories: {part}{_message(error)}"
+
+
+def _complaint(error: ErrorDetails, content: Any) -> str:  # noqa: ANN401
+    if len(error["loc"]) < 3:
+        return _no_coco(error)
+    section, index, field = error["loc"][:3]
+    item: Any = content[section][index]
     kind = {"images": "image", "annotations": "annotation", "categories": "category"}[str(section)]
     where = f"is faulty: {kind} {item.get('id', f'number {index}')} has"
     if field not in item:
         return f"{where} no {field}"
-    expected = "expected four finite numbers (x, y, width, height)" if field == "bbox" else message
-    return f"{where} {field} {item[field]!r}: {expected}"
+    expected = "expected four finite numbers (x, y, width, height)" if field == "bbox" else _message(error)
+    return f"{where} {field} {reprlib.repr(item[field])}: {expected}"
+
+
+def _message(error: ErrorDetails) -> str:
+    return f"{error['msg'][0].lower()}{error['msg'][1:]}"
 
 
 def _label_map(contents: Mapping[Path, _CocoFile], counter: FindingCounter) -> LabelMap:
@@ -146,16 +219,28 @@ def _label_map(contents: Mapping[Path, _CocoFile], counter: FindingCounter) -> L
         try:
             LabelMap(tuple(Category(category.id, category.name) for category in categories))
         except InputError as error:
-            raise InputError(f"{file}: {error}") from None
+            counter.refuse(Fault.CATEGORY_CLASH, f"{file}: {error}")
         for category in categories:
             if names.setdefault(category.id, category.name) != category.name:
-                raise InputError(
+                counter.refuse(
+                    Fault.CATEGORY_CLASH,
                     f"the splits disagree: category {category.id} is {names[category.id]!r} in one"
-                    f" and {category.name!r} in {file}"
+                    f" and {category.name!r} in {file}",
                 )
     if not names:
-        raise InputError(f"{next(iter(contents))} has no categories")
-    return LabelMap(tuple(Category(dataset_id, names[dataset_id]) for dataset_id in sorted(names)))
+        counter.refuse(Fault.NOTHING, f"{next(iter(contents))} has no categories")
+    return _told_apart([Category(dataset_id, names[dataset_id]) for dataset_id in sorted(names)], counter)
+
+
+def _told_apart(categories: Sequence[Category], counter: FindingCounter) -> LabelMap:
+    """Refuse names that stand for several ids; where reading goes on, the ids are added to them."""
+    try:
+        return LabelMap(tuple(categories))
+    except InputError as error:
+        counter.refuse(Fault.CATEGORY_CLASH, error)
+    return LabelMap(
+        tuple(category._replace(name=f"{category.name} ({category.dataset_id})") for category in categories)
+    )
 
 
 def _without_unused_parents(
@@ -164,81 +249,110 @@ def _without_unused_parents(
     """Leave out what Roboflow adds to its files: a parent category without boxes, often named like its only child."""
     parents = {category.supercategory for category in categories}
     unused = [category for category in categories if category.id not in used and category.supercategory == "none"]
-    named = [category.name for category in categories]
-    repeated = [category for category in unused if category.name in parents and named.count(category.name) > 1]
-    for category in repeated:
-        counter.add(Fault.REPEATED_CATEGORY, f"category {category.id} {category.name!r}")
-    return [category for category in categories if category not in repeated]
+    named = Counter(category.name for category in categories)
+    repeated = {
+        category.id: category.name for category in unused if category.name in parents and named[category.name] > 1
+    }
+    for dataset_id, name in repeated.items():
+        counter.add(Fault.REPEATED_CATEGORY, f"category {dataset_id} {name!r}")
+    return [category for category in categories if category.id not in repeated]
 
 
-def _image_folder(content: _CocoFile, file: Path, *, split: str, pointed_at: Path) -> Path:
+def _image_folder(content: _CocoFile, file: Path, *, split: str, pointed_at: Path, counter: FindingCounter) -> Path:
     """Return the folder, among the usual ones, in which most of the first images are found."""
     if not content.images:
-        raise InputError(f"{file} lists no images")
+        counter.refuse(Fault.NOTHING, f"{file} lists no images")
+        return file.parent
     bases = [file.parent]
     if pointed_at != file.parent or file.parent.name == "annotations":
         bases.append(file.parent.parent)
     inner = dict.fromkeys(("", split, role(split), "images", f"images/{split}", f"images/{role(split)}", "data"))
     folders = [base / name for base in bases for name in inner]
-    found = [sum(path_inside(folder, image.file_name).is_file() for image in content.images[:20]) for folder in folders]
+    found = [sum(_is_there(folder, image, counter) for image in content.images[:20]) for folder in folders]
     if not any(found):
         looked_in = ", ".join(str(folder) for folder in folders if folder.is_dir())
-        raise InputError(f"the images of {file} are not there: {content.images[0].file_name} is in none of {looked_in}")
+        counter.refuse(
+            Fault.NOTHING,
+            f"the images of {file} are not there: {content.images[0].file_name} is in none of {looked_in}",
+        )
     return folders[found.index(max(found))]
 
 
+def _is_there(folder: Path, image: _Image, counter: FindingCounter) -> bool:
+    try:
+        return is_file(path_inside(folder, image.file_name))
+    except InputError:
+        if counter.on_error == "raise":
+            raise
+        return False  # counted when the image's turn comes
+
+
 def _images(
-    content: _CocoFile, file: Path, *, folder: Path, label_map: LabelMap, counter: FindingCounter
+    content: _CocoFile,
+    file: Path,
+    *,
+    positions: Mapping[str, Sequence[int]],
+    folder: Path,
+    label_map: LabelMap,
+    counter: FindingCounter,
 ) -> list[RawImage]:
-    boxes: dict[int, list[RawBox]] = {}
-    for image in content.images:
-        if image.id in boxes:
-            raise InputError(f"{file} has two images of id {image.id}: image ids must be unique")
-        boxes[image.id] = []
-    _sort_in(content.annotations, boxes, file=file, label_map=label_map, counter=counter)
-    return [
-        RawImage(
-            image_id=image.id,
-            path=path_inside(folder, image.file_name),
-            boxes=boxes[image.id],
-            size_hw=(int(image.height), int(image.width)) if image.height and image.width else None,
+    images: dict[int, RawImage] = {}
+    boxes: dict[int, list[RawBox]] = {image.id: [] for image in content.images}
+    _sort_in(content, boxes, file=file, positions=positions["annotations"], label_map=label_map, counter=counter)
+    for number, image in zip(positions["images"], content.images, strict=True):
+        if image.id in images:
+            counter.refuse(Fault.REPEATED_IMAGE_ID, f"{file} has two images of id {image.id}: image ids must be unique")
+            continue
+        try:
+            path = path_inside(folder, image.file_name)
+        except InputError as error:
+            counter.refuse(Fault.LEAVING, error)
+            continue
+        size_hw = (int(image.height), int(image.width)) if image.height and image.width else None
+        images[image.id] = RawImage(
+            image_id=image.id, path=path, boxes=boxes[image.id], file=file, number=number, size_hw=size_hw
         )
-        for image in content.images
-    ]
+    return list(images.values())
 
 
 def _sort_in(
-    annotations: Sequence[_Annotation],
+    content: _CocoFile,
     boxes: dict[int, list[RawBox]],
     *,
     file: Path,
+    positions: Sequence[int],
     label_map: LabelMap,
     counter: FindingCounter,
 ) -> None:
     """Put every annotation into the list of its image."""
     seen: set[int] = set()
-    for index, annotation in enumerate(annotations):
+    for index, annotation in zip(positions, content.annotations, strict=True):
         place = f"annotation {annotation.id}" if annotation.id is not None else f"annotation number {index}"
         if annotation.id in seen:
             counter.add(Fault.REPEATED_ID, f"{file.name}: {place}")
         if annotation.id is not None:
             seen.add(annotation.id)
         if annotation.category_id not in label_map.training_ids:
-            raise InputError(f"{file}: {place} has category_id {annotation.category_id}, which no category has")
+            counter.refuse(
+                Fault.UNKNOWN_CATEGORY,
+                f"{file}: {place} has category_id {annotation.category_id}, which no category has",
+            )
+            continue
         if annotation.image_id not in boxes:
             counter.add(Fault.ORPHAN, f"{file.name}: {place} of image {annotation.image_id}")
             continue
         if annotation.iscrowd:
             counter.add(Fault.CROWD, f"{file.name}: {place}")
-        boxes[annotation.image_id].append(_raw_box(annotation, place))
+        boxes[annotation.image_id].append(_raw_box(annotation, place, number=index))
 
 
-def _raw_box(annotation: _Annotation, place: str) -> RawBox:
+def _raw_box(annotation: _Annotation, place: str, *, number: int) -> RawBox:
     x, y, width, height = annotation.bbox
     return RawBox(
         corners=(x, y, x + width, y + height),
         dataset_id=annotation.category_id,
         place=place,
+        number=number,
         is_crowd=annotation.iscrowd,
         area=annotation.area,
     )

@@ -12,10 +12,20 @@ def path_inside(root: Path, name: str) -> Path:
     Links inside the folder may point anywhere, as people link image folders from elsewhere.
     """
     root = Path(os.path.normpath(root.absolute()))
-    path = Path(os.path.normpath(root / name.replace("\\", "/")))
-    if not path.is_relative_to(root) or "\0" in name:
+    relative = os.path.normpath(name.replace("\\", "/"))
+    path = Path(os.path.normpath(root / relative))
+    # A name that leaves and comes back, ../images/1.jpg in a folder images, would depend on the folder's name.
+    if not path.is_relative_to(root) or relative.startswith("..") or "\0" in name:
         raise InputError(f"the file name {name!r} leads out of the data folder {root}: file names must stay inside it")
     return path
+
+
+def is_file(path: Path) -> bool:
+    """Tell whether a path leads to a file; one that no file can have, say for its length, does not."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def read_bytes(file: Path) -> bytes:

@@ -4,6 +4,7 @@ from enum import Enum
 from typing import Literal
 
 from condetr.data.dataset import Finding
+from condetr.errors import InputError
 
 _EXAMPLES = 5
 
@@ -11,6 +12,16 @@ _EXAMPLES = 5
 class Fault(Enum):
     """Severity, what is counted (one, many) and what is the matter with it."""
 
+    FAULTY_FILE = ("error", "annotation file", "annotation files", "that cannot be read")
+    FAULTY_ENTRY = ("error", "entry", "entries", "of annotation files that cannot be understood")
+    CATEGORY_CLASH = ("error", "clash", "clashes", "between the ids or names of categories")
+    UNKNOWN_CATEGORY = ("error", "annotation", "annotations", "of a category that the data does not name")
+    REPEATED_IMAGE_ID = ("error", "image", "images", "with an id that another one has")
+    LEAVING = ("error", "file name", "file names", "leading out of the data folder")
+    NO_ANNOTATION = ("error", "listed image", "listed images", "without an annotation file")
+    BROKEN_IMAGE = ("error", "image", "images", "missing, truncated or unreadable")
+    SPLIT_UNCLEAR = ("error", "choice", "choices", "of a split that names do not settle")
+    NOTHING = ("error", "part", "parts", "of the data with nothing to use")
     UNREADABLE = ("warning", "image", "images", "missing or unreadable, left out")
     ORPHAN = ("warning", "annotation", "annotations", "of images that the file does not list, left out")
     REPEATED_ID = ("warning", "annotation", "annotations", "with an id that another one has, kept")
@@ -44,20 +55,36 @@ class Fault(Enum):
 
 
 class FindingCounter:
-    """Counts faults while data is read, and remembers the first places of each."""
+    """Counts faults while data is read, and remembers the first places of each.
 
-    def __init__(self) -> None:
+    With `on_error="raise"` the first error ends the reading; with `"count"` readers leave out what is faulty and go on.
+    Of each fault `most_examples` places are remembered, or all.
+    """
+
+    def __init__(self, *, on_error: Literal["raise", "count"] = "raise", most_examples: int | None = _EXAMPLES) -> None:
+        self.on_error = on_error
+        self.most_examples = most_examples
         self._counts = dict.fromkeys(Fault, 0)
         self._examples: dict[Fault, list[str]] = {fault: [] for fault in Fault}
 
     def add(self, fault: Fault, place: str, *, count: int = 1) -> None:
         """Count a fault at a place such as `images/12.jpg: annotation 3`."""
         self._counts[fault] += count
-        if len(self._examples[fault]) < _EXAMPLES:
+        if self.most_examples is None or len(self._examples[fault]) < self.most_examples:
             self._examples[fault].append(place)
 
+    def refuse(self, fault: Fault, sentence: str | InputError) -> None:
+        """Raise an InputError that says the sentence, or count it; the caller then leaves out what is faulty."""
+        if self.on_error == "raise":
+            raise InputError(str(sentence)) from None
+        self.add(fault, str(sentence))
+
+    def places(self, fault: Fault) -> tuple[str, ...]:
+        """Return the places of a fault, as many as are remembered."""
+        return tuple(self._examples[fault])
+
     def findings(self) -> tuple[Finding, ...]:
-        """Return what was counted, warnings first."""
+        """Return what was counted, errors first, then warnings."""
         return tuple(
             Finding(
                 severity=fault.severity,

@@ -1,12 +1,12 @@
 """From annotations as a reader found them to records that can be trusted, with every fault counted."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from condetr.data.dataset import ImageRecord, Split
 from condetr.data.findings import Fault, FindingCounter
@@ -16,6 +16,7 @@ from condetr.labels import LabelMap
 
 _ROUNDING = 0.5  # pixels by which a box may overhang unmentioned: text formats round
 _SAME_IOU = 0.9
+_PAIRS_AT_ONCE = 2**20
 
 
 class RawBox(NamedTuple):
@@ -26,6 +27,8 @@ class RawBox(NamedTuple):
     dataset_id: int
     place: str
     """Where in the annotations, such as `annotation 12`."""
+    number: int
+    """Position among the annotations, objects or lines of `RawImage.file`, counted from 0."""
     is_crowd: bool = False
     area: float | None = None
 
@@ -36,12 +39,16 @@ class RawImage(NamedTuple):
     image_id: int
     path: Path
     boxes: Sequence[RawBox]
+    file: Path
+    """Where the boxes are annotated."""
+    number: int
+    """Position in the list of images, counted from 0."""
     size_hw: tuple[int, int] | None = None
     is_relative: bool = False
 
 
 class RawData(NamedTuple):
-    """What a reader returns: the classes, and the images of every split that was asked for."""
+    """What a reader returns: the classes, and the images of every split that was asked for and could be read."""
 
     label_map: LabelMap
     images: dict[str, list[RawImage]]
@@ -54,6 +61,11 @@ class Source:
     layout: Literal["coco", "voc", "yolo"]
     root: Path
     splits: tuple[str, ...]
+    places: Mapping[str, Sequence[Path]]
+    """What each split is made of: a COCO file, a list of images, or folders; empty where all of the root is one split.
+    """
+    description: Path | None = None
+    """The file that names the places, where the layout has one."""
     read: Callable[[Sequence[str], FindingCounter], RawData]
 
 
@@ -79,12 +91,35 @@ def build_split(
         if isinstance(header, ImageHeader)
     ]
     if not records:
-        raise InputError(f"the split {name!r} of {root} has no {'readable ' if images else ''}image")
+        counter.refuse(Fault.NOTHING, f"the split {name!r} of {root} has no {'readable ' if images else ''}image")
     return Split(name=name, records=tuple(records), label_map=label_map)
 
 
+class PixelBoxes(NamedTuple):
+    """The boxes of an image in pixels, as annotated and as far as they lie inside."""
+
+    as_annotated: Float[np.ndarray, "T 4"]
+    clipped: Float[np.ndarray, "T 4"]
+
+
+def pixel_boxes(image: RawImage, *, size_hw: tuple[int, int]) -> PixelBoxes:
+    """Return the corners of every box; `size_hw` is that of the image file, as displayed."""
+    height, width = size_hw
+    limits = np.array([width, height, width, height], dtype=np.float64)
+    corners = np.array([box.corners for box in image.boxes], dtype=np.float64).reshape(-1, 4)
+    if image.is_relative:
+        corners *= limits
+    return PixelBoxes(as_annotated=corners, clipped=corners.clip(0, limits))
+
+
+def has_area(corners: Float[np.ndarray, "T 4"]) -> Bool[np.ndarray, " T"]:
+    """Tell which boxes have a width and a height."""
+    is_box: Bool[np.ndarray, " T"] = np.all(corners[:, 2:] > corners[:, :2], axis=1)
+    return is_box
+
+
 def _report_unreadable(errors: list[InputError], split: str, counter: FindingCounter, skip: bool) -> None:  # noqa: FBT001
-    if errors and not skip:
+    if errors and not skip and counter.on_error == "raise":
         first = "; ".join(str(error) for error in errors[:3])
         count = f"{len(errors)} images are" if len(errors) > 1 else "1 image is"
         raise InputError(
@@ -92,7 +127,7 @@ def _report_unreadable(errors: list[InputError], split: str, counter: FindingCou
             f" (repair, remove, or leave out with skip_unreadable): {first}"
         )
     for error in errors:
-        counter.add(Fault.UNREADABLE, str(error))
+        counter.add(Fault.UNREADABLE if skip else Fault.BROKEN_IMAGE, str(error))
 
 
 class _RecordBuilder:
@@ -103,14 +138,9 @@ class _RecordBuilder:
 
     def build(self, image: RawImage, header: ImageHeader) -> ImageRecord:
         self._compare_sizes(image, header)
-        height, width = header.size_hw
-        limits = np.array([width, height, width, height], dtype=np.float64)
-        corners = np.array([box.corners for box in image.boxes], dtype=np.float64).reshape(-1, 4)
-        if image.is_relative:
-            corners *= limits
-        clipped = corners.clip(0, limits)
+        corners, clipped = pixel_boxes(image, size_hw=header.size_hw)
         self._report_boxes(image, corners, clipped)
-        keep = _has_area(clipped)
+        keep = has_area(clipped)
         boxes = [box for box, kept in zip(image.boxes, keep, strict=True) if kept]
         if not boxes:
             self.counter.add(Fault.EMPTY, self._shown(image.path))
@@ -138,12 +168,12 @@ class _RecordBuilder:
     def _report_boxes(
         self, image: RawImage, corners: Float[np.ndarray, "T 4"], clipped: Float[np.ndarray, "T 4"]
     ) -> None:
-        has_area, has_area_inside = _has_area(corners), _has_area(clipped)
+        is_box, is_box_inside = has_area(corners), has_area(clipped)
         overhangs = (np.abs(corners - clipped) > _ROUNDING).any(axis=1)
         for fault, mask in (
-            (Fault.DEGENERATE, ~has_area),
-            (Fault.OUTSIDE, has_area & ~has_area_inside),
-            (Fault.CLIPPED, has_area_inside & overhangs),
+            (Fault.DEGENERATE, ~is_box),
+            (Fault.OUTSIDE, is_box & ~is_box_inside),
+            (Fault.CLIPPED, is_box_inside & overhangs),
         ):
             for index in np.flatnonzero(mask).tolist():
                 self.counter.add(fault, f"{self._shown(image.path)}: {image.boxes[index].place}")
@@ -152,18 +182,24 @@ class _RecordBuilder:
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
 
 
-def _has_area(corners: Float[np.ndarray, "T 4"]) -> Bool[np.ndarray, " T"]:
-    has_area: Bool[np.ndarray, " T"] = np.all(corners[:, 2:] > corners[:, :2], axis=1)
-    return has_area
-
-
 def _repeated(boxes_xyxy: Float[np.ndarray, "T 4"], classes: Sequence[int]) -> list[int]:
     """Return the boxes whose IoU with an earlier one of their class exceeds `_SAME_IOU`."""
-    low, high = boxes_xyxy[:, None, :2], boxes_xyxy[:, None, 2:]
-    overlap_sides = np.minimum(high, high.swapaxes(0, 1)) - np.maximum(low, low.swapaxes(0, 1))
-    overlap = overlap_sides.clip(0).prod(axis=2)
-    areas = (high - low).prod(axis=2)
-    same_class = np.equal.outer(classes, classes)
-    is_same = same_class & (overlap > _SAME_IOU * (areas + areas.T - overlap))
-    repeated: list[int] = np.flatnonzero(np.tril(is_same, k=-1).any(axis=1)).tolist()
+    repeated: list[int] = []
+    # An image may have ten thousand boxes, and the square of that would not fit in memory.
+    rows = max(1, _PAIRS_AT_ONCE // max(1, len(boxes_xyxy)))
+    for first in range(0, len(boxes_xyxy), rows):
+        is_same = _are_same(boxes_xyxy, np.asarray(classes), rows=slice(first, first + rows))
+        repeated += (first + np.flatnonzero(np.tril(is_same, k=first - 1).any(axis=1))).tolist()
     return repeated
+
+
+def _are_same(
+    boxes_xyxy: Float[np.ndarray, "T 4"], classes: Int[np.ndarray, " T"], *, rows: slice
+) -> Bool[np.ndarray, "R T"]:
+    low, high = boxes_xyxy[:, :2], boxes_xyxy[:, 2:]
+    areas = (high - low).prod(axis=1)
+    overlap_sides = np.minimum(high[rows, None], high) - np.maximum(low[rows, None], low)
+    overlap = overlap_sides.clip(0).prod(axis=2)
+    same_class = np.equal.outer(classes[rows], classes)
+    is_same: Bool[np.ndarray, "R T"] = same_class & (overlap > _SAME_IOU * (areas[rows, None] + areas - overlap))
+    return is_same

@@ -46,9 +46,8 @@ def open_data(
     `val_fraction` of the training images, chosen by `seed`, is held out. `skip_unreadable` leaves out images that
     are missing or broken. Raises InputError for everything that cannot be used.
     """
-    source = _recognise(path)
-    train_name = _train_split(source, train_split)
-    val_name = _val_split(source, val_split, train_name=train_name)
+    source = recognise(path)
+    train_name, val_name = choose_splits(source, train_split=train_split, val_split=val_split)
     counter = FindingCounter()
     raw = source.read(list(dict.fromkeys((train_name, val_name or train_name))), counter)
     train = _build(source, raw, train_name, counter, skip_unreadable=skip_unreadable)
@@ -59,19 +58,22 @@ def open_data(
         val = train
     else:
         val = _build(source, raw, val_name, counter, skip_unreadable=skip_unreadable)
-    _check_together(train, val, path=path, counter=counter)
+    check_classes(train, val, counter=counter)
+    for path_in_both in sorted({record.path for record in train.records} & {record.path for record in val.records}):
+        counter.add(Fault.LEAK, path_in_both.name)
     return DataSplits(layout=source.layout, train=train, val=val, findings=counter.findings())
 
 
 def open_split(path: Path, *, split: str | None = None, skip_unreadable: bool = False) -> Split:
     """Read one split: the named one, else the validation split, else the test split, else the only one there is."""
-    source = _recognise(path)
+    source = recognise(path)
     name = named_split(source.splits, split, path=path) if split else _eval_split(source)
     counter = FindingCounter()
     return _build(source, source.read([name], counter), name, counter, skip_unreadable=skip_unreadable)
 
 
-def _recognise(path: Path) -> Source:
+def recognise(path: Path) -> Source:
+    """Find out which layout a path holds, without reading annotations; raises InputError where it holds none."""
     if not path.exists():
         raise InputError(f"there is no file or folder {path}")
     if path.is_dir() and not any(path.iterdir()):
@@ -81,6 +83,26 @@ def _recognise(path: Path) -> Source:
         if source is not None:
             return source
     raise InputError(f"{path} is in no known layout; looked for {_LOOKED_FOR}")
+
+
+def choose_splits(
+    source: Source, *, train_split: str | None = None, val_split: str | None = None
+) -> tuple[str, str | None]:
+    """Return the names of the training and, if there is one, the validation split; given names count first."""
+    train_name = _train_split(source, train_split)
+    return train_name, _val_split(source, val_split, train_name=train_name)
+
+
+def check_classes(train: Split, val: Split, *, counter: FindingCounter) -> None:
+    """Count classes that cannot be learned, and refuse a training split from which nothing can be learned."""
+    used = {int(label) for record in train.records for label in record.labels[~record.is_crowd]}
+    if not used:
+        counter.refuse(Fault.NOTHING, f"the training split {train.name!r} has no boxes, so there is nothing to learn")
+    for training_id, name in enumerate(train.label_map.names):
+        if training_id not in used:
+            counter.add(Fault.UNUSED_CLASS, name)
+    if not any((~record.is_crowd).any() for record in val.records):
+        counter.add(Fault.NO_VALIDATION_BOX, val.name)
 
 
 def _train_split(source: Source, wanted: str | None) -> str:
@@ -119,16 +141,3 @@ def _build(source: Source, raw: RawData, name: str, counter: FindingCounter, *, 
         counter=counter,
         skip_unreadable=skip_unreadable,
     )
-
-
-def _check_together(train: Split, val: Split, *, path: Path, counter: FindingCounter) -> None:
-    used = {int(label) for record in train.records for label in record.labels[~record.is_crowd]}
-    if not used:
-        raise InputError(f"the training split {train.name!r} of {path} has no boxes, so there is nothing to learn")
-    for training_id, name in enumerate(train.label_map.names):
-        if training_id not in used:
-            counter.add(Fault.UNUSED_CLASS, name)
-    if not any((~record.is_crowd).any() for record in val.records):
-        counter.add(Fault.NO_VALIDATION_BOX, val.name)
-    for path_in_both in sorted({record.path for record in train.records} & {record.path for record in val.records}):
-        counter.add(Fault.LEAK, path_in_both.name)

@@ -6,6 +6,7 @@ the same number nothing is lowered: such a box is a slip of the mouse, not an ob
 """
 
 import math
+import reprlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -20,16 +21,19 @@ from condetr.data.records import RawBox, RawData, RawImage, Source
 from condetr.errors import InputError
 from condetr.labels import Category, LabelMap
 
+_LARGEST_COORDINATE = 1e9
 _WITHOUT_LISTS = "all"  # name of the only split where ImageSets/Main is missing
 
 
 class _Object(NamedTuple):
+    number: int
     name: str
     corners: tuple[float, float, float, float]
     is_difficult: bool
 
 
 class _Annotation(NamedTuple):
+    file: Path
     objects: tuple[_Object, ...]
     size_hw: tuple[int, int] | None
 
@@ -51,7 +55,17 @@ def find_voc(path: Path) -> Source | None:
         raise InputError(f"{path} has several VOC data sets, give one of them: {', '.join(map(str, roots))}")
     root = roots[0]
     lists = _split_lists(root)
-    return Source(layout="voc", root=root, splits=tuple(lists), read=partial(_read, root, lists))
+    return Source(
+        layout="voc",
+        root=root,
+        splits=tuple(lists),
+        places={split: (_list_file(root, split),) for split in lists if split != _WITHOUT_LISTS},
+        read=partial(_read, root, lists),
+    )
+
+
+def _list_file(root: Path, split: str) -> Path:
+    return root / "ImageSets" / "Main" / f"{split}.txt"
 
 
 def _split_lists(root: Path) -> dict[str, list[str]]:
@@ -66,14 +80,13 @@ def _split_lists(root: Path) -> dict[str, list[str]]:
 
 def _read(root: Path, lists: Mapping[str, list[str]], splits: Sequence[str], counter: FindingCounter) -> RawData:
     names = {split: _once(lists[split], split, counter) for split in splits}
-    annotations = {name: _parse(path_inside(root / "Annotations", f"{name}.xml")) for name in _all_names(root, lists)}
-    missing = sorted({name for split in splits for name in names[split]} - set(annotations))
-    if missing:
-        raise InputError(f"{root / 'Annotations'} lacks {len(missing)} listed files, the first: {missing[0]}.xml")
+    present = _all_names(root, lists)
+    _refuse_missing({name for split in splits for name in names[split]} - set(present), root=root, counter=counter)
+    annotations = _parse_all([_annotation_file(root, name) for name in present], counter)
     # Over every split, so that the ids do not depend on which one is opened.
     classes = sorted({thing.name for annotation in annotations.values() for thing in annotation.objects})
     if not classes:
-        raise InputError(f"the annotations in {root / 'Annotations'} hold no object")
+        counter.refuse(Fault.NOTHING, f"the annotations in {root / 'Annotations'} hold no object")
     ids = {name: number for number, name in enumerate(classes, start=1)}
     files = _image_files(root)
     return RawData(
@@ -82,6 +95,7 @@ def _read(root: Path, lists: Mapping[str, list[str]], splits: Sequence[str], cou
             split: [
                 _raw_image(position, _image_path(root, name, files), annotations[name], ids=ids, counter=counter)
                 for position, name in enumerate(names[split])
+                if name in annotations
             ]
             for split in splits
         },
@@ -94,6 +108,18 @@ def _once(names: Sequence[str], split: str, counter: FindingCounter) -> list[str
         if count > 1:
             counter.add(Fault.REPEATED_IMAGE, f"{split}.txt: {name}", count=count - 1)
     return list(times)
+
+
+def _refuse_missing(names: set[str], *, root: Path, counter: FindingCounter) -> None:
+    missing = sorted(names)
+    if missing and counter.on_error == "raise":
+        raise InputError(f"{root / 'Annotations'} lacks {len(missing)} listed files, the first: {missing[0]}.xml")
+    for name in missing:
+        counter.add(Fault.NO_ANNOTATION, f"{root / 'Annotations'} lacks the listed file {name}.xml")
+
+
+def _annotation_file(root: Path, name: str) -> Path:
+    return path_inside(root / "Annotations", f"{name}.xml")
 
 
 def _all_names(root: Path, lists: Mapping[str, list[str]]) -> list[str]:
@@ -113,40 +139,66 @@ def _image_path(root: Path, name: str, files: Mapping[str, Path]) -> Path:
     return files.get(name) or path_inside(root / "JPEGImages", f"{name}.jpg")
 
 
-def _parse(file: Path) -> _Annotation:
+def _parse_all(files: Sequence[Path], counter: FindingCounter) -> dict[str, _Annotation]:
+    annotations = {}
+    for file in files:
+        try:
+            tree = read_xml(file)
+        except InputError as error:
+            counter.refuse(Fault.FAULTY_FILE, error)
+            continue
+        annotations[file.stem] = _Annotation(file, objects=_objects(tree, file, counter), size_hw=_size_hw(tree))
+    return annotations
+
+
+def read_xml(file: Path) -> ElementTree.Element:
+    """Parse an annotation file; raises InputError where it is no XML or declares a document type."""
     try:
-        tree = ElementTree.fromstring(read_bytes(file), parser=ElementTree.XMLParser(target=_NoDoctype()))
-        return _Annotation(
-            objects=tuple(_object(element, number) for number, element in enumerate(tree.iterfind("object"), start=1)),
-            size_hw=_size_hw(tree),
-        )
-    except (ElementTree.ParseError, InputError) as error:
+        return ElementTree.fromstring(read_bytes(file), parser=ElementTree.XMLParser(target=_NoDoctype()))
+    # A declared encoding that does not exist is a LookupError; one that expat cannot use is a ValueError.
+    except (ElementTree.ParseError, LookupError, ValueError) as error:
         raise InputError(f"{file} is not a usable annotation: {error}") from None
 
 
 def _size_hw(tree: ElementTree.Element) -> tuple[int, int] | None:
-    height, width = tree.findtext("size/height", "0").strip(), tree.findtext("size/width", "0").strip()
-    return (int(height), int(width)) if height.isdecimal() and width.isdecimal() and int(height) * int(width) else None
+    height, width = (_side(tree.findtext(f"size/{side}", "")) for side in ("height", "width"))
+    return (height, width) if height and width else None
+
+
+def _side(text: str) -> int:
+    """Return the pixels that a text states, 0 where it states nothing that a side can have."""
+    text = text.strip()
+    return int(text) if text.isdecimal() and len(text) < 10 else 0
+
+
+def _objects(tree: ElementTree.Element, file: Path, counter: FindingCounter) -> tuple[_Object, ...]:
+    objects = []
+    for number, element in enumerate(tree.iterfind("object")):
+        try:
+            objects.append(_object(element, number))
+        except InputError as error:
+            counter.refuse(Fault.FAULTY_ENTRY, f"{file} is not a usable annotation: object {number + 1} {error}")
+    return tuple(objects)
 
 
 def _object(element: ElementTree.Element, number: int) -> _Object:
     name = element.findtext("name", "").strip()
     if not name:
-        raise InputError(f"object {number} has no name")
-    x1, y1, x2, y2 = (_coordinate(element, side, number) for side in ("xmin", "ymin", "xmax", "ymax"))
+        raise InputError("has no name")
+    x1, y1, x2, y2 = (_coordinate(element, side) for side in ("xmin", "ymin", "xmax", "ymax"))
     is_difficult = element.findtext("difficult", "0").strip() == "1"
     corners = (x1 - 1 if x1 < x2 else x1, y1 - 1 if y1 < y2 else y1, x2, y2)
-    return _Object(name=name, corners=corners, is_difficult=is_difficult)
+    return _Object(number=number, name=name, corners=corners, is_difficult=is_difficult)
 
 
-def _coordinate(element: ElementTree.Element, side: str, number: int) -> float:
+def _coordinate(element: ElementTree.Element, side: str) -> float:
     text = element.findtext(f"bndbox/{side}", "").strip()
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
-        raise InputError(f"object {number} has {side} {text!r}, expected a finite number")
+    if not abs(value) <= _LARGEST_COORDINATE:  # nan is not
+        raise InputError(f"has {side} {reprlib.repr(text)}, expected a finite number")
     return value
 
 
@@ -154,9 +206,18 @@ def _raw_image(
     position: int, path: Path, annotation: _Annotation, *, ids: Mapping[str, int], counter: FindingCounter
 ) -> RawImage:
     boxes = []
-    for number, thing in enumerate(annotation.objects, start=1):
-        place = f"object {number} ({thing.name})"
+    for thing in annotation.objects:
+        place = f"object {thing.number + 1} ({thing.name})"
         if thing.is_difficult:
             counter.add(Fault.DIFFICULT, f"{path.name}: {place}")
-        boxes.append(RawBox(thing.corners, ids[thing.name], place=place, is_crowd=thing.is_difficult))
-    return RawImage(image_id=position, path=path, boxes=boxes, size_hw=annotation.size_hw)
+        boxes.append(
+            RawBox(thing.corners, ids[thing.name], place=place, number=thing.number, is_crowd=thing.is_difficult)
+        )
+    return RawImage(
+        image_id=position,
+        path=path,
+        boxes=boxes,
+        file=annotation.file,
+        number=position,
+        size_hw=annotation.size_hw,
+    )

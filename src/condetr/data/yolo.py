@@ -7,6 +7,7 @@ coordinates is a polygon, taken as its bounding box. As in Ultralytics' tools, t
 
 import math
 import os
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,10 +15,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pydantic
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
-from condetr.data.files import path_inside, read_bytes, read_lines
+from condetr.config import read_yaml
+from condetr.data.files import is_file, path_inside, read_bytes, read_lines
 from condetr.data.findings import Fault, FindingCounter
 from condetr.data.images import SUFFIXES
 from condetr.data.records import RawBox, RawData, RawImage, Source
@@ -49,11 +49,18 @@ def find_yolo(path: Path) -> Source | None:
     if not places:
         return None
     names = dict(enumerate(_read_class_names(path)))
-    return _source(path, places, names)
+    return _source(path, places, names, file=None)
 
 
-def _source(root: Path, places: Mapping[str, Sequence[Path]], names: Mapping[int, str]) -> Source:
-    return Source(layout="yolo", root=root, splits=tuple(places), read=partial(_read, root, places, names))
+def _source(root: Path, places: Mapping[str, Sequence[Path]], names: Mapping[int, str], *, file: Path | None) -> Source:
+    return Source(
+        layout="yolo",
+        root=root,
+        splits=tuple(places),
+        places=places,
+        description=file,
+        read=partial(_read, root, places, names),
+    )
 
 
 def _from_yaml(file: Path) -> Source:
@@ -75,7 +82,7 @@ def _from_yaml(file: Path) -> Source:
     }
     if not places:
         raise InputError(f"{file} names none of the splits train, val and test")
-    return _source(root, places, names)
+    return _source(root, places, names, file=file)
 
 
 def _is_data_file(file: Path) -> bool:
@@ -85,9 +92,9 @@ def _is_data_file(file: Path) -> bool:
 
 def _load(file: Path) -> Any:  # noqa: ANN401 - YAML yields anything
     try:
-        return YAML(typ="safe", pure=True).load(read_bytes(file))
-    except (YAMLError, ValueError) as error:
-        raise InputError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from None
+        return read_yaml(read_bytes(file))
+    except ValueError as error:
+        raise InputError(f"{file} is not valid YAML: {error}") from None
 
 
 def _place(root: Path, yaml_folder: Path, entry: str) -> Path:
@@ -137,34 +144,51 @@ def _read(
     label_map = LabelMap(tuple(Category(number, names[number]) for number in sorted(names)))
     images = {}
     for split in splits:
-        files = [file for place in places[split] for file in _image_files(place, root)]
+        files = [file for place in places[split] for file in _image_files(place, root, counter)]
         unique = list(dict.fromkeys(files))
         if len(unique) < len(files):
             counter.add(Fault.REPEATED_IMAGE, split, count=len(files) - len(unique))
-        images[split] = [
-            RawImage(
-                image_id=position,
-                path=file,
-                boxes=_read_boxes(_label_file(file, root), label_map, counter),
-                is_relative=True,
-            )
-            for position, file in enumerate(unique)
-        ]
+        images[split] = _raw_images(unique, root=root, label_map=label_map, counter=counter)
     return RawData(label_map=label_map, images=images)
 
 
-def _image_files(place: Path, root: Path) -> list[Path]:
+def _raw_images(paths: Sequence[Path], *, root: Path, label_map: LabelMap, counter: FindingCounter) -> list[RawImage]:
+    images = []
+    for number, path in enumerate(paths):
+        file = label_file(path, root)
+        try:
+            lines = read_lines(file) if is_file(file) else []
+        except InputError as error:
+            counter.refuse(Fault.FAULTY_FILE, error)
+            continue
+        boxes = _read_boxes(lines, file, label_map, counter)
+        images.append(RawImage(image_id=number, path=path, boxes=boxes, file=file, number=number, is_relative=True))
+    return images
+
+
+def _image_files(place: Path, root: Path, counter: FindingCounter) -> list[Path]:
     if place.is_dir():
-        return sorted(file for file in place.absolute().rglob("*") if file.suffix.lower() in SUFFIXES)
-    return [_listed_image(line, place, root) for line in read_lines(place) if line]
+        return images_below(place)
+    files = []
+    for line in read_lines(place):
+        try:
+            files += [listed_image(line, place, root)] if line else []
+        except InputError as error:
+            counter.refuse(Fault.LEAVING, error)
+    return files
 
 
-def _listed_image(line: str, place: Path, root: Path) -> Path:
+def images_below(folder: Path) -> list[Path]:
+    """Return the image files of a folder and its subfolders."""
+    return sorted(file for file in folder.absolute().rglob("*") if file.suffix.lower() in SUFFIXES)
+
+
+def listed_image(line: str, place: Path, root: Path) -> Path:
     """Return an image of a list; entries are relative to the data folder or, beginning with `./`, to the list."""
     return path_inside(root, os.path.relpath(place.parent / line, root) if line.startswith("./") else line)
 
 
-def _label_file(image: Path, root: Path) -> Path:
+def label_file(image: Path, root: Path) -> Path:
     """Swap the last folder `images` of the path for `labels`."""
     base = root.absolute().parent
     parts = list(image.relative_to(base).parts) if image.is_relative_to(base) else list(image.parts)
@@ -174,30 +198,32 @@ def _label_file(image: Path, root: Path) -> Path:
     return (base.joinpath(*parts)).with_suffix(".txt")
 
 
-def _read_boxes(file: Path, label_map: LabelMap, counter: FindingCounter) -> list[RawBox]:
-    if not file.is_file():
-        return []
+def _read_boxes(lines: Sequence[str], file: Path, label_map: LabelMap, counter: FindingCounter) -> list[RawBox]:
     boxes = []
-    for number, line in enumerate(read_lines(file), start=1):
-        if line:
-            boxes.append(_read_box(line, label_map, place=f"line {number}", file=file))
-            if len(line.split()) > 5:
-                counter.add(Fault.POLYGON, f"{file.name}: line {number}")
+    for number, line in enumerate(lines):
+        try:
+            boxes += [_read_box(line, label_map, number=number, file=file)] if line else []
+        except InputError as error:
+            counter.refuse(Fault.FAULTY_ENTRY, error)
+            continue
+        if len(line.split()) > 5:
+            counter.add(Fault.POLYGON, f"{file.name}: line {number + 1}")
     return boxes
 
 
-def _read_box(line: str, label_map: LabelMap, *, place: str, file: Path) -> RawBox:
+def _read_box(line: str, label_map: LabelMap, *, number: int, file: Path) -> RawBox:
+    place = f"line {number + 1}"
     words = line.split()
-    numbers = [_number(word) for word in words]
+    numbers, found = [_number(word) for word in words], reprlib.repr(line)
     is_box, is_polygon = len(words) == 5, len(words) > 6 and len(words) % 2 == 1
     if not (is_box or is_polygon) or not all(map(math.isfinite, numbers)):
-        raise InputError(f"{file}: {place} must hold a class number and four finite numbers, found {line!r}")
+        raise InputError(f"{file}: {place} must hold a class number and four finite numbers, found {found}")
     if numbers[0] not in label_map.training_ids:
-        raise InputError(f"{file}: {place} has class {words[0]}, which is not among the data's names")
+        raise InputError(f"{file}: {place} has class {words[0][:20]}, which is not among the data's names")
     if max(map(abs, numbers[1:])) > _LARGEST_FRACTION:
-        raise InputError(f"{file}: {place} must be relative to the image, from 0 to 1, found {line!r}")
+        raise InputError(f"{file}: {place} must be relative to the image, from 0 to 1, found {found}")
     convert: Callable[[Sequence[float]], tuple[float, float, float, float]] = _corners if is_box else _hull
-    return RawBox(corners=convert(numbers[1:]), dataset_id=int(numbers[0]), place=place)
+    return RawBox(corners=convert(numbers[1:]), dataset_id=int(numbers[0]), place=place, number=number)
 
 
 def _number(word: str) -> float:

@@ -1,0 +1,98 @@
+"""Write a cleaned copy of a data set: new annotations in the data's own layout, beside links to its images."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from condetr.data.records import Source
+from condetr.doctor.decide import Decisions, decide
+from condetr.doctor.examine import Examination
+from condetr.doctor.rewrite import absolute, rewrite
+from condetr.errors import InputError
+from condetr.inference.atomic import replaced_folder, require_free
+
+PROTOCOL = "cleaning.txt"
+
+
+class Cleaned(NamedTuple):
+    """What cleaning did, and where its result can be given as DATA."""
+
+    data: Path
+    protocol: Path
+    dropped: int
+    changed: int
+    undecided: int
+
+
+def write_cleaned(examination: Examination, *, pointed_at: Path, out: Path) -> Cleaned:
+    """Write the cleaned copy of what `pointed_at` names into the new folder `out`.
+
+    `out/cleaning.txt` lists everything dropped, changed, and left for someone to decide. The data itself is not
+    touched. Raises InputError where `out` is not empty, or where nothing of a split would be left.
+    """
+    require_free(out, overwrite=False)
+    decisions = decide(examination)
+    for name, kept in decisions.kept.items():
+        if not kept:
+            raise InputError(f"nothing of the split {name!r} can be kept, so there is no cleaned copy to write")
+    base = _common_folder(examination, pointed_at)
+    files, omitted = rewrite(examination.source, decisions)
+    try:
+        with replaced_folder(out) as draft:
+            _mirror(base, draft, files=files, omitted=omitted, out=out.absolute())
+            (draft / PROTOCOL).write_text(_protocol(decisions), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write to {out}: {error.strerror}") from None
+    return Cleaned(
+        data=out / os.path.relpath(absolute(pointed_at), base),
+        protocol=out / PROTOCOL,
+        dropped=len(decisions.dropped),
+        changed=len(decisions.changed),
+        undecided=len(decisions.undecided),
+    )
+
+
+def _common_folder(examination: Examination, pointed_at: Path) -> Path:
+    """Return the folder that holds everything that the data consists of."""
+    images = [image for images in examination.raw.images.values() for image in images]
+    parts = {examination.source.root, *_listing(examination.source)}
+    parts |= {image.path.parent for image in images} | {image.file.parent for image in images}
+    parts.add(pointed_at if pointed_at.is_dir() else pointed_at.parent)
+    base = Path(os.path.commonpath([absolute(part) for part in parts]))
+    if base == Path(base.anchor):
+        raise InputError(f"the parts of {pointed_at} lie too far apart for a copy: bring them into one folder")
+    return base
+
+
+def _listing(source: Source) -> frozenset[Path]:
+    """Return the files and folders that say which images there are."""
+    places = [place for split in source.places.values() for place in split]
+    return frozenset(absolute(path) for path in (*places, source.description) if path is not None)
+
+
+def _mirror(folder: Path, copy: Path, *, files: Mapping[Path, bytes], omitted: frozenset[Path], out: Path) -> None:
+    """Fill a folder with new files, and with links to everything of the old one that needs no change."""
+    touched = {parent for path in (*files, *omitted) for parent in path.parents}
+    for entry in sorted(folder.iterdir()):
+        # The copy may lie inside the data: it does not mirror itself, nor what other runs are writing.
+        if entry in omitted or entry in (out, copy) or entry in out.parents:
+            continue
+        if entry in files:
+            (copy / entry.name).write_bytes(files[entry])
+        elif entry in touched:
+            (copy / entry.name).mkdir()
+            _mirror(entry, copy / entry.name, files=files, omitted=omitted, out=out)
+        else:
+            (copy / entry.name).symlink_to(entry)
+
+
+def _protocol(decisions: Decisions) -> str:
+    sections = (
+        ("dropped", decisions.dropped),
+        ("changed", decisions.changed),
+        ("left as it is, look at it yourself", decisions.undecided),
+    )
+    return "\n".join(
+        "\n".join((f"{len(lines)} {title}", *(f"  {line}" for line in lines), "")) for title, lines in sections
+    )

@@ -1,0 +1,150 @@
+"""Examine a whole data set: read on where a training would refuse, and find everything that is wrong at once."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from condetr.data.dataset import Finding, Split
+from condetr.data.findings import Fault, FindingCounter
+from condetr.data.images import ImageHeader, read_headers
+from condetr.data.records import RawData, Source, build_split
+from condetr.data.sources import check_classes, choose_splits, recognise
+from condetr.data.splits import role
+from condetr.doctor.contents import Content, content_findings, read_contents
+from condetr.doctor.plan import Plan
+from condetr.doctor.quick import EXAMPLES, quick_findings
+from condetr.errors import InputError
+from condetr.labels import LabelMap
+
+_SEVERITIES = ("error", "warning", "info")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examination:
+    """A data set as the doctor saw it."""
+
+    source: Source
+    raw: RawData
+    """The annotations without what cannot be understood."""
+    splits: Mapping[str, Split]
+    """What a training could use of every split."""
+    train: str
+    """Name of the training split; the first split, where no name tells."""
+    val: str | None
+    headers: Mapping[Path, ImageHeader]
+    """Of every image that begins and ends as one."""
+    contents: Mapping[Path, Content]
+    readable: Mapping[str, Sequence[Path]]
+    """The images of every split that have headers and contents."""
+    counter: FindingCounter
+    """Every place of every fault that reading the annotations found."""
+    findings: tuple[Finding, ...]
+    """Errors first, then warnings."""
+
+    @property
+    def label_map(self) -> LabelMap:
+        """The classes, over all splits."""
+        return self.raw.label_map
+
+    @property
+    def has_error(self) -> bool:
+        """Tell whether a training would refuse the data, or stop at it."""
+        return any(finding.severity == "error" for finding in self.findings)
+
+    @property
+    def has_warning(self) -> bool:
+        """Tell whether results would suffer."""
+        return any(finding.severity == "warning" for finding in self.findings)
+
+
+def examine(path: Path, *, plan: Plan, progress: Callable[[int, int], None] = lambda done, total: None) -> Examination:
+    """Read all splits of a data set and every image file; `progress` is called with the images done and in all.
+
+    Raises InputError where the data cannot be read at all: no known layout, or no annotation file that is one.
+    """
+    source = recognise(path)
+    counter = FindingCounter(on_error="count", most_examples=None)
+    raw = source.read(_apart(source.splits), counter)
+    splits = {
+        name: build_split(
+            name,
+            images=images,
+            label_map=raw.label_map,
+            root=source.root,
+            counter=counter,
+            skip_unreadable=False,
+        )
+        for name, images in raw.images.items()
+    }
+    train, val = _chosen(source, splits, counter)
+    check_classes(splits[train], splits[val or train], counter=counter)
+    headers = _headers(raw)
+    contents = read_contents(list(headers), progress=progress)
+    readable = {name: [image.path for image in images if image.path in headers] for name, images in raw.images.items()}
+    train_and_others = [splits[train], *(split for name, split in splits.items() if name != train)]
+    found = (
+        counter.findings(),
+        content_findings(readable, contents),
+        _turned(headers),
+        _holes(raw.label_map),
+        quick_findings(train_and_others, plan),
+    )
+    findings = [finding for some in found for finding in some]
+    return Examination(
+        source=source,
+        raw=raw,
+        splits=splits,
+        train=train,
+        val=val,
+        headers=headers,
+        contents=contents,
+        readable=readable,
+        counter=counter,
+        findings=tuple(sorted(findings, key=lambda finding: _SEVERITIES.index(finding.severity))),
+    )
+
+
+def _apart(splits: Sequence[str]) -> list[str]:
+    """Leave out the union of training and validation images where its parts are there."""
+    roles = {role(split) for split in splits}
+    return [split for split in splits if role(split) != "trainval" or "train" not in roles]
+
+
+def _chosen(source: Source, splits: Mapping[str, Split], counter: FindingCounter) -> tuple[str, str | None]:
+    try:
+        train, val = choose_splits(source)
+    except InputError as error:
+        counter.refuse(Fault.SPLIT_UNCLEAR, error)
+        return next(iter(splits)), None
+    return (train if train in splits else next(iter(splits))), (val if val in splits else None)
+
+
+def _headers(raw: RawData) -> dict[Path, ImageHeader]:
+    paths = list(dict.fromkeys(image.path for images in raw.images.values() for image in images))
+    headers = zip(paths, read_headers(paths), strict=True)
+    return {path: header for path, header in headers if isinstance(header, ImageHeader)}
+
+
+def _turned(headers: Mapping[Path, ImageHeader]) -> Iterator[Finding]:
+    turned = [path.name for path, header in headers.items() if header.is_turned]
+    if turned:
+        yield Finding(
+            severity="info",
+            what=f"{len(turned):,} {'image' if len(turned) == 1 else 'images'} turned by EXIF: boxes must be those of "
+            "the image as displayed",
+            count=len(turned),
+            examples=tuple(turned[:EXAMPLES]),
+        )
+
+
+def _holes(label_map: LabelMap) -> Iterator[Finding]:
+    ids = label_map.dataset_ids
+    holes = ids[-1] - ids[0] + 1 - len(ids) if ids else 0
+    if holes:
+        yield Finding(
+            severity="info",
+            what=f"{holes:,} {'hole' if holes == 1 else 'holes'} in the category ids {ids[0]} to {ids[-1]}: training "
+            f"counts the classes from 0 to {len(ids) - 1}, results carry your ids again",
+            count=holes,
+            examples=(),
+        )

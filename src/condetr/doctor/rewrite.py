@@ -1,0 +1,190 @@
+"""New content for the annotation files of a data set: what stays, in the data's own layout, otherwise unchanged."""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+from xml.etree import ElementTree
+
+from condetr.config import read_yaml, yaml_text
+from condetr.data.files import is_file, read_bytes, read_lines
+from condetr.data.records import Source
+from condetr.data.voc import read_xml
+from condetr.data.yolo import images_below, label_file, listed_image
+from condetr.doctor.decide import Corners, Decisions, KeptImage
+from condetr.errors import InputError
+
+Files = dict[Path, bytes]
+Kept = Mapping[str, Sequence[KeptImage]]
+
+
+class Rewritten(NamedTuple):
+    """What changes among the files of a data set, by absolute paths."""
+
+    files: Mapping[Path, bytes]
+    """New content of annotation files."""
+    omitted: frozenset[Path]
+    """Files that would be read as data although they are no longer part of it."""
+
+
+def rewrite(source: Source, decisions: Decisions) -> Rewritten:
+    """Return what the data set becomes when only what was decided to keep stays."""
+    rewriters: dict[str, Callable[[Source, Kept], tuple[Files, set[Path]]]] = {
+        "coco": _rewrite_coco,
+        "voc": _rewrite_voc,
+        "yolo": _rewrite_yolo,
+    }
+    files, omitted = rewriters[source.layout](source, decisions.kept)
+    return Rewritten(
+        files={absolute(path): content for path, content in files.items()},
+        omitted=frozenset(absolute(path) for path in omitted),
+    )
+
+
+def absolute(path: Path) -> Path:
+    """Return a path from the root on, without following links."""
+    return Path(os.path.normpath(path.absolute()))
+
+
+def _rewrite_coco(source: Source, kept: Kept) -> tuple[Files, set[Path]]:
+    files = {split: file for split, (file,) in source.places.items()}
+    return {files[split]: _coco_file(files[split], images) for split, images in kept.items()}, set()
+
+
+def _coco_file(file: Path, kept: Sequence[KeptImage]) -> bytes:
+    content = json.loads(read_bytes(file).removeprefix(b"\xef\xbb\xbf"))
+    numbers = {each.image.number for each in kept}
+    boxes = {number: corners for each in kept for number, corners in each.boxes.items()}
+    classes = {category["id"]: category for category in reversed(content["categories"]) if _is_category(category)}
+    annotations = [
+        _coco_annotation(content["annotations"][number], corners) for number, corners in sorted(boxes.items())
+    ]
+    return json.dumps(
+        {
+            **content,
+            "images": [image for number, image in enumerate(content["images"]) if number in numbers],
+            "annotations": _renumbered(annotations),
+            "categories": [classes[dataset_id] for dataset_id in sorted(classes)],
+        },
+        ensure_ascii=False,
+    ).encode()
+
+
+def _is_category(category: Any) -> bool:  # noqa: ANN401
+    return isinstance(category, dict) and type(category.get("id")) is int and isinstance(category.get("name"), str)
+
+
+def _coco_annotation(annotation: dict[str, Any], corners: Corners | None) -> dict[str, Any]:
+    if corners is None:
+        return annotation
+    x1, y1, x2, y2 = corners
+    box = {"bbox": [x1, y1, x2 - x1, y2 - y1]}
+    # The area is that of a mask where there is one: clipping a box does not change it.
+    return (
+        {**annotation, **box}
+        if annotation.get("segmentation")
+        else {**annotation, **box, "area": (x2 - x1) * (y2 - y1)}
+    )
+
+
+def _renumbered(annotations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Give annotations whose id another one has a new id."""
+    unused = 1 + max((annotation["id"] for annotation in annotations if annotation.get("id") is not None), default=0)
+    seen: set[int] = set()
+    renumbered = []
+    for annotation in annotations:
+        if annotation.get("id") in seen:
+            annotation, unused = {**annotation, "id": unused}, unused + 1
+        if annotation.get("id") is not None:
+            seen.add(annotation["id"])
+        renumbered.append(annotation)
+    return renumbered
+
+
+def _rewrite_voc(source: Source, kept: Kept) -> tuple[Files, set[Path]]:
+    files = {each.image.file: _voc_file(each) for images in kept.values() for each in images}
+    somewhere = {file.stem for file in files}
+    omitted = {file for file in (source.root / "Annotations").glob("*.xml") if file.stem not in somewhere}
+    for split, (file,) in source.places.items():
+        names = {each.image.file.stem for each in kept[split]} if split in kept else somewhere
+        lines = [line for line in dict.fromkeys(read_lines(file)) if line in names]
+        files[file] = "".join(f"{line}\n" for line in lines).encode()
+    return files, omitted
+
+
+def _voc_file(kept: KeptImage) -> bytes:
+    tree = read_xml(kept.image.file)
+    for number, element in enumerate(tree.findall("object")):
+        if number not in kept.boxes:
+            tree.remove(element)
+        else:
+            _set_voc_box(element, kept.boxes[number])
+    content: bytes = ElementTree.tostring(tree, encoding="utf-8")
+    return content
+
+
+def _set_voc_box(element: ElementTree.Element, corners: Corners | None) -> None:
+    if corners is None:
+        return
+    x1, y1, x2, y2 = corners
+    # VOC counts pixels from 1, and its boxes include the last one.
+    for side, value in (("xmin", x1 + 1), ("ymin", y1 + 1), ("xmax", x2), ("ymax", y2)):
+        place = element.find(f"bndbox/{side}")
+        assert place is not None
+        place.text = f"{value:g}"
+
+
+def _rewrite_yolo(source: Source, kept: Kept) -> tuple[Files, set[Path]]:
+    files = {
+        each.image.file: _yolo_labels(each) for images in kept.values() for each in images if is_file(each.image.file)
+    }
+    omitted: set[Path] = set()
+    for split, places in source.places.items():
+        paths = {each.image.path for each in kept.get(split, ())}
+        for place in places:
+            if place.is_file():
+                files[place] = _yolo_list(place, source.root, paths)
+            else:
+                gone = [path for path in images_below(place) if path not in paths]
+                omitted |= {*gone, *(label_file(path, source.root) for path in gone)}
+    if source.description is not None:
+        files[source.description] = _yolo_description(source.description, source)
+    return files, omitted
+
+
+def _yolo_labels(kept: KeptImage) -> bytes:
+    lines = read_lines(kept.image.file)
+    written = [_yolo_line(lines[number], corners, kept.size_hw) for number, corners in kept.boxes.items()]
+    return "".join(f"{line}\n" for line in written).encode()
+
+
+def _yolo_line(line: str, corners: Corners | None, size_hw: tuple[int, int]) -> str:
+    words = line.split()
+    if corners is None:
+        return line
+    if len(words) > 5:  # a polygon
+        return " ".join([words[0], *(f"{min(max(float(word), 0), 1):.6f}" for word in words[1:])])
+    (height, width), (x1, y1, x2, y2) = size_hw, corners
+    numbers = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
+    return " ".join([words[0], *(f"{number:.6f}" for number in numbers)])
+
+
+def _yolo_list(file: Path, root: Path, paths: set[Path]) -> bytes:
+    kept = []
+    for line in read_lines(file):
+        with suppress(InputError):  # names that lead out of the folder
+            path = listed_image(line, file, root) if line else None
+            kept += [os.path.relpath(path, root.absolute())] if path in paths else []
+    return "".join(f"{line}\n" for line in dict.fromkeys(kept)).encode()
+
+
+def _yolo_description(file: Path, source: Source) -> bytes:
+    """Name the same places relative to the file: as they stand they may lead back to the old annotations."""
+    content = read_yaml(read_bytes(file))
+    root = source.root.absolute()
+    places = {
+        split: [os.path.relpath(place.absolute(), root) for place in found] for split, found in source.places.items()
+    }
+    return yaml_text({**content, "path": os.path.relpath(root, file.parent.absolute()), **places}).encode()
