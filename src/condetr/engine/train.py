@@ -85,9 +85,7 @@ class Training:
         starts_bare = config.init_from is None and not resume
         detector = config.detector.build(num_classes=len(self.label_map), pretrained=starts_bare)
         self.reinitialised = (
-            initialise(detector, config.init_from, label_map=self.label_map)
-            if config.init_from and not resume
-            else ()
+            initialise(detector, config.init_from, label_map=self.label_map) if config.init_from and not resume else ()
         )
         detector = detector.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.criterion: SetCriterion = config.criterion.build(scores=config.detector.scores)
@@ -107,7 +105,6 @@ class Training:
             progress=self.progress,
             is_first_process=fabric.is_global_zero,
         )
-        self.lr = 0.0
         self.skipped_in_a_row = 0
         self.stop = StopRequest()
         self.must_stop = False
@@ -186,7 +183,7 @@ class Training:
     def _step(self, micro_batches: Sequence[Batch]) -> None:
         """Make one optimizer step."""
         self._seed_step()
-        self.lr = set_learning_rates(self.optimizer, self.schedule(self.progress.step))
+        set_learning_rates(self.optimizer, self.schedule(self.progress.step))
         reports = []
         for index, batch in enumerate(micro_batches):
             batch = self.fabric.to_device(batch)
@@ -223,6 +220,12 @@ class Training:
         norm = self.fabric.clip_gradients(self.model, self.optimizer, max_norm=limit, error_if_nonfinite=False)
         assert norm is not None
         return norm
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the last step, also of one before the training was resumed."""
+        rate: float = self.optimizer.param_groups[0]["lr"]
+        return rate
 
     def _skip(self, micro_batches: Sequence[Batch], *, losses: LossReport) -> None:
         """Count a step that is not finite, look into the first ones, and give up after too many in a row."""

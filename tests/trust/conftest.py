@@ -1,0 +1,64 @@
+"""The real command on a tiny training, in processes that can be hurt."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from condetr.data.synthetic import write_scenes
+from tests.cli.conftest import TINY
+
+CONDETR = [sys.executable, "-c", "from condetr.cli.main import main; main()"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
+PATIENCE = 120
+"""Seconds after which a process that should have ended is taken for hanging."""
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a data set of eight training images and five validation images, which two processes share unevenly."""
+    folder = tmp_path_factory.mktemp("trust") / "scenes"
+    write_scenes(folder, num_images=8, val_images=5, seed=4, size=32)
+    return folder
+
+
+@pytest.fixture
+def start(scenes: Path) -> Start:
+    """Start `condetr train` on the scenes, in two processes if so wished; output is read by `finish`."""
+
+    def start(out: Path, *settings: str, processes: int = 1) -> "subprocess.Popen[str]":
+        options = [part for setting in (*TINY, *settings) for part in ("--set", setting)]
+        arguments = ["train", "conditional_detr_tiny", "--data", str(scenes), "--out", str(out), "--resume", "auto"]
+        command = [*(TORCHRUN if processes == 2 else []), *CONDETR, *arguments, *options]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+
+    return start
+
+
+def finish(process: "subprocess.Popen[str]", *, code: int = 0) -> str:
+    """Wait for a process to end with `code`, and return what it said."""
+    said, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == code, said
+    return said
+
+
+def wait_for(event: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
+    """Wait until something has happened; a process that ends before fails the test."""
+    patience = time.monotonic() + PATIENCE
+    while not event():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < patience
+        time.sleep(0.002)
+
+
+def last_saved(run: Path) -> int:
+    """Return when the last checkpoint was written, 0 before there is one."""
+    path = run / "checkpoints" / "last.ckpt"
+    return path.stat().st_mtime_ns if path.is_file() else 0

@@ -1,0 +1,61 @@
+"""A training that is stopped by force, again and again, ends like one that was left alone.
+
+CONDETR_KILLS sets the number of SIGKILLs.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.trust.conftest import Start, finish, last_saved, wait_for
+
+KILLS = int(os.environ.get("CONDETR_KILLS", "2"))
+SETTINGS = ("epochs=24", "data.batch_size=2", "ema={}", "detector.dropout=0.1", "checkpoint_minutes=0")
+"""96 steps in 24 epochs."""
+EXACT = ("metrics.csv", "best/model.safetensors", "predictions.json", "labels.json", "config.yaml")
+
+
+@pytest.fixture(scope="module")
+def moments() -> random.Random:
+    return random.Random(7)
+
+
+def stop_in_flight(process: "subprocess.Popen[str]", run: Path, number: signal.Signals, *, after: float) -> str:
+    """Let a process make a checkpoint, wait, send it a signal, and return what it said."""
+    before = last_saved(run)
+    wait_for(lambda: last_saved(run) != before, process)
+    time.sleep(after)
+    process.send_signal(number)
+    return process.communicate()[0]
+
+
+def test_a_run_stopped_at_random_moments_ends_bit_for_bit_like_one_that_was_not(
+    start: Start, moments: random.Random, tmp_path: Path
+) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    process = start(whole, *SETTINGS)
+    wait_for(lambda: last_saved(whole) > 0, process)
+    began = time.monotonic()
+    finish(process)
+    longest = (time.monotonic() - began) / (KILLS + 2)
+
+    codes = []
+    for number in (signal.SIGTERM, signal.SIGINT, *KILLS * [signal.SIGKILL]):
+        process = start(cut, *SETTINGS)
+        said = stop_in_flight(process, cut, number, after=moments.uniform(0, longest))
+        codes.append(process.returncode)
+        assert number == signal.SIGKILL or "is saved; go on with --resume auto" in said
+    finish(start(cut, *SETTINGS))
+
+    assert codes == [143, 130, *KILLS * [-signal.SIGKILL]]
+    assert [name for name in EXACT if (cut / name).read_bytes() != (whole / name).read_bytes()] == []
+    states = [torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in (cut, whole)]
+    for part in ("detector", "ema", "optimizer"):
+        torch.testing.assert_close(states[0][part], states[1][part], rtol=0, atol=0)
+    assert not [path for path in cut.rglob("*") if "draft" in path.name or ".old-" in path.name]
