@@ -1,0 +1,1 @@
+"""How many epochs Conditional DETR and DETR need for the same AP, with everything else equal."""

@@ -1,0 +1,176 @@
+"""The runs of the benchmark: what differs between them, and nothing else does.
+
+Both settings train from scratch on the same scenes of 128x128. `stride32` ends in a map of 64 cells; `dc5` dilates the
+last stage instead of striding, which gives four times as many, as DC5 does in the paper.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from condetr.backbones.resnet import SmallResNetConfig
+from condetr.data.transforms import LightTransformConfig
+from condetr.detectors.conditional_detr import ConditionalDetrConfig
+from condetr.detectors.detr import DetrConfig
+from condetr.engine.config import DataConfig, TrainConfig
+from condetr.engine.optim import OptimizerConfig, StepScheduleConfig
+
+Setting = Literal["stride32", "dc5"]
+Stage = Literal["search", "long", "schedules", "faster", "ablations"]
+
+TRAINING_IMAGES, VALIDATION_IMAGES, SCENES_SEED = 4000, 500, 1
+BATCH_SIZE = 16
+LEARNING_RATES = (1e-4, 2e-4, 4e-4)
+SEARCH_EPOCHS = {"conditional_detr": 8, "detr": 16, "detr_focal": 16}
+LONG_EPOCHS = 48
+"""DETR's 500 epochs, in this world."""
+SHORT_EPOCHS = (4, 6, 8, 12)
+"""Complete schedules of Conditional DETR, the drop of the learning rate included, from which the shortest is sought."""
+FASTER_EPOCHS = (2, 4, 6, 8)
+ABLATION_EPOCHS = 8
+SEEDS = (1, 2)
+
+TRANSFORMER: dict[str, Any] = {
+    "num_queries": 50,
+    "dim": 128,
+    "num_heads": 4,
+    "feedforward_dim": 256,
+    "encoder_layers": 1,
+    "decoder_layers": 3,
+    "dropout": 0.0,
+}
+
+SIDES: dict[str, Callable[..., Any]] = {
+    "conditional_detr": ConditionalDetrConfig,
+    "detr": DetrConfig,
+    "detr_focal": lambda **settings: DetrConfig(**settings, scores="sigmoid"),
+}
+"""Each side with its paper's loss, and DETR with Conditional DETR's."""
+
+FASTER: dict[str, dict[str, Any]] = {
+    "groups": {"query_groups": 4},
+    "denoising": {"denoising_groups": 4},
+    "both": {"query_groups": 4, "denoising_groups": 4},
+}
+"""Training aids that leave the detector as it is."""
+
+ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "CSQ": ("conditional_detr", {}),
+    "CSQ-C": ("conditional_detr", {"spatial_query": "C"}),
+    "CSQ-T": ("conditional_detr", {"spatial_query": "T"}),
+    "CSQ-P": ("conditional_detr", {"spatial_query": "P"}),
+    "CSQ-I": ("conditional_detr", {"spatial_query": "I"}),
+    "scalar": ("conditional_detr", {"transformation": "scalar"}),
+    "block": ("conditional_detr", {"transformation": "block"}),
+    "full": ("conditional_detr", {"transformation": "full"}),
+    "reference-learned": ("conditional_detr", {"reference": "learned"}),
+    "reference-fixed": ("conditional_detr", {"reference": "fixed"}),
+    "none": ("detr", {}),
+    "OR": ("detr", {"offset_regression": True}),
+    "FL": ("detr_focal", {}),
+    "OR+FL": ("detr_focal", {"offset_regression": True}),
+}
+"""Tables 3 and 4 and figure 5; its identity is CSQ-P, its diagonal and table 4's last row are CSQ."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training of the benchmark."""
+
+    setting: Setting
+    side: str
+    """A key of SIDES."""
+    variant: str = "plain"
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the detector that make the variant."""
+    lr: float
+    epochs: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """The run's folder: what was trained, and how."""
+        return f"{self.setting}/{self.side}-{self.variant}-lr{self.lr:.0e}-{self.epochs}e-seed{self.seed}"
+
+    def config(self) -> TrainConfig:
+        """Return the whole settings; the learning rate drops after four fifths of the epochs, as in the papers."""
+        backbone = SmallResNetConfig(widths=(24, 48, 96, 128), blocks=(1, 2, 1), dilation=self.setting == "dc5")
+        detector = SIDES[self.side](backbone=backbone, **TRANSFORMER)
+        return TrainConfig(
+            recipe=self.name,
+            detector=replace(detector, **self.changes),
+            data=DataConfig(
+                transform=LightTransformConfig(vertical_flip=0.5),
+                batch_size=BATCH_SIZE,
+                eval_batch_size=32,
+                workers=0,
+                cache_mb=1024,
+            ),
+            optimizer=OptimizerConfig(lr=self.lr, backbone_lr=3 * self.lr),
+            schedule=StepScheduleConfig(drop_epoch=max(self.epochs * 4 // 5, 1), warmup_steps=200),
+            epochs=self.epochs,
+            seed=self.seed,
+            loggers=(),
+        )
+
+
+def search(setting: Setting) -> Sequence[Run]:
+    """Return the runs that find each side's best learning rate."""
+    return [
+        Run(setting=setting, side=side, lr=lr, epochs=epochs, seed=SEEDS[0])
+        for side, epochs in SEARCH_EPOCHS.items()
+        for lr in LEARNING_RATES
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What the search found best."""
+
+    lr: dict[str, float]
+    """The learning rate of each side."""
+    detr: str
+    """DETR's better loss: `detr` or `detr_focal`."""
+
+
+def long(setting: Setting, *, choice: Choice) -> Sequence[Run]:
+    """Return DETR's long schedules, with the better of its two losses at its best rate."""
+    side = choice.detr
+    return [Run(setting=setting, side=side, lr=choice.lr[side], epochs=LONG_EPOCHS, seed=seed) for seed in SEEDS]
+
+
+def schedules(setting: Setting, *, choice: Choice) -> Sequence[Run]:
+    """Return complete schedules of Conditional DETR of growing length."""
+    return [_conditional(setting, choice=choice, epochs=epochs, seed=seed) for epochs in SHORT_EPOCHS for seed in SEEDS]
+
+
+def faster(setting: Setting, *, choice: Choice) -> Sequence[Run]:
+    """Return the same with training aids."""
+    return [
+        replace(_conditional(setting, choice=choice, epochs=epochs, seed=seed), variant=name, changes=changes)
+        for name, changes in FASTER.items()
+        for epochs in FASTER_EPOCHS
+        for seed in SEEDS
+    ]
+
+
+def ablations(setting: Setting, *, choice: Choice) -> Sequence[Run]:
+    """Return the rows of tables 3 and 4 and figure 5, each with its side's best rate."""
+    return [
+        Run(
+            setting=setting,
+            side=side,
+            variant=name if changes else "plain",
+            changes=changes,
+            lr=choice.lr[side],
+            epochs=ABLATION_EPOCHS,
+            seed=seed,
+        )
+        for name, (side, changes) in ABLATIONS.items()
+        for seed in SEEDS
+    ]
+
+
+def _conditional(setting: Setting, *, choice: Choice, epochs: int, seed: int) -> Run:
+    side = "conditional_detr"
+    return Run(setting=setting, side=side, lr=choice.lr[side], epochs=epochs, seed=seed)

@@ -1,0 +1,112 @@
+"""Train what the plan names: `python -m benchmarks.convergence.run --setting stride32 --stage search`.
+
+Each run is one `condetr train` and may be stopped and started again; complete ones are left alone. The data and the run
+folders lie under runs/convergence; settings and logs are copied to benchmarks/results/convergence.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from benchmarks.convergence import plan
+from condetr.config import to_yaml
+from condetr.data.synthetic import write_scenes
+
+RUNS = Path("runs/convergence")
+RESULTS = Path("benchmarks/results/convergence")
+KEPT = ("config.yaml", "metrics.csv", "results.json")
+
+console = Console()
+
+
+def main(
+    *,
+    setting: Annotated[plan.Setting, typer.Option(help="Which feature map.")] = "stride32",
+    stage: Annotated[list[plan.Stage], typer.Option(help="What to run, in this order; search comes first.")],
+    parallel: Annotated[int, typer.Option(help="Runs at once; each gets an equal share of the cores.")] = 2,
+) -> None:
+    """Make the runs of the given stages."""
+    scenes = _scenes()
+    for name in stage:
+        with ThreadPoolExecutor(parallel) as pool:
+            list(pool.map(lambda run: _train(run, data=scenes, threads=_cores() // parallel), runs_of(setting, name)))
+
+
+def runs_of(setting: plan.Setting, stage: plan.Stage) -> Sequence[plan.Run]:
+    """Return the runs of a stage; those after the search need its results."""
+    if stage == "search":
+        return plan.search(setting)
+    make = {"long": plan.long, "schedules": plan.schedules, "faster": plan.faster, "ablations": plan.ablations}[stage]
+    return make(setting, choice=choose(setting))
+
+
+def choose(setting: plan.Setting) -> plan.Choice:
+    """Return the best learning rate of each side, and DETR's better loss, by the search's final AP."""
+    found = {(run.side, run.lr): final_ap(run) for run in plan.search(setting)}
+    best = {side: max((key for key in found if key[0] == side), key=found.__getitem__) for side in plan.SIDES}
+    return plan.Choice(
+        lr={side: key[1] for side, key in best.items()},
+        detr=max(("detr", "detr_focal"), key=lambda side: found[best[side]]),
+    )
+
+
+def final_ap(run: plan.Run) -> float:
+    """Return the AP of a complete run after its last epoch."""
+    rows = (RESULTS / run.name / "metrics.csv").read_text().splitlines()
+    values = dict(zip(rows[0].split(","), rows[-1].split(","), strict=True))
+    assert int(values["epoch"]) == run.epochs, f"{run.name} is not complete"
+    return float(values["AP"])
+
+
+def _scenes() -> Path:
+    folder = RUNS / "scenes"
+    if not folder.exists():
+        console.print(f"writing {plan.TRAINING_IMAGES} + {plan.VALIDATION_IMAGES} scenes to {folder}")
+        write_scenes(
+            folder, num_images=plan.TRAINING_IMAGES, val_images=plan.VALIDATION_IMAGES, seed=plan.SCENES_SEED, size=128
+        )
+    return folder
+
+
+def _train(run: plan.Run, *, data: Path, threads: int) -> None:
+    kept = RESULTS / run.name
+    if (kept / "results.json").exists():
+        return
+    folder = RUNS / run.name
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    settings, log = folder.with_suffix(".yaml"), folder.with_suffix(".log")
+    settings.write_text(to_yaml(run.config()))
+    # The command of the environment that runs this, so that nothing else needs to be on the path.
+    command = [str(Path(sys.executable).parent / "condetr"), "train", str(settings), "--data", str(data)]
+    with log.open("a") as output:
+        done = subprocess.run(
+            [*command, "--out", str(folder), "--resume", "auto"],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "OMP_NUM_THREADS": str(max(threads, 1))},
+            check=False,
+        )
+    if done.returncode:
+        raise SystemExit(f"{run.name} ended with exit code {done.returncode}; see {log}")
+    kept.mkdir(parents=True, exist_ok=True)
+    for name in KEPT:
+        shutil.copyfile(folder / name, kept / name)
+    results = json.loads((folder / "results.json").read_text())
+    console.print(f"{run.name}  AP {final_ap(run):.3f}  {results['train_seconds']:.0f} s", highlight=False)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,176 @@
+"""Turn the kept logs into the ratios, the tables and the picture: `python -m benchmarks.convergence.summarise`.
+
+The ratio is the paper's: DETR's long schedule, over the shortest complete schedule with which Conditional DETR is as
+good as DETR is at its end. Lengths between two schedules that were trained are interpolated by AP.
+"""
+
+import csv
+import json
+import typing
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import matplotlib.pyplot as plt
+from rich.console import Console
+
+from benchmarks.convergence import plan
+from benchmarks.convergence.run import RESULTS, choose, final_ap, runs_of
+
+SUMMARY = RESULTS.parent / "summary.json"
+LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
+"""AP on the way, at which both are compared epoch by epoch."""
+
+Curve = list[tuple[float, float]]
+"""Epochs and AP, growing epochs."""
+
+
+def main() -> None:
+    """Write convergence.json, convergence.md, convergence.png and this benchmark's part of summary.json."""
+    found = {setting: _setting(setting) for setting in typing.get_args(plan.Setting) if _is_complete(setting)}
+    (RESULTS / "convergence.json").write_text(json.dumps(found, indent=2) + "\n")
+    (RESULTS / "convergence.md").write_text(_markdown(found))
+    _picture(list(found), RESULTS / "convergence.png")
+    _summarise(found)
+    Console().print(_markdown(found), highlight=False)
+
+
+def crossing(curve: Curve, level: float) -> float | None:
+    """Return the epochs at which a curve first reaches an AP, interpolated between its points; None if it never does."""
+    if curve[0][1] >= level:
+        return curve[0][0]
+    for (before, low), (after, high) in pairwise(curve):
+        if high >= level:
+            return before + (after - before) * (level - low) / (high - low)
+    return None
+
+
+def curve_of(run: plan.Run) -> Curve:
+    """Return the AP after every epoch of a complete run."""
+    with (RESULTS / run.name / "metrics.csv").open() as file:
+        return [(float(row["epoch"]), float(row["AP"])) for row in csv.DictReader(file)]
+
+
+def _is_complete(setting: plan.Setting) -> bool:
+    return all(
+        _is_there(plan.search(setting)) and _is_there(runs_of(setting, stage)) for stage in ("long", "schedules")
+    )
+
+
+def _is_there(runs: Sequence[plan.Run]) -> bool:
+    return all((RESULTS / run.name / "results.json").exists() for run in runs)
+
+
+def _setting(setting: plan.Setting) -> dict[str, Any]:
+    choice = choose(setting)
+    long, schedules = runs_of(setting, "long"), runs_of(setting, "schedules")
+    goal = mean(final_ap(run) for run in long)
+    complete = _by_length(schedules)
+    needed = crossing(complete, goal)
+    by_seed = [
+        crossing(_by_length([run for run in schedules if run.seed == seed]), final_ap(detr))
+        for detr in long
+        for seed in plan.SEEDS
+    ]
+    longest = [run for run in schedules if run.epochs == max(plan.SHORT_EPOCHS)]
+    return {
+        "search": {run.name: final_ap(run) for run in plan.search(setting)},
+        "lr": choice.lr,
+        "detr_loss": "focal" if choice.detr == "detr_focal" else "cross-entropy",
+        "detr_epochs": plan.LONG_EPOCHS,
+        "detr_final_ap": {run.seed: final_ap(run) for run in long},
+        "conditional_complete_schedules": dict(complete),
+        "conditional_epochs_needed": needed,
+        "ratio": None if needed is None else plan.LONG_EPOCHS / needed,
+        "ratios_by_seeds": [plan.LONG_EPOCHS / epochs for epochs in by_seed if epochs is not None],
+        "levels": [_level(level, slow=long, fast=longest) for level in LEVELS],
+        "faster": _faster(setting, complete=complete),
+    }
+
+
+def _by_length(runs: Sequence[plan.Run]) -> Curve:
+    """Return complete schedules as a curve: their length and their final AP, a mean over seeds."""
+    lengths = sorted({run.epochs for run in runs})
+    return [(length, mean(final_ap(run) for run in runs if run.epochs == length)) for length in lengths]
+
+
+def _level(level: float, *, slow: Sequence[plan.Run], fast: Sequence[plan.Run]) -> dict[str, float | None]:
+    epochs = [[crossing(curve_of(run), level) for run in runs] for runs in (slow, fast)]
+    detr, conditional = (None if None in side else mean(typing.cast(list[float], side)) for side in epochs)
+    ratio = None if detr is None or conditional is None else detr / conditional
+    return {"AP": level, "detr": detr, "conditional_detr": conditional, "ratio": ratio}
+
+
+def _faster(setting: plan.Setting, *, complete: Curve) -> dict[str, dict[str, Any]]:
+    """Return, for each aid, how much shorter the schedule is that equals plain Conditional DETR's longest."""
+    length, goal = complete[-1]
+    runs = [run for run in runs_of(setting, "faster") if _is_there([run])]
+    found = {}
+    for variant in plan.FASTER:
+        curve = _by_length([run for run in runs if run.variant == variant])
+        needed = crossing(curve, goal)
+        found[variant] = {
+            "complete_schedules": dict(curve),
+            "epochs_needed": needed,
+            "ratio": None if needed is None else length / needed,
+        }
+    return found
+
+
+def _markdown(found: dict[str, Any]) -> str:
+    return "\n".join(line for setting, values in found.items() for line in _section(setting, values)) + "\n"
+
+
+def _section(setting: str, values: dict[str, Any]) -> list[str]:
+    final = mean(values["detr_final_ap"].values())
+    ratio = values["ratio"]
+    return [
+        f"## {setting}",
+        "",
+        f"DETR ({values['detr_loss']}), {values['detr_epochs']} epochs: AP {100 * final:.1f}. "
+        + (f"Conditional DETR gets there **{ratio:.1f} times** sooner." if ratio else "Not reached."),
+        "",
+        "| Conditional DETR, complete schedule of | AP |",
+        "|---|---|",
+        *(f"| {epochs:g} epochs | {100 * ap:.1f} |" for epochs, ap in values["conditional_complete_schedules"].items()),
+        "",
+        "| on the way to AP | DETR | Conditional DETR | ratio |",
+        "|---|---|---|---|",
+        *(_level_row(level) for level in values["levels"]),
+        "",
+    ]
+
+
+def _level_row(level: dict[str, float | None]) -> str:
+    cells = [level[name] for name in ("detr", "conditional_detr", "ratio")]
+    assert level["AP"] is not None
+    return f"| {100 * level['AP']:.0f} | " + " | ".join("never" if x is None else f"{x:.1f}" for x in cells) + " |"
+
+
+def _picture(settings: list[plan.Setting], path: Path) -> None:
+    figure, axes = plt.subplots(1, len(settings), figsize=(6 * len(settings), 4), squeeze=False, layout="constrained")
+    for axis, setting in zip(axes[0], settings, strict=True):
+        for stage, colour, label in (("long", "tab:gray", "DETR"), ("schedules", "tab:red", "Conditional DETR")):
+            for index, run in enumerate(runs_of(setting, stage)):
+                epochs, ap = zip(*curve_of(run), strict=True)
+                axis.plot(epochs, [100 * value for value in ap], color=colour, label=None if index else label, lw=1.2)
+                axis.plot(epochs[-1], 100 * ap[-1], "o", color=colour, ms=4)
+        axis.set(xscale="log", xlabel="epochs", ylabel="AP", title=setting)
+        axis.grid(alpha=0.3)
+        axis.legend(frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def _summarise(found: dict[str, Any]) -> None:
+    """Put the headline ratios into summary.json, beside those of other benchmarks."""
+    summary = json.loads(SUMMARY.read_text()) if SUMMARY.exists() else {}
+    ratios = {setting: values["ratio"] for setting, values in found.items()}
+    faster = [aid["ratio"] for values in found.values() for aid in values["faster"].values() if aid["ratio"]]
+    summary["convergence"] = {**ratios, "faster_than_paper": max(faster, default=None)}
+    SUMMARY.write_text(json.dumps(summary, indent=2, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()
