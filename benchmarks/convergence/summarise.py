@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def crossing(curve: Curve, level: float) -> float | None:
-    """Return the epochs at which a curve first reaches an AP, interpolated between its points; None if it never does."""
+    """Return the epochs at which a curve first reaches an AP, interpolated; None if it never does."""
     if curve[0][1] >= level:
         return curve[0][0]
     for (before, low), (after, high) in pairwise(curve):
