@@ -10,6 +10,7 @@ import typer
 
 import condetr
 from condetr.cli import config
+from condetr.cli.compare import compare
 from condetr.cli.convert import convert
 from condetr.cli.demo import demo
 from condetr.cli.doctor import doctor
@@ -34,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo, synth, doctor, train, evaluate, predict, explain, convert, recipes):
+for verb in (demo, synth, doctor, train, evaluate, predict, explain, compare, convert, recipes):
     app.command()(verb)
 app.add_typer(config.app, name="config")
 

@@ -14,7 +14,7 @@ from condetr.labels import LabelMap
 T = TypeVar("T")
 
 History = dict[str, list[float]]
-"""Columns of metrics.csv by name; NaN where a cell is empty."""
+"""Columns of metrics.csv and timing.csv by name; NaN where a cell is empty."""
 
 
 class Contents(NamedTuple):
@@ -33,11 +33,22 @@ def read_contents(run: RunFolder) -> Contents:
         raise InputError(f"{run.path} is not a run folder: there is no such folder")
     config_yaml = _read(run.config, _read_text)
     label_map = _read(run.labels, LabelMap.load)
-    history = _read(run.metrics, _read_history)
+    history = read_history(run)
     results = _read(run.results, _read_json)
     parts = {run.config: config_yaml, run.labels: label_map, run.metrics: history, run.results: results}
     missing = tuple(path.name for path, part in parts.items() if part is None)
     return Contents(config_yaml, label_map, history, results, missing)
+
+
+def read_history(run: RunFolder) -> History | None:
+    """Return what a run recorded of every epoch, None if it recorded nothing; raises InputError for a damaged file."""
+    metrics, timing = _read(run.metrics, _read_columns), _read(run.timing, _read_columns)
+    if metrics is None or timing is None or not {*metrics} & {*timing} >= {"epoch"}:
+        return metrics
+    row_of = {epoch: row for row, epoch in enumerate(timing["epoch"])}
+    rows = [row_of.get(epoch) for epoch in metrics["epoch"]]
+    joined = {name: [math.nan if row is None else column[row] for row in rows] for name, column in timing.items()}
+    return {**joined, **metrics}
 
 
 def _read(path: Path, reader: Callable[[Path], T | None]) -> T | None:
@@ -58,7 +69,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read_history(path: Path) -> History | None:
+def _read_columns(path: Path) -> History | None:
     with path.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     if not rows:

@@ -1,0 +1,122 @@
+"""`condetr compare`: how fast runs converge, side by side."""
+
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from condetr.explain.compare import Comparison, Need, SpeedUp, Unit
+
+
+def compare(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Run folders, or log.txt of official DETR-family trainings.")
+    ],
+    *,
+    levels: Annotated[str | None, typer.Option(help="AP levels such as 0.2,0.3; else round ones.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for comparison.png and comparison.json.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
+) -> None:
+    """Compare runs: what each needed to reach an AP, and how many times faster it was than the first.
+
+    Runs that are equal but for the seed count as one, with an interval. What differs in data, batch, schedule or
+    evaluation is said.
+    """
+    from rich.console import Console
+
+    from condetr.explain.compare import UNITS
+    from condetr.inference.atomic import require_free
+    from condetr.report.comparison import compare_runs
+
+    if out is not None:
+        require_free(out, overwrite=overwrite)
+    comparison = compare_runs(runs, levels=_levels(levels))
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    for unit in UNITS:
+        if any(unit in group.units for group in comparison.groups):
+            console.print(_table(comparison, unit=unit))
+    for line in _remarks(comparison):
+        console.print(line)
+    if out is not None:
+        _write(out, comparison)
+        console.print(f"picture and numbers: {out}")
+
+
+def _levels(text: str | None) -> list[float] | None:
+    from condetr.errors import InputError
+
+    try:
+        return None if text is None else [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"--levels {text} is not made of numbers with commas between them, such as 0.2,0.3") from None
+
+
+def _table(comparison: "Comparison", *, unit: "Unit") -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    table = Table("AP", box=box.SIMPLE_HEAD, title=f"{unit} to reach an AP", title_justify="left")
+    for group in comparison.groups:
+        table.add_column(group.name, justify="right", overflow="fold")
+    for level in dict.fromkeys(row.level for row in comparison.rows):
+        rows = [row for row in comparison.rows if row.level == level]
+        cells = (f"{_need(row.needs.get(unit))}{_speed_up(row.speed_ups.get(unit))}" for row in rows)
+        table.add_row(f"{level:.2f}", *cells)
+    return table
+
+
+def _need(need: "Need | None") -> str:
+    if need is None:
+        return ""
+    if need.mean is not None:
+        return f"{need.mean:,.2f}" if need.mean < 100 else f"{need.mean:,.0f}"
+    reached = sum(each is not None for each in need.each)
+    return "-" if reached == 0 else f"{reached} of {len(need.each)} runs"
+
+
+def _speed_up(speed_up: "SpeedUp | None") -> str:
+    if speed_up is None:
+        return ""
+    more_than = "> " if speed_up.is_lower_bound else ""
+    interval = "" if speed_up.interval is None else "; {:.1f} to {:.1f}".format(*speed_up.interval)
+    return f" ({more_than}{speed_up.ratio:.1f}x{interval})"
+
+
+def _remarks(comparison: "Comparison") -> list[str]:
+    """Say what the numbers are, and what else than the detector may explain them."""
+    first, *others = comparison.groups
+    remarks = ["On straight lines between evaluations, from AP 0 at the start; a dash where the AP was not reached."]
+    if others:
+        remarks.append(f"In brackets: how many times faster than {first.name}; > where that one did not get there.")
+    if any(len(group.runs) > 1 for group in comparison.groups):
+        remarks.append(
+            "Of several seeds: the geometric mean, and the ratio's 95 % interval if both sides have several."
+        )
+    for topic, differences in groupby(comparison.differences, key=lambda difference: difference.topic):
+        remarks.append(f"They differ in {topic}:")
+        for difference in differences:
+            values = ", ".join(f"{value} in {name}" for name, value in difference.values.items())
+            remarks.append(f"  {difference.setting}: {values}")
+    if comparison.unknown:
+        remarks.append(
+            f"{', '.join(comparison.unknown)}: data, batch, schedule and evaluation are not recorded there, so whether "
+            "they differ cannot be said"
+        )
+    return remarks
+
+
+def _write(out: Path, comparison: "Comparison") -> None:
+    import json
+
+    from condetr.inference.atomic import replaced_file
+    from condetr.report.comparison import draw_comparison
+
+    out.mkdir(parents=True, exist_ok=True)
+    with replaced_file(out / "comparison.json") as draft:
+        draft.write_text(json.dumps(comparison.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    with replaced_file(out / "comparison.png") as draft:
+        draw_comparison(comparison).savefig(draft)
