@@ -86,7 +86,8 @@ def _examine(data: Path, plan: "Plan") -> "Examination":
     from condetr.doctor.examine import examine
 
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    terminal = Console(stderr=True)
+    with Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal) as progress:
         task = progress.add_task("reading images", total=None)
         return examine(data, plan=plan, progress=lambda done, total: progress.update(task, completed=done, total=total))
 

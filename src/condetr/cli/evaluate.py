@@ -86,7 +86,8 @@ def _evaluate(predictor: "Predictor", split: "Split", *, batch_size: int, worker
 
     loader = eval_loader(split, predictor.transform.build_eval(), batch_size=batch_size, workers=workers)
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    terminal = Console(stderr=True)
+    with Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal) as progress:
         task = progress.add_task("evaluating", total=len(split))
         detections = detect(
             predictor.detector,

@@ -17,7 +17,7 @@ from condetr.doctor.quick import num_objects, object_sides
 
 _USABLE = 0.7  # of a machine's memory: the rest is for kernels, fragments and whatever else runs
 _SPARE_QUERIES = 1.5  # queries for each object of the fullest image; COCO's has 63 objects, DETR 100 queries
-_SMALL_QUANTILE = 0.1
+_SMALL_QUANTILE = 0.25
 _LARGEST_ZOOM = 2.0  # beyond it resizing invents pixels
 _LEAST_VALIDATION = 20  # images
 _MIXED_ASPECTS = 0.1
@@ -141,7 +141,7 @@ def _size(records: Sequence[ImageRecord], plan: Plan) -> Iterator[Part]:
     if factor > 1:
         height, width = (-(-int(factor * side) // 32) * 32 for side in plan.transform.size_hw)
         reason = (
-            f"a tenth of the objects is smaller than a cell of {plan.stride} pixels; {factor**2:.1f} times the work"
+            f"a quarter of the objects is smaller than a cell of {plan.stride} pixels; {factor**2:.1f} times the work"
         )
         yield _set("data.transform.size_hw", f"[{height},{width}]", reason)
 

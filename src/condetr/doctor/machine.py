@@ -36,6 +36,6 @@ def this_machine() -> Machine:
     )
 
 
-def gib(count: float) -> str:
+def gib(count: int) -> str:
     """Say a number of bytes in GiB."""
     return f"{count / 2**30:.1f} GiB"

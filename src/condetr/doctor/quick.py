@@ -12,7 +12,7 @@ from condetr.doctor.plan import Plan
 EXAMPLES = 5
 """Places that a finding names."""
 _EVALUATED = 100  # detections in an image that COCO's AP looks at
-_MANY_SMALL = 0.1  # of all objects
+_MANY_SMALL = 0.25  # of all objects; the drawn scenes, which are learned well, have 0.14 at stride 8
 _RARE, _HARDLY_SEEN = 0.1, 0.01  # boxes of a class, as part of those of the most frequent one
 
 
