@@ -62,7 +62,7 @@ def _draw(axes: Axes, comparison: Comparison, *, unit: Unit) -> None:
 def _scale(unit: Unit, *, longest: float) -> tuple[float, str]:
     """Return by what to divide, and the name of what results."""
     if unit != "seconds":
-        return 1, unit
+        return 1.0, unit
     if longest < 300:
-        return 1, "seconds"
-    return (60, "minutes") if longest < 3 * 3600 else (3600, "hours")
+        return 1.0, "seconds"
+    return (60.0, "minutes") if longest < 3 * 3600 else (3600.0, "hours")

@@ -1,0 +1,100 @@
+"""`condetr compare`: run folders and official logs side by side, and what it refuses."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.cli.conftest import Command
+
+
+def write_run(
+    folder: Path, *, seconds_per_epoch: float, seed: int = 1, batch: int = 16, split_files: bool = True
+) -> Path:
+    """Write a run of four epochs, evaluated after the second and the fourth."""
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(
+        f"seed: {seed}\ndetector: {{kind: {folder.name[:4]}}}\ndata: {{batch_size: {batch}}}\n"
+    )
+    metrics: list[dict[str, Any]] = [
+        {"epoch": n, "step": 100 * n, "loss": 1.0, "AP": {2: 0.2, 4: 0.4}.get(n)} for n in range(1, 5)
+    ]
+    timing: list[dict[str, Any]] = [
+        {"epoch": n, "step": 100 * n, "seconds": seconds_per_epoch * n} for n in range(1, 5)
+    ]
+    if not split_files:
+        metrics = [{**one, **other} for one, other in zip(metrics, timing, strict=True)]
+    for name, rows in {"metrics.csv": metrics, **({"timing.csv": timing} if split_files else {})}.items():
+        with (folder / name).open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    return folder
+
+
+def write_log(folder: Path, *, ap: list[float]) -> Path:
+    """Write the log of an official training, whose epochs count from 0."""
+    folder.mkdir(parents=True)
+    rows = [
+        {"epoch": n, "train_loss": 9.0, "test_coco_eval_bbox": [each, 0.5], "n_parameters": 1}
+        for n, each in enumerate(ap)
+    ]
+    (folder / "log.txt").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+@pytest.mark.parametrize("split_files", [True, False])
+def test_two_runs_are_compared_in_every_unit(condetr: Command, tmp_path: Path, *, split_files: bool) -> None:
+    slow = write_run(tmp_path / "detr", seconds_per_epoch=30, split_files=split_files)
+    fast = write_run(tmp_path / "cond", seconds_per_epoch=10, batch=8, split_files=split_files)
+    ended = condetr("compare", slow, fast, "--levels", "0.3", "--out", tmp_path / "out")
+    assert ended.code == 0, ended.err
+    for text in ("3.00 (1.0x)", "300 (1.0x)", "30.00 (3.0x)", "data.batch_size: 16 in detr, 8 in cond"):
+        assert text in ended.out
+    written = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert written["rows"][1]["speed_ups"]["seconds"]["ratio"] == pytest.approx(3)
+    with Image.open(tmp_path / "out" / "comparison.png") as picture:
+        assert picture.width > 1500
+
+
+def test_an_official_log_stands_beside_a_run(condetr: Command, tmp_path: Path) -> None:
+    log = write_log(tmp_path / "official", ap=[0.1, 0.2, 0.3, 0.4])
+    ended = condetr("compare", log / "log.txt", write_run(tmp_path / "mine", seconds_per_epoch=1), "--levels", "0.3")
+    assert ended.code == 0, ended.err
+    assert "3.00 (1.0x)" in ended.out
+    assert "official: data, batch, schedule and evaluation are not recorded there" in ended.out
+
+
+def test_seeds_are_taken_together(condetr: Command, tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / f"detr{seed}", seconds_per_epoch=seed, seed=seed) for seed in (1, 2)]
+    ended = condetr("compare", *runs)
+    assert ended.code == 0, ended.err
+    assert "detr1 (2 seeds)" in ended.out
+
+
+def test_what_cannot_be_compared_is_refused_in_one_line(condetr: Command, tmp_path: Path) -> None:
+    good = write_run(tmp_path / "good", seconds_per_epoch=1)
+    empty, never, damaged, other = (tmp_path / name for name in ("empty", "never", "damaged", "other"))
+    empty.mkdir()
+    write_run(never, seconds_per_epoch=1)
+    (never / "metrics.csv").write_text("epoch,AP\n1,\n")
+    write_run(damaged, seconds_per_epoch=1)
+    (damaged / "metrics.csv").write_text("epoch,AP\n1,x\n")
+    write_log(other, ap=[0.1])
+    (other / "log.txt").write_text('{"epoch": 0}\n{"epoch": 1, "test_coco_eval_bbox": []}\n')
+    cases = {
+        tmp_path / "gone": "gone does not exist; give a run folder or the log.txt",
+        empty: "empty holds neither metrics.csv nor log.txt",
+        never: "never holds no AP: the run was never evaluated",
+        damaged: "metrics.csv cannot be read",
+        other: "log.txt is no training log of the DETR family: line 2",
+    }
+    for path, sentence in cases.items():
+        ended = condetr("compare", good, path, "--out", tmp_path / "out")
+        assert (ended.code, len(ended.err.strip().splitlines())) == (2, 1)
+        assert sentence in ended.err
+    assert "--levels a is not made of numbers" in condetr("compare", good, "--levels", "a").err
+    assert not (tmp_path / "out").exists()
