@@ -29,7 +29,7 @@ from condetr.errors import InputError
 Transform = Callable[[Sample, random.Random], Sample]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Strength = Annotated[float, Field(ge=0)]
-Side = Annotated[int, Field(ge=1)]
+Side = Annotated[int, Field(ge=1, le=2**13)]
 Sides = Annotated[tuple[Side, ...], Field(min_length=1)]
 Zoom = Annotated[float, Field(gt=0)]
 

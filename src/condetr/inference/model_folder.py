@@ -107,8 +107,13 @@ def read_model(folder: Path) -> LoadedModel:
 
 def blank_state(config: DetectorConfig, *, num_class_rows: int) -> dict[str, Tensor]:
     """Return the state of a detector without memory behind its tensors: names and shapes."""
-    with torch.device("meta"):
-        return config.build(num_classes=num_class_rows, pretrained=False).state_dict()
+    try:
+        with torch.device("meta"):
+            return config.build(num_classes=num_class_rows, pretrained=False).state_dict()
+    # What torch makes of numbers that no detector can have, such as -1 queries or a width of 10**30.
+    except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"a detector with these settings cannot be built: {reason}; export the model again") from None
 
 
 def filled_detector(config: DetectorConfig, tensors: Mapping[str, Tensor], *, num_class_rows: int) -> nn.Module:
