@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -26,6 +26,10 @@ def predict(
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Least score of what the pictures show.")] = 0.5,
     limit: Annotated[int, typer.Option(min=1, help="Most detections in an image.")] = 100,
     device: Annotated[str | None, typer.Option(help="Such as cpu or cuda; else the GPU if there is one.")] = None,
+    precision: Annotated[
+        Literal["fp32", "bf16", "auto"],
+        typer.Option(help="bf16 is faster and a little less exact; auto takes it where the machine computes in it."),
+    ] = "fp32",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
 ) -> None:
     """Find objects in images.
@@ -42,7 +46,7 @@ def predict(
 
     require_free(out, overwrite=overwrite)
     paths = find_images(sources)
-    predictor = load(weights, device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    predictor = load(weights, device=device or ("cuda" if torch.cuda.is_available() else "cpu")).optimize(precision)
     found, failures = _predict_all(predictor, paths, pictures=out / "pictures", threshold=threshold, limit=limit)
     if not found:
         raise InputError(f"none of the {len(paths)} images could be read; the first: {failures[0]}")

@@ -107,3 +107,16 @@ def test_a_device_that_is_not_here_is_refused(model_folder: Path) -> None:
 
 def test_a_device_may_be_a_torch_device(model_folder: Path) -> None:
     assert load(model_folder, device=torch.device("cpu")).device == torch.device("cpu")
+
+
+def test_the_fast_form_finds_the_same(predictor: Predictor) -> None:
+    fast = predictor.optimize("fp32")
+
+    assert_same(fast.predict(picture()), predictor.predict(picture()))
+    assert type(fast.detector) is not type(predictor.detector)
+
+
+def test_a_detector_without_a_fast_form_is_used_as_it_is(predictor: Predictor) -> None:
+    fast = predictor.optimize("fp32")
+
+    assert fast.optimize("fp32").detector is fast.detector

@@ -1,0 +1,127 @@
+"""What the decoder layers of each detector come down to: the products and constants of the fast form."""
+
+import copy
+from typing import NamedTuple, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from condetr.detectors.conditional_detr import ConditionalCrossAttention, ConditionalDecoderLayer, ConditionalDetr
+from condetr.detectors.detr import DecoderLayer, Detr
+from condetr.layers.attention import MultiHeadAttention
+from condetr.layers.positions import point_embedding
+from condetr.optimize.decoder import Affine, FastDecoder, LayerParts, MemoryMaps
+from condetr.optimize.onednn import with_projections
+
+
+class DecoderParts(NamedTuple):
+    """A fast decoder, what it wants of the memory, and the points that its boxes start from."""
+
+    decoder: FastDecoder
+    memory: list[MemoryMaps]
+    reference_xy: Float[Tensor, "1 Q 2"] | None
+
+
+def fast_decoder(detector: ConditionalDetr | Detr, *, dtype: torch.dtype) -> DecoderParts:
+    """Return the decoder of either detector in its fast form."""
+    if isinstance(detector, ConditionalDetr):
+        return _conditional_decoder(detector, dtype=dtype)
+    return _detr_decoder(detector, dtype=dtype)
+
+
+def _conditional_decoder(detector: ConditionalDetr, *, dtype: torch.dtype) -> DecoderParts:
+    """Return Conditional DETR's decoder; reference points and their embeddings p_s depend on the weights alone."""
+    queries = detector.query_embedding.weight[: detector.num_queries]
+    layers = [
+        _conditional_parts(layer, queries=queries)
+        for layer in cast("list[ConditionalDecoderLayer]", detector.decoder.layers)
+    ]
+    reference_xy = detector.reference_points(queries[None])
+    p_s = point_embedding(reference_xy, dim=queries.shape[1])
+    nothing = torch.zeros_like(p_s)
+    first_p_q = detector.decoder.spatial_query(nothing, content=nothing, p_s=p_s, is_first=True)
+    transform = with_projections(copy.deepcopy(detector.decoder.spatial_query), dtype=dtype)
+    p_s = p_s.to(dtype)
+
+    def spatial_query(x: Float[Tensor, "B Q D"], content: Float[Tensor, "B Q D"]) -> Float[Tensor, "B Q D"]:
+        return transform(x, content=content, p_s=p_s.expand_as(x), is_first=False)  # type: ignore[no-any-return]
+
+    decoder = FastDecoder(
+        layers,
+        norm=detector.decoder.norm,
+        num_queries=len(queries),
+        first_p_q=first_p_q,
+        spatial_query=spatial_query,
+        dtype=dtype,
+    )
+    return DecoderParts(decoder, [each.memory for each in layers], reference_xy if detector.offset_regression else None)
+
+
+def _detr_decoder(detector: Detr, *, dtype: torch.dtype) -> DecoderParts:
+    """Return DETR's decoder, which has no spatial query and, in its published form, no reference points."""
+    queries = detector.query_embedding.weight
+    layers = [_detr_parts(layer, queries=queries) for layer in cast("list[DecoderLayer]", detector.decoder.layers)]
+    decoder = FastDecoder(
+        layers,
+        norm=detector.decoder.norm,
+        num_queries=len(queries),
+        first_p_q=None,
+        spatial_query=None,
+        dtype=dtype,
+    )
+    points = detector.reference_points
+    return DecoderParts(decoder, [each.memory for each in layers], None if points is None else points(queries[None]))
+
+
+def _conditional_parts(layer: ConditionalDecoderLayer, *, queries: Float[Tensor, "Q D"]) -> LayerParts:
+    """Conditional DETR: content and position have maps of their own, q = Wc content + (Wp o + biases)."""
+    own, cross = layer.self_attention, layer.cross_attention
+    contents = (own.content_query, own.content_key, own.value)
+    places = (own.position_query(queries), own.position_key(queries), torch.zeros_like(queries))
+    place = torch.zeros_like(queries) if cross.position_query is None else cross.position_query(queries)
+    return LayerParts(
+        layer=layer,
+        num_heads=own.attend.num_heads,
+        self_attention=Affine(
+            torch.cat([linear.weight for linear in contents]),
+            torch.cat([linear.bias + place for linear, place in zip(contents, places, strict=True)], dim=-1),
+        ),
+        self_output=own.output,
+        cross_query=Affine(cross.content_query.weight, cross.content_query.bias + place),
+        spatial_query=cross.spatial_query,
+        cross_output=cross.output,
+        adds_positions=cross.position_query is not None,
+        memory=_conditional_memory(cross),
+    )
+
+
+def _detr_parts(layer: DecoderLayer, *, queries: Float[Tensor, "Q D"]) -> LayerParts:
+    """DETR: one map for content and position together, q = W (content + o) + b = W content + (W o + b)."""
+    own, cross = layer.self_attention, layer.cross_attention
+    placed = torch.cat([queries @ weight.T for weight in own.in_proj_weight.chunk(3)[:2]], dim=-1)
+    query, key, value = (Affine(*pair) for pair in zip(*_thirds(cross), strict=True))
+    return LayerParts(
+        layer=layer,
+        num_heads=own.attend.num_heads,
+        self_attention=Affine(
+            own.in_proj_weight,
+            own.in_proj_bias + torch.cat([placed, torch.zeros_like(queries)], dim=-1),
+        ),
+        self_output=own.out_proj,
+        cross_query=Affine(query.weight, query.addend + queries @ query.weight.T),
+        spatial_query=None,
+        cross_output=cross.out_proj,
+        adds_positions=True,
+        memory=MemoryMaps(key, value, Affine(key.weight, torch.zeros_like(key.addend))),
+    )
+
+
+def _conditional_memory(cross: ConditionalCrossAttention) -> MemoryMaps:
+    return MemoryMaps(
+        *(Affine(linear.weight, linear.bias) for linear in (cross.content_key, cross.value, cross.spatial_key))
+    )
+
+
+def _thirds(attention: MultiHeadAttention) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    return attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3)

@@ -1,0 +1,29 @@
+"""Which number format a machine computes in fastest."""
+
+from typing import Literal
+
+import torch
+
+FastPrecision = Literal["auto", "fp32", "bf16"]
+"""`auto` is bf16 where the processor or GPU computes in it natively, fp32 elsewhere."""
+
+
+def resolve_dtype(precision: FastPrecision, *, device: torch.device) -> torch.dtype:
+    """Return the number format that `precision` means on a device."""
+    if precision == "auto":
+        return torch.bfloat16 if has_native_bf16(device) else torch.float32
+    return {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+
+
+def has_native_bf16(device: torch.device) -> bool:
+    """Tell whether a device multiplies bf16 numbers without turning them into fp32 first."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        return torch.cpu._is_avx512_bf16_supported() or has_matrix_tiles()
+    return False
+
+
+def has_matrix_tiles() -> bool:
+    """Tell whether the processor multiplies small matrices in one instruction (AMX)."""
+    return torch.cpu._is_amx_tile_supported()
