@@ -10,8 +10,21 @@ from pathlib import Path
 import pytest
 
 from condetr.data.synthetic import write_scenes
-from tests.cli.conftest import TINY
+from tests.cli.conftest import condetr  # noqa: F401 - a fixture
 
+SMALL = (
+    "detector.dim=8",
+    "detector.num_heads=2",
+    "detector.num_queries=4",
+    "detector.feedforward_dim=8",
+    "detector.encoder_layers=1",
+    "detector.decoder_layers=2",
+    "data.batch_size=4",
+    "loggers=[]",
+    "precision=32-true",
+    "checkpoint_minutes=0",
+)
+SMALL_RESNET = ("kind=small_resnet", "widths=[4,4]", "blocks=[1]")
 CONDETR = [sys.executable, "-c", "from condetr.cli.main import main; main()"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
 PATIENCE = 120
@@ -32,14 +45,19 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def start(scenes: Path) -> Start:
     """Start `condetr train` on the scenes, in two processes if so wished; output is read by `finish`."""
 
-    def start(out: Path, *settings: str, processes: int = 1) -> "subprocess.Popen[str]":
-        options = [part for setting in (*TINY, *settings) for part in ("--set", setting)]
-        arguments = ["train", "conditional_detr_tiny", "--data", str(scenes), "--out", str(out), "--resume", "auto"]
-        command = [*(TORCHRUN if processes == 2 else []), *CONDETR, *arguments, *options]
+    def start(out: Path, *settings: str, processes: int = 1, **options: tuple[str, ...]) -> "subprocess.Popen[str]":
+        command = [*(TORCHRUN if processes == 2 else []), *CONDETR, *arguments(scenes, out, *settings, **options)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
     return start
+
+
+def arguments(data: Path, out: Path, *settings: str, backbone: tuple[str, ...] = SMALL_RESNET) -> list[str]:
+    """Return the arguments of a tiny training that goes on where it stopped, and saves after every step."""
+    chosen = (*SMALL, *(f"detector.backbone.{setting}" for setting in backbone), *settings)
+    options = [part for setting in chosen for part in ("--set", setting)]
+    return ["train", "conditional_detr_tiny", "--data", str(data), "--out", str(out), "--resume", "auto", *options]
 
 
 def finish(process: "subprocess.Popen[str]", *, code: int = 0) -> str:

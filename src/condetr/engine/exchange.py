@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 
 from condetr.errors import RunError
 from condetr.losses.criterion import LossReport
@@ -37,6 +38,15 @@ def boxes_per_process(fabric: Fabric, batch: Batch) -> float:
     if fabric.world_size > 1:
         count = fabric.all_reduce(count, reduce_op="mean")  # type: ignore[assignment]
     return max(float(count), 1.0)
+
+
+@torch.no_grad()
+def average_statistics(fabric: Fabric, *modules: nn.Module) -> None:
+    """Give the batch norms of all processes the same statistics, so that they evaluate, and save, the same detector."""
+    if fabric.world_size == 1:
+        return
+    for buffer in (buffer for module in modules for buffer in module.buffers() if buffer.is_floating_point()):
+        buffer.copy_(fabric.all_reduce(buffer, reduce_op="mean"))  # type: ignore[arg-type]
 
 
 @contextmanager

@@ -16,7 +16,8 @@ def launch(*, precision: Precision) -> Fabric:
         accelerator="auto",
         devices=local,
         num_nodes=nodes,
-        strategy="ddp" if local * nodes > 1 else "auto",
+        # Not every parameter takes part in every step: those of denoising do not in a batch without boxes.
+        strategy="ddp_find_unused_parameters_true" if local * nodes > 1 else "auto",
         precision=resolve_precision(precision),
     )
     fabric.launch()

@@ -16,7 +16,7 @@ from condetr.engine.checkpoint import Progress, Row, restore_checkpoint
 from condetr.engine.config import TrainConfig
 from condetr.engine.ema import Ema
 from condetr.engine.evaluate import Evaluation, evaluate_shares
-from condetr.engine.exchange import agree, boxes_per_process, lost_processes_named
+from condetr.engine.exchange import agree, average_statistics, boxes_per_process, lost_processes_named
 from condetr.engine.initial import initialise
 from condetr.engine.interrupt import StopRequest
 from condetr.engine.keeper import Keeper
@@ -279,6 +279,7 @@ class Training:
         epoch = self.progress.epoch + 1
         if epoch % self.config.evaluate_every and epoch != self.config.epochs:
             return {}
+        average_statistics(self.fabric, self.detector, self.keeper.averaged)
         evaluation = self._evaluate(self.keeper.averaged)
         results = evaluation.results
         self.keeper.keep_best(ap=results.AP, epoch=epoch)

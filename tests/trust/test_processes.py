@@ -1,0 +1,70 @@
+"""Two processes on the CPU do what one does, and end together."""
+
+import csv
+import json
+import os
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.cli.conftest import Command
+from tests.trust.conftest import Start, arguments, finish, last_saved, wait_for
+
+FROZEN_NORM = ("kind=timm", "name=mobilenetv3_small_050", "norm=frozen")
+"""The statistics of a trainable norm would differ from process to process, and so would dropout."""
+
+
+def history(run: Path) -> list[dict[str, float]]:
+    with (run / "metrics.csv").open() as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+@pytest.fixture
+def alone(condetr: Command, scenes: Path, tmp_path: Path) -> Path:
+    """The run of a single process."""
+    ended = condetr(*arguments(scenes, tmp_path / "alone", "epochs=3", backbone=FROZEN_NORM))
+    assert ended.code == 0, ended.err
+    return tmp_path / "alone"
+
+
+def test_two_processes_have_the_losses_and_detections_of_one(start: Start, alone: Path, tmp_path: Path) -> None:
+    said = finish(start(tmp_path / "pair", "epochs=3", backbone=FROZEN_NORM, processes=2))
+    assert "2 process(es) x 1 accumulated x 2" in said
+    assert history(tmp_path / "pair") == [pytest.approx(row, rel=1e-4) for row in history(alone)]
+    found = [json.loads((run / "predictions.json").read_text()) for run in (alone, tmp_path / "pair")]
+    assert [Counter(row["image_id"] for row in rows) for rows in found][1:] == [
+        Counter(row["image_id"] for row in found[0])
+    ]
+
+
+def test_two_processes_stop_together_and_one_goes_on(
+    start: Start, condetr: Command, scenes: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    pair = start(run, "epochs=20", processes=2)
+    wait_for(lambda: last_saved(run) > 0, pair)
+    pair.send_signal(signal.SIGTERM)
+    said, _ = pair.communicate(timeout=60)
+    assert "is saved; go on with --resume auto" in said
+    step = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["progress"]["step"]
+    assert 0 < step < 40
+    ended = condetr(*arguments(scenes, run, "epochs=20"))
+    assert ended.code == 0, ended.err
+    assert f"resuming after step {step}" in ended.out
+    assert [row["step"] for row in history(run)] == list(range(2, 42, 2))
+
+
+def test_a_dead_process_ends_the_others_with_a_word(start: Start, tmp_path: Path) -> None:
+    pair = start(tmp_path / "run", "epochs=400", processes=2)
+    wait_for(lambda: last_saved(tmp_path / "run") > 0, pair)
+    children = Path(f"/proc/{pair.pid}/task/{pair.pid}/children").read_text().split()
+    began = time.monotonic()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    said, _ = pair.communicate(timeout=60)
+    assert time.monotonic() - began < 60
+    assert "another process of this training has ended, so it cannot go on" in said
+    assert "is whole, go on with --resume auto" in said
