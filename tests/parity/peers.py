@@ -26,9 +26,11 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what other people's modules warn of when they are imported
     import timm  # noqa: F401 - transformers builds its backbones with it
     import transformers
-    from transformers import AutoModelForObjectDetection, ConditionalDetrForObjectDetection
 
-transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+hf: Any = transformers
+"""The peer; its types are not ours to check."""
+
+hf.utils.logging.disable_progress_bar()
 
 Kind = Literal["conditional_detr", "detr"]
 Depth = Literal[18, 34, 50, 101]
@@ -80,12 +82,26 @@ def random_model(config: DetectorConfig, *, num_class_rows: int = 91, seed: int 
     return LoadedModel(detector, config, PaperTransformConfig(), *classes)
 
 
-def make_peers(folder: Path, config: DetectorConfig, *, num_class_rows: int = 91) -> Peers:
-    """Give transformers the random detector through a folder that we write and it loads by itself."""
-    model = random_model(config, num_class_rows=num_class_rows)
+def fresh_model(config: DetectorConfig, *, num_class_rows: int, seed: int = 0) -> LoadedModel:
+    """Return a detector as it is before its first training step."""
+    torch.manual_seed(seed)
+    detector = config.build(num_classes=num_class_rows, pretrained=False).eval()
+    return LoadedModel(detector, config, PaperTransformConfig(), *unnamed_classes(num_class_rows))
+
+
+def make_peers(folder: Path, model: LoadedModel) -> Peers:
+    """Give transformers a detector through a folder that we write and it loads by itself."""
     write_transformers(folder, model)
-    theirs = AutoModelForObjectDetection.from_pretrained(folder, local_files_only=True).eval()
-    return Peers(model.detector, theirs, config)
+    theirs = hf.AutoModelForObjectDetection.from_pretrained(folder, local_files_only=True).eval()
+    freeze_stem(theirs)
+    return Peers(model.detector, theirs, model.detector_config)
+
+
+def freeze_stem(model: nn.Module) -> None:
+    """Exclude conv1 and layer1 from training as the papers do, for from_pretrained of transformers 5 forgets it."""
+    for name, parameter in model.get_submodule("model.backbone").named_parameters():
+        if not any(stage in name for stage in ("layer2", "layer3", "layer4")):
+            parameter.requires_grad_(False)
 
 
 def inputs(*, sizes_hw: Sequence[tuple[int, int]] = ((160, 224), (208, 130)), seed: int = 0) -> Inputs:
@@ -167,7 +183,7 @@ def _keep_in(states: list[Tensor]) -> Callable[[nn.Module, Any, Any], None]:
 
 def _their_heads(model: nn.Module, state: Tensor) -> Prediction:
     logits, offsets = (model.get_submodule(head)(state) for head in ("class_labels_classifier", "bbox_predictor"))
-    if isinstance(model, ConditionalDetrForObjectDetection):
+    if isinstance(model, hf.ConditionalDetrForObjectDetection):
         queries = model.get_submodule("model.query_position_embeddings").weight
         reference_xy = model.get_submodule("model.decoder.ref_point_head")(queries).sigmoid()
         offsets = torch.cat([offsets[..., :2] + inverse_sigmoid(reference_xy), offsets[..., 2:]], dim=-1)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from condetr.shapes import DetectorOutput
-from tests.parity.peers import Depth, Kind, detector_config, inputs, make_peers, their_output
+from tests.parity.peers import Depth, Kind, detector_config, inputs, make_peers, random_model, their_output
 
 TOLERANCE = 1e-4
 
@@ -23,7 +23,7 @@ TOLERANCE = 1e-4
 )
 @torch.inference_mode()
 def test_every_decoder_layer_predicts_the_same(kind: Kind, depth: Depth, dilation: bool, tmp_path: Path) -> None:  # noqa: FBT001
-    peers = make_peers(tmp_path, detector_config(kind, depth=depth, dilation=dilation))
+    peers = make_peers(tmp_path, random_model(detector_config(kind, depth=depth, dilation=dilation)))
     batch = inputs()
 
     ours: DetectorOutput = peers.ours(*batch)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Literal, NamedTuple
 
 from torch import Tensor
@@ -23,6 +24,12 @@ RESNET_DEPTHS: dict[tuple[str, int], Depth] = {
     ("bottleneck", 23): 101,
 }
 """By the kind of block and the number of blocks in layer3."""
+
+
+READ_OFF = (
+    "backbone", "num_queries", "dim", "num_heads", "feedforward_dim", "encoder_layers", "decoder_layers", "dropout",
+)  # fmt: skip
+"""Settings that other libraries have too; all further ones have one value there, our default."""
 
 
 class Unseen(NamedTuple):
@@ -60,10 +67,11 @@ def count_class_rows(tensors: Tensors, config: DetectorConfig, *, source: str) -
 
 def require_published_form(config: DetectorConfig, *, target: str) -> None:
     """Raise InputError if other libraries have no model of these settings."""
-    plain = ConditionalDetrConfig() if isinstance(config, ConditionalDetrConfig) else DetrConfig()
-    names = ("scores", "offset_regression", "spatial_query", "transformation", "reference")
+    plain = type(config)()
     deviations = [
-        f"{name}={getattr(config, name)}" for name in names if getattr(config, name, None) != getattr(plain, name, None)
+        f"{field.name}={value}"
+        for field in fields(config)
+        if (value := getattr(config, field.name)) != getattr(plain, field.name) and field.name not in READ_OFF
     ]
     if not isinstance(config.backbone, ResNetConfig):
         deviations.append(f"backbone.kind={config.backbone.kind}")

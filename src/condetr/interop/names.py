@@ -13,15 +13,11 @@ ORIGINAL_NAMES = {"conditional_detr": conditional_detr.ORIGINAL_NAMES, "detr": d
 COUNTER = "num_batches_tracked"
 """Batch norms count batches; frozen ones, which published models have, do not."""
 
-QUERIES = "query_embedding.weight"
-
 
 def to_original(tensors: Mapping[str, Tensor], config: DetectorConfig) -> dict[str, Tensor]:
-    """Rename a detector's state; what only training needs, counters and further groups of queries, is left out."""
+    """Rename a detector's state; counters are left out."""
     renames = ORIGINAL_NAMES[config.kind]
-    kept = {name: tensor for name, tensor in tensors.items() if not name.endswith(COUNTER)}
-    kept[QUERIES] = kept[QUERIES][: config.num_queries]
-    return {original_name(name, renames): tensor.contiguous() for name, tensor in kept.items()}
+    return {original_name(name, renames): tensor for name, tensor in tensors.items() if not name.endswith(COUNTER)}
 
 
 def from_original(
