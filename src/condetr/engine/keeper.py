@@ -7,6 +7,7 @@ from torch import nn
 
 from condetr.config import to_yaml
 from condetr.data.sources import DataSplits
+from condetr.detectors.training_aids import without_training_aids
 from condetr.engine.checkpoint import Progress, Row, save_checkpoint
 from condetr.engine.config import TrainConfig
 from condetr.engine.ema import Ema
@@ -107,12 +108,16 @@ class Keeper:
             return
         progress.best_ap, progress.best_epoch = ap, epoch
         if self.is_first_process:
+            label_map = self.splits.train.label_map
+            detector, detector_config = without_training_aids(
+                self.averaged, config=self.config.detector, num_classes=len(label_map)
+            )
             save_model(
                 self.run.best,
-                self.averaged,
-                detector_config=self.config.detector,
+                detector,
+                detector_config=detector_config,
                 transform=self.config.data.transform,
-                label_map=self.splits.train.label_map,
+                label_map=label_map,
             )
 
     def count_time(self) -> None:
