@@ -1,0 +1,44 @@
+"""`python -m benchmarks.speed [TABLE ...] [--quick] [--threads N]`: measure, print, and write benchmarks/results."""
+
+import argparse
+import importlib
+import os
+import subprocess
+import sys
+
+TABLES = ("inference", "losses", "training", "loading", "evaluation", "memory", "scaling")
+
+
+def main() -> None:
+    """Run each table in a process of its own, so that none inherits another's memory or threads."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"any of {', '.join(TABLES)}; else all")
+    parser.add_argument("--quick", action="store_true", help="fewer runs on smaller inputs; nothing is written")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    unknown = set(arguments.tables) - set(TABLES)
+    if unknown:
+        parser.error(f"no table is called {sorted(unknown)[0]!r}: choose from {', '.join(TABLES)}")
+    if arguments.here:
+        _measure(arguments.tables[0], quick=arguments.quick, threads=arguments.threads)
+        return
+    options = ["--here", "--threads", str(arguments.threads), *(["--quick"] if arguments.quick else [])]
+    for table in arguments.tables or TABLES:
+        subprocess.run([sys.executable, "-m", "benchmarks.speed", table, *options], check=True)
+
+
+def _measure(name: str, *, quick: bool, threads: int) -> None:
+    load_before = os.getloadavg()[0]
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    import torch
+
+    from benchmarks.speed import report
+
+    torch.set_num_threads(threads)
+    table = importlib.import_module(f"benchmarks.speed.{name}").measure(quick=quick)
+    print(report.show(table) if quick else report.publish(table, load_before=load_before))
+
+
+if __name__ == "__main__":
+    main()

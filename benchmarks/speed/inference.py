@@ -1,0 +1,135 @@
+"""Prediction of one 800 x 1066 image with Conditional DETR-R50: tensors in, tensors out."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.speed.report import Cell, Table
+from benchmarks.speed.timing import alternate, matrix_rate
+from condetr.optimize.fast import optimize
+from tests.parity.peers import detector_config, hf, make_peers, random_model
+
+Run = Callable[[], Any]
+
+
+def measure(*, quick: bool) -> Table:
+    """Time transformers, our reference, our fast form, and the exported graph in OpenVINO and ONNX Runtime."""
+    size_hw = (256, 320) if quick else (800, 1066)
+    images, is_padding = torch.randn(1, 3, *size_hw), torch.zeros(1, *size_hw, dtype=torch.bool)
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+        peers = make_peers(Path(folder), random_model(detector_config("conditional_detr")))
+        runs: dict[str, Run] = {
+            **_transformers(Path(folder), images),
+            "ours, reference fp32": lambda: peers.ours(images, is_padding).final,
+            "ours, fast fp32": _fast(peers.ours, images, is_padding, precision="fp32"),
+            "ours, fast bf16": _fast(peers.ours, images, is_padding, precision="bf16"),
+        }
+        others, notes = _deployed(peers.ours, images, folder=Path(folder))
+        runs |= others
+        expected = runs["transformers sdpa fp32"]().logits
+        differences = {name: _difference(run(), expected) for name, run in runs.items()}
+        seconds = alternate(runs, rounds=2 if quick else 7)
+        operations = _operations(peers.ours, images, is_padding)
+    rates = {"fp32": matrix_rate(torch.float32), "bf16": matrix_rate(torch.bfloat16)}
+    rows: list[tuple[Cell, ...]] = [
+        (
+            name,
+            1e3 * value,
+            seconds["transformers sdpa fp32"] / value,
+            1e3 * operations / rates[name[-4:]],
+            differences[name],
+        )
+        for name, value in seconds.items()
+    ]
+    return Table(
+        name="inference",
+        title=f"Prediction, Conditional DETR-R50, one {size_hw[0]} x {size_hw[1]} image",
+        columns=("", "ms", "times as fast as transformers fp32", "floor ms", "largest difference of logits"),
+        rows=rows,
+        headline=_headline(seconds),
+        notes=[f"floor: {operations / 1e9:.0f} GFLOP at the measured rate of a 3x3 convolution", *notes],
+    )
+
+
+def _transformers(folder: Path, images: Tensor) -> dict[str, Run]:
+    """Return transformers' model with its default attention and with the eager one, in fp32 and bf16."""
+    mask = torch.ones(1, *images.shape[2:], dtype=torch.long)
+    runs: dict[str, Run] = {}
+    for attention in ("sdpa", "eager"):
+        for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+            model = hf.AutoModelForObjectDetection.from_pretrained(folder, attn_implementation=attention, dtype=dtype)
+            model, pixels = model.eval(), images.to(dtype)
+            runs[f"transformers {attention} {name}"] = lambda model=model, pixels=pixels: model(
+                pixel_values=pixels, pixel_mask=mask
+            )
+    return runs
+
+
+def _fast(detector: nn.Module, images: Tensor, is_padding: Tensor, *, precision: Any) -> Run:  # noqa: ANN401
+    fast = optimize(detector, precision=precision)
+    return lambda: fast(images, is_padding).final
+
+
+def _deployed(detector: nn.Module, images: Tensor, *, folder: Path) -> tuple[dict[str, Run], list[str]]:
+    """Return the exported graph in OpenVINO and ONNX Runtime, or say what is missing."""
+    try:
+        import onnxruntime
+        import openvino
+    except ImportError as error:
+        return {}, [f"OpenVINO and ONNX Runtime were not measured ({error}): pip install 'condetr[bench]'"]
+    path = folder / "detector.onnx"
+    torch.onnx.export(_Unpadded(detector).eval(), (images,), path, dynamo=True, external_data=False, verbose=False)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    array = images.numpy()
+    runs: dict[str, Run] = {
+        "ONNX Runtime fp32": lambda: session.run(None, {session.get_inputs()[0].name: array})[0],
+    }
+    for name, kind in (("fp32", "f32"), ("bf16", "bf16")):
+        settings = {"INFERENCE_PRECISION_HINT": kind, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        compiled = openvino.Core().compile_model(path, "CPU", settings)
+        runs[f"OpenVINO {name}"] = lambda compiled=compiled: compiled(array)[0]
+    return runs, []
+
+
+class _Unpadded(nn.Module):
+    """A detector as a function of the images alone."""
+
+    def __init__(self, detector: nn.Module) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        is_padding = torch.zeros(len(images), *images.shape[2:], dtype=torch.bool)
+        logits, boxes_cxcywh = self.detector(images, is_padding).final
+        return logits, boxes_cxcywh
+
+
+def _operations(detector: nn.Module, images: Tensor, is_padding: Tensor) -> int:
+    with FlopCounterMode(display=False) as counter:
+        detector(images, is_padding)
+    return counter.get_total_flops()
+
+
+def _difference(output: Any, expected: Tensor) -> float:  # noqa: ANN401 - six libraries
+    logits = output.logits if hasattr(output, "logits") else output
+    return float((torch.as_tensor(logits).float() - expected).abs().max())
+
+
+def _headline(seconds: dict[str, float]) -> dict[str, float]:
+    fp32, bf16 = seconds["ours, fast fp32"], seconds["ours, fast bf16"]
+    ratios = {
+        "fp32 over transformers fp32": seconds["transformers sdpa fp32"] / fp32,
+        "bf16 over transformers fp32": seconds["transformers sdpa fp32"] / bf16,
+        "bf16 over transformers bf16": seconds["transformers sdpa bf16"] / bf16,
+    }
+    if "OpenVINO fp32" in seconds:
+        ratios["fp32 over OpenVINO fp32"] = seconds["OpenVINO fp32"] / fp32
+        ratios["bf16 over OpenVINO bf16"] = seconds["OpenVINO bf16"] / bf16
+    return ratios

@@ -1,0 +1,104 @@
+"""Tables on disk: JSON, Markdown and the headline ratios, stamped with machine and versions."""
+
+import json
+import os
+import platform
+import subprocess
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+RESULTS = Path(__file__).parents[1] / "results"
+SUMMARY = RESULTS / "summary.json"
+PACKAGES = (
+    *("condetr", "torch", "torchvision", "transformers", "timm", "pycocotools", "faster-coco-eval"),
+    *("openvino", "onnxruntime"),
+)
+
+Cell = str | float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """One benchmark's figures."""
+
+    name: str
+    title: str
+    columns: tuple[str, ...]
+    rows: list[tuple[Cell, ...]]
+    headline: dict[str, float]
+    """Ratios and figures by which the table is judged."""
+    notes: list[str] = field(default_factory=list)
+
+
+def publish(table: Table, *, load_before: float) -> str:
+    """Write a table to results/speed and its headline into summary.json; return it as Markdown."""
+    stamp = _stamp(load_before=load_before)
+    folder = RESULTS / "speed"
+    folder.mkdir(parents=True, exist_ok=True)
+    markdown = _markdown(table, stamp)
+    (folder / f"{table.name}.json").write_text(json.dumps({**asdict(table), "stamp": stamp}, indent=2) + "\n")
+    (folder / f"{table.name}.md").write_text(markdown)
+    summary = json.loads(SUMMARY.read_text()) if SUMMARY.is_file() else {}
+    summary[f"speed_{table.name}"] = {**table.headline, "date": stamp["date"], "commit": stamp["commit"]}
+    SUMMARY.write_text(json.dumps(summary, indent=2, sort_keys=True) + "\n")
+    return markdown
+
+
+def show(table: Table) -> str:
+    """Return a table as Markdown and write nothing."""
+    return _markdown(table, {})
+
+
+def _stamp(*, load_before: float) -> dict[str, Any]:
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "commit": _commit(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "bf16": torch.cpu._is_avx512_bf16_supported(),
+        "AMX": torch.cpu._is_amx_tile_supported(),
+        "load before": round(load_before, 2),
+        "python": platform.python_version(),
+        **{name: _version(name) for name in PACKAGES},
+    }
+
+
+def _markdown(table: Table, stamp: dict[str, Any]) -> str:
+    lines = [f"# {table.title}", "", "| " + " | ".join(table.columns) + " |", "|---" * len(table.columns) + "|"]
+    lines += ["| " + " | ".join(_shown(cell) for cell in row) + " |" for row in table.rows]
+    headline = "; ".join(f"{name} {value:.3g}" for name, value in table.headline.items())
+    facts = ", ".join(f"{name} {value}" for name, value in stamp.items() if value is not None)
+    return "\n".join([*lines, "", *(f"- {note}" for note in [*table.notes, headline, facts]), ""])
+
+
+def _shown(cell: Cell) -> str:
+    if cell is None:
+        return "-"
+    return cell if isinstance(cell, str) else f"{cell:.4g}"
+
+
+def _commit() -> str:
+    described = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False, cwd=RESULTS.parent
+    )
+    return described.stdout.strip()
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,46 @@
+"""Alternating runs, and the rates of the machine that bound them."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+from torch.nn import functional as F
+
+
+def alternate(contenders: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[str, float]:
+    """Return each contender's median seconds; they take turns, so that a slow minute of the machine hits all alike."""
+    for run in contenders.values():
+        run()
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, run in contenders.items():
+            began = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - began)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+@torch.inference_mode()
+def matrix_rate(dtype: torch.dtype) -> float:
+    """Return the operations a second of a 3x3 convolution of 256 channels on 50 x 67 cells, the best of five."""
+    x = torch.randn(1, 256, 50, 67).to(dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    weight = torch.randn(256, 256, 3, 3).to(dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    operations = 2 * 256 * 256 * 9 * 50 * 67
+    return operations / _best(lambda: F.conv2d(x, weight, padding=1))
+
+
+def memory_rate() -> float:
+    """Return the bytes a second that a copy of 256 MiB reads and writes, the best of five."""
+    source = torch.ones(2**26)
+    target = torch.empty_like(source)
+    return 2 * source.nbytes / _best(lambda: target.copy_(source))
+
+
+def _best(run: Callable[[], object]) -> float:
+    seconds = []
+    for _ in range(7):
+        began = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - began)
+    return min(seconds[2:])
