@@ -67,14 +67,15 @@ def _pictures(
         found = detections.get(record.image_id, _NOTHING).above(threshold)
         sheet = draw_side_by_side(image, record, found, label_map=split.label_map)
         score = f"F1 {f1[record.image_id]:.2f}" if record.image_id in f1 else "nothing there, nothing found"
-        pictures.append(Picture(_data_uri(sheet), f"{record.path.name} · {score}"))
+        sheet.thumbnail(LARGEST_WH)
+        pictures.append(Picture(data_uri(sheet), f"{record.path.name} · {score}"))
     return pictures
 
 
-def _data_uri(sheet: Image.Image) -> str:
-    sheet.thumbnail(LARGEST_WH)
+def data_uri(picture: Image.Image) -> str:
+    """Return a picture as JPEG that stands in the page itself."""
     stream = io.BytesIO()
-    sheet.save(stream, format="JPEG", quality=82)
+    picture.save(stream, format="JPEG", quality=82)
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
 
 

@@ -13,6 +13,7 @@ from condetr.engine.run_folder import RunFolder
 from condetr.inference.atomic import replaced_file
 from condetr.metrics.matching import best_threshold, confusion_matrix, precision_recall
 from condetr.report import figures
+from condetr.report.attention import make_attention
 from condetr.report.contents import Contents, History, read_contents
 from condetr.report.gallery import make_gallery
 from condetr.shapes import Detections
@@ -45,7 +46,7 @@ def write_report(run_folder: Path, *, split: Split | None, detections: Mapping[i
     """
     run = RunFolder(run_folder)
     contents = read_contents(run)
-    seen = _what_it_saw(split, detections) if split is not None and detections is not None else {}
+    seen = _what_it_saw(run, split, detections) if split is not None and detections is not None else {}
     results = contents.results or {}
     html = _template().render(
         name=run_folder.resolve().name,
@@ -58,7 +59,7 @@ def write_report(run_folder: Path, *, split: Split | None, detections: Mapping[i
         label_map=contents.label_map.to_list() if contents.label_map is not None else [],
         config_yaml=contents.config_yaml,
         versions=results.get("versions") or {},
-        missing=_missing(contents, split=split, detections=detections),
+        missing=_missing(run, contents, split=split, detections=detections),
         **seen,
     )
     path = run_folder / "report.html"
@@ -73,7 +74,7 @@ def _template() -> jinja2.Template:
     return environment.from_string(text)
 
 
-def _what_it_saw(split: Split, detections: Mapping[int, Detections]) -> dict[str, Any]:
+def _what_it_saw(run: RunFolder, split: Split, detections: Mapping[int, Detections]) -> dict[str, Any]:
     curves = precision_recall(split, detections)
     threshold = best_threshold(curves)
     names = split.label_map.names
@@ -84,6 +85,7 @@ def _what_it_saw(split: Split, detections: Mapping[int, Detections]) -> dict[str
         "precision_recall": [chart for chart in charts if chart is not None],
         "confusion": figures.confusion_chart(matrix, names=names),
         "gallery": make_gallery(split, detections, threshold=threshold),
+        "attention": make_attention(run, split, detections, threshold=threshold) if run.best.is_dir() else None,
     }
 
 
@@ -122,10 +124,13 @@ def _per_class(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _missing(contents: Contents, *, split: Split | None, detections: Mapping[int, Detections] | None) -> list[str]:
+def _missing(
+    run: RunFolder, contents: Contents, *, split: Split | None, detections: Mapping[int, Detections] | None
+) -> list[str]:
     without_split = ["the images"] if split is None else []
     without_detections = ["detections on them"] if detections is None else []
-    return [*contents.missing, *without_split, *without_detections]
+    without_model = [] if run.best.is_dir() else ["the best model"]
+    return [*contents.missing, *without_model, *without_split, *without_detections]
 
 
 def _percent(share: float | None) -> str:

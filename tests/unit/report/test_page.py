@@ -1,21 +1,38 @@
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 
+from condetr.backbones.resnet import SmallResNetConfig
 from condetr.data.dataset import ImageRecord, Split
+from condetr.data.transforms import LightTransformConfig
+from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.errors import InputError
+from condetr.inference.model_folder import save_model
 from condetr.labels import Category, LabelMap
 from condetr.metrics.coco import evaluate_coco
 from condetr.report.page import write_report
 from condetr.shapes import Detections
 
 LABELS = LabelMap((Category(3, "bolt"), Category(7, "<b>nut</b>"), Category(9, "washer")))
-SECTIONS = ("Training", "Classes", "Precision and recall", "Confusion matrix", "Pictures", "Settings")
+SECTIONS = ("Training", "Classes", "Precision and recall", "Confusion matrix", "Pictures", "Attention", "Settings")
+
+DETECTOR = ConditionalDetrConfig(
+    backbone=SmallResNetConfig(widths=(4, 4), blocks=(1,)),
+    num_queries=5,
+    dim=16,
+    num_heads=2,
+    feedforward_dim=16,
+    encoder_layers=1,
+    decoder_layers=2,
+)
 
 
 @pytest.fixture
@@ -71,6 +88,16 @@ def run(tmp_path: Path, split: Split, detections: dict[int, Detections]) -> Path
         for epoch in range(1, 5):
             accuracy = {"AP": 0.1, "AP50": 0.2, "AP75": 0.1} if epoch % 2 == 0 else {}
             writer.writerow({"epoch": epoch, "lr": 1e-4, "loss": 9 / epoch, "loss_l1": 1.0, **accuracy})
+    torch.manual_seed(0)
+    detector = DETECTOR.build(num_classes=3)
+    nn.init.constant_(detector.heads.class_head.bias, 3.0)
+    save_model(
+        folder / "best",
+        detector,
+        detector_config=DETECTOR,
+        transform=LightTransformConfig(),
+        label_map=LABELS,
+    )
     return folder
 
 
@@ -159,4 +186,14 @@ def test_pictures_that_cannot_be_read_are_passed_over(
 
 
 def test_a_detector_that_finds_nothing_has_a_page(run: Path, split: Split) -> None:
-    assert tuple(sections(write_report(run, split=split, detections={}).read_text())) == SECTIONS
+    found = sections(write_report(run, split=split, detections={}).read_text())
+    assert tuple(found) == tuple(section for section in SECTIONS if section != "Attention")
+
+
+def test_a_run_without_its_best_model_says_so(run: Path, split: Split, detections: dict[int, Detections]) -> None:
+    shutil.rmtree(run / "best")
+
+    html = write_report(run, split=split, detections=detections).read_text()
+
+    assert "Attention" not in sections(html)
+    assert "Left out, because it was not there when this page was written: the best model." in html

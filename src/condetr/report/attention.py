@@ -1,0 +1,105 @@
+"""Where the attention heads of a run's best model look: its most certain detections as maps, and the heads' habits."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from matplotlib.figure import Figure
+from PIL import Image
+
+from condetr.data.dataset import ImageRecord, Split
+from condetr.data.images import read_image
+from condetr.engine.run_folder import RunFolder
+from condetr.errors import InputError
+from condetr.explain.choose import Shown, choose
+from condetr.explain.measures import SIDES, MapNumbers, mean, measure, watched, who_watches
+from condetr.explain.render import draw_heads
+from condetr.explain.view import look
+from condetr.interop.loading import load
+from condetr.report.gallery import Picture, data_uri
+from condetr.shapes import Detections
+
+IMAGES, SHOWN = 12, 3
+"""How many images are looked at, and in how many of them the most certain detection's maps are shown."""
+
+
+class Habit(NamedTuple):
+    """What one head watches, on the mean of detections."""
+
+    head: int
+    watches: str
+    shares: tuple[float, ...]
+    """At the left, top, right and bottom, and in the box; 0 to 1."""
+
+
+class Attention(NamedTuple):
+    """The report's section on attention."""
+
+    detections: int
+    images: int
+    habits: tuple[Habit, ...]
+    pictures: tuple[Picture, ...]
+
+
+def make_attention(
+    run: RunFolder, split: Split, detections: Mapping[int, Detections], *, threshold: float
+) -> Attention | None:
+    """Explain what the run's best model detects in the images where it is most certain; None if it detects nothing.
+
+    Images that cannot be read are passed over. Raises InputError if the model is damaged.
+    """
+    predictor = load(run.path)
+    by_image = []
+    for record in _most_certain(split, detections, threshold=threshold):
+        try:
+            pixels = read_image(record.path).permute(1, 2, 0).numpy()
+            views = {record.path.name: look(predictor, pixels)}
+            by_image.append([shown for (shown,) in choose(views, query="all", threshold=threshold)])
+        except InputError:
+            continue
+    if not by_image:
+        return None
+    found = [shown for image in by_image for shown in image]
+    return Attention(
+        detections=len(found),
+        images=len(by_image),
+        habits=_habits(found),
+        pictures=tuple(_picture(image[0]) for image in by_image[:SHOWN]),
+    )
+
+
+def _most_certain(split: Split, detections: Mapping[int, Detections], *, threshold: float) -> list[ImageRecord]:
+    """Return the images with the best-scored detections, those of other classes than the ones before first."""
+    records = {record.image_id: record for record in split.records}
+    found = {image_id: each for image_id, each in detections.items() if len(each.above(threshold))}
+    ranked = sorted(found, key=lambda image_id: (-float(found[image_id].scores[0]), image_id))
+    first_of_class = {found[image_id].names[0]: image_id for image_id in reversed(ranked)}
+    leading = [image_id for image_id in ranked if image_id in first_of_class.values()]
+    others = [image_id for image_id in ranked if image_id not in first_of_class.values()]
+    return [records[image_id] for image_id in (*leading, *others)[:IMAGES]]
+
+
+def _habits(found: Sequence[Shown]) -> tuple[Habit, ...]:
+    per_head = zip(*(_spatial_numbers(shown) for shown in found), strict=True)
+    return tuple(_habit(head, mean(numbers)) for head, numbers in enumerate(per_head))
+
+
+def _habit(head: int, numbers: MapNumbers) -> Habit:
+    shares = (*(numbers.at_sides[side] for side in SIDES), numbers.in_box)
+    return Habit(head, watched(numbers), shares)
+
+
+def _spatial_numbers(shown: Shown) -> list[MapNumbers]:
+    explanation = shown.explanation
+    return [measure(each, box_xyxy=explanation.box_xyxy) for each in explanation.maps.spatial]
+
+
+def _picture(shown: Shown) -> Picture:
+    caption = f"{shown.model} · {who_watches(_spatial_numbers(shown))}"
+    return Picture(data_uri(_drawn(draw_heads(shown))), caption)
+
+
+def _drawn(figure: Figure) -> Image.Image:
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png")
+    return Image.open(stream).convert("RGB")
