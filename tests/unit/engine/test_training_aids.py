@@ -1,23 +1,26 @@
 from dataclasses import replace
 from pathlib import Path
 
+from condetr.detectors.conditional_detr import ConditionalDetrConfig
+from condetr.engine.config import TrainConfig
 from condetr.engine.train import train
 from condetr.inference.model_folder import load_model
 from tests.unit.engine.conftest import Config
 
 
+def aided(config: TrainConfig) -> TrainConfig:
+    assert isinstance(config.detector, ConditionalDetrConfig)
+    return replace(config, detector=replace(config.detector, query_groups=3, denoising_groups=2))
+
+
 def test_the_model_of_a_training_with_aids_is_a_plain_detector(tiny: Config, tmp_path: Path) -> None:
-    plain = tiny(epochs=1)
-    aided = replace(plain, detector=replace(plain.detector, query_groups=3, denoising_groups=2))  # type: ignore[call-arg]
-    result = train(aided, out=tmp_path / "run")
+    result = train(aided(tiny(epochs=1)), out=tmp_path / "run")
     best = load_model(tmp_path / "run" / "best")
-    assert best.detector_config == plain.detector
+    assert best.detector_config == tiny().detector
     assert result.results["parameters"] == sum(p.numel() for p in best.detector.parameters())
 
 
 def test_the_noise_of_a_training_with_aids_follows_from_the_seed(tiny: Config, tmp_path: Path) -> None:
-    plain = tiny(epochs=1)
-    aided = replace(plain, detector=replace(plain.detector, query_groups=2, denoising_groups=2))  # type: ignore[call-arg]
     for name in ("first", "second"):
-        train(aided, out=tmp_path / name)
+        train(aided(tiny(epochs=1)), out=tmp_path / name)
     assert (tmp_path / "first" / "metrics.csv").read_bytes() == (tmp_path / "second" / "metrics.csv").read_bytes()
