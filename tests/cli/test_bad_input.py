@@ -141,9 +141,11 @@ class TestSettings:
     def test_a_setting_out_of_range(self, train: Train, data: Path, run: Path) -> None:
         assert_refused(train(data, "--set", "epochs=0"), "epochs: input should be greater than or equal to 1", run=run)
 
-    @pytest.mark.skipif(find_spec("mlflow") is not None, reason="mlflow is installed")
-    def test_a_logger_whose_library_is_missing(self, train: Train, data: Path, run: Path) -> None:
-        assert_refused(train(data, "--set", "loggers=[mlflow]"), "pip install mlflow", run=run)
+    @pytest.mark.parametrize("logger", ["mlflow", "wandb"])
+    def test_a_logger_whose_library_is_missing(self, logger: str, train: Train, data: Path, run: Path) -> None:
+        if find_spec(logger) is not None:
+            pytest.skip(f"{logger} is installed")
+        assert_refused(train(data, "--set", f"loggers=[{logger}]"), f"pip install {logger}", run=run)
 
     def test_weights_that_are_not_there(self, train: Train, data: Path, tmp_path: Path, run: Path) -> None:
         assert_refused(train(data, "--init-from", tmp_path / "none"), f"{tmp_path / 'none'} does not exist", run=run)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -19,6 +20,9 @@ class Evaluation(NamedTuple):
 
     results: CocoResults
     detections: dict[int, Detections]
+    """By image id; those whose score or box is not finite are left out."""
+    left_out: int
+    """How many of these there were."""
 
 
 def evaluate_shares(
@@ -32,8 +36,10 @@ def evaluate_shares(
 ) -> Evaluation:
     """Score a detector on a split; `loader` holds this process's share of it. Always in fp32."""
     found = detect(detector, loader, scores=scores, label_map=split.label_map, device=device, progress=progress)
-    detections = _gather(found)
-    return Evaluation(results=evaluate_coco(split, detections), detections=detections)
+    everything = _gather(found)
+    detections = {image_id: _finite(each) for image_id, each in everything.items()}
+    left_out = sum(map(len, everything.values())) - sum(map(len, detections.values()))
+    return Evaluation(evaluate_coco(split, detections), detections, left_out)
 
 
 def _gather(found: dict[int, Detections]) -> dict[int, Detections]:
@@ -43,3 +49,14 @@ def _gather(found: dict[int, Detections]) -> dict[int, Detections]:
     shares: list[dict[int, Detections]] = [{} for _ in range(torch.distributed.get_world_size())]
     torch.distributed.all_gather_object(shares, found)
     return {image_id: detections for share in shares for image_id, detections in share.items()}
+
+
+def _finite(found: Detections) -> Detections:
+    """Leave out what a detector whose weights have blown up says."""
+    keep = np.flatnonzero(np.isfinite(found.scores) & np.isfinite(found.boxes_xyxy).all(axis=1))
+    return Detections(
+        boxes_xyxy=found.boxes_xyxy[keep],
+        scores=found.scores[keep],
+        labels=found.labels[keep],
+        names=tuple(found.names[index] for index in keep),
+    )

@@ -45,11 +45,13 @@ def after_epoch(progress: Progress) -> Concerns:
 
 
 def after_evaluation(evaluation: Evaluation, split: Split, *, step: int, steps: int) -> Concerns:
-    """Look at what was found after `step` of `steps` steps, once there was time to learn something."""
+    """Look at what was found after `step` of `steps` steps; at how much only once there was time to learn something."""
+    blown_up = {"blown_up_detector": blown_up_detector(left_out=evaluation.left_out)}
     if step < min(1000, steps / 2):
-        return {}
+        return blown_up
     recall, detections = evaluation.results.AR_100, evaluation.detections
     return {
+        **blown_up,
         "zero_recall": zero_recall(recall, step=step),
         "collapsed_queries": collapsed_queries(split, detections, recall=recall),
         "unseen_images": unseen_images(split, detections, recall=recall),
@@ -123,6 +125,16 @@ def vanished_gradient(norms: Sequence[float], *, losses: Sequence[float]) -> str
         f"the gradient vanishes: its norm fell from {norms[0]:.3g} to {norms[-1]:.3g} while the loss is still "
         f"{losses[-1]:.3g}; the sigmoids or ReLUs are likely saturated after too large a rate: start anew with a third "
         "of optimizer.lr and with schedule.warmup_steps"
+    )
+
+
+def blown_up_detector(*, left_out: int) -> str | None:
+    """Look for detections whose score or box is not a finite number."""
+    if not left_out:
+        return None
+    return (
+        f"{left_out} detections have a score or box that is not finite, and do not count: the weights have blown up; "
+        "start anew with a smaller optimizer.lr, and --init-from the best model if there is a good one"
     )
 
 
