@@ -97,6 +97,24 @@ def make_peers(folder: Path, model: LoadedModel) -> Peers:
     return Peers(model.detector, theirs, model.detector_config)
 
 
+def their_random_model(kind: Kind, **settings: Any) -> Any:  # noqa: ANN401 - a model of transformers
+    """Return a small model that transformers made by itself, with random weights."""
+    sizes = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
+    sizes |= {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "num_queries": 12}
+    torch.manual_seed(0)
+    if kind == "detr":
+        model = hf.DetrForObjectDetection(hf.DetrConfig(**{"backbone": "resnet18", **sizes, **settings}))
+    else:
+        model = hf.ConditionalDetrForObjectDetection(
+            hf.ConditionalDetrConfig(**{"backbone": "resnet18", **sizes, **settings})
+        )
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    return model.eval()
+
+
 def freeze_stem(model: nn.Module) -> None:
     """Exclude conv1 and layer1 from training as the papers do, for from_pretrained of transformers 5 forgets it."""
     for name, parameter in model.get_submodule("model.backbone").named_parameters():

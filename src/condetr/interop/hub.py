@@ -1,5 +1,6 @@
 """Published models by their id on the Hugging Face hub."""
 
+import os
 import re
 from pathlib import Path
 
@@ -21,31 +22,26 @@ def fetch(hub_id: str) -> Path:
     The environment variables of huggingface_hub count: HF_ENDPOINT, HF_HOME, HF_TOKEN, HF_HUB_OFFLINE. Raises
     InputError if there is no such model, or if it is not in the cache and the hub cannot be reached.
     """
-    import huggingface_hub
+    from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import RepositoryNotFoundError
 
+    endpoint = os.environ.get("HF_ENDPOINT", constants.ENDPOINT)  # the client looks but once
     try:
-        folder = huggingface_hub.snapshot_download(hub_id, allow_patterns=[CONFIG, PREPROCESSOR, WEIGHTS])
+        folder = snapshot_download(hub_id, endpoint=endpoint, allow_patterns=[CONFIG, PREPROCESSOR, WEIGHTS])
     except RepositoryNotFoundError:
         raise InputError(
-            f"{hub_id} is neither a file or folder here nor a model on the hub {_endpoint()} that may be read; look at "
+            f"{hub_id} is neither a file or folder here nor a model on the hub {endpoint} that may be read; look at "
             "the spelling, or set HF_TOKEN if the model is private"
         ) from None
     except Exception as error:  # several libraries stand behind the client, each with exceptions of its own
         raise InputError(
-            f"{hub_id} is not a file or folder here and could not be downloaded from the hub {_endpoint()} "
+            f"{hub_id} is not a file or folder here and could not be downloaded from the hub {endpoint} "
             f"({_first_line(error)}); download it where there is a connection (hf download {hub_id} --local-dir DIR) "
             "and give the folder"
         ) from error
     if not (Path(folder) / WEIGHTS).is_file():
         raise InputError(f"{hub_id} has no {WEIGHTS} on the hub; only weights in this format are read")
     return Path(folder)
-
-
-def _endpoint() -> str:
-    from huggingface_hub import constants
-
-    return str(constants.ENDPOINT)
 
 
 def _first_line(error: Exception) -> str:
