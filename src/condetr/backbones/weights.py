@@ -1,5 +1,6 @@
 """Weights from local files into a backbone."""
 
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -10,6 +11,19 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from condetr.errors import InputError
+
+TORCH_LOAD_ERRORS = (
+    OSError,
+    RuntimeError,
+    UnpicklingError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    struct.error,
+)
+"""What torch.load raises for bytes that torch.save did not write."""
 
 
 def load_weights(backbone: nn.Module, weights: Mapping[str, Tensor] | Path, *, source: str) -> None:
@@ -41,8 +55,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except (SafetensorError, *TORCH_LOAD_ERRORS) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise InputError(f"cannot read the weights file {path}: {reason}") from None
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]

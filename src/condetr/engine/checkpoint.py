@@ -6,12 +6,12 @@ dropout from the seed, the step and the process.
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch import nn
 
+from condetr.backbones.weights import TORCH_LOAD_ERRORS
 from condetr.config import dump, from_mapping
 from condetr.data.sources import DataSplits
 from condetr.engine.config import TrainConfig
@@ -25,6 +25,9 @@ Row = dict[str, float | int | None]
 
 MAY_CHANGE = ("recipe", "data.path", "data.workers", "data.cache_mb", "loggers", "checkpoint_minutes")
 """Settings that do not touch the numbers, so that a resumed training may have others."""
+
+
+_PARTS = {"detector": dict, "optimizer": dict, "progress": dict, "label_map": list, "settings": dict}
 
 
 @dataclass(kw_only=True)
@@ -99,19 +102,28 @@ def restore_checkpoint(
     changed = _first_difference(dump(then), dump(_resolved(config)))
     if changed is not None:
         raise InputError(f"cannot resume with another setting: {changed}; keep it, or start anew with --out")
-    detector.load_state_dict(state["detector"])
-    optimizer.load_state_dict(state["optimizer"])
-    if ema is not None:
-        ema.load_state_dict(state["ema"])
-    return Progress(**state["progress"])
+    try:
+        detector.load_state_dict(state["detector"])
+        optimizer.load_state_dict(state["optimizer"])
+        if ema is not None:
+            ema.load_state_dict(state["ema"])
+        return Progress(**state["progress"])
+    except TORCH_LOAD_ERRORS as error:
+        raise InputError(f"cannot resume from {path}, it is damaged: {_first_line(error)}") from None
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, UnpicklingError, EOFError, ValueError) as error:
-        raise InputError(f"cannot resume from {path}: {str(error).splitlines()[0]}") from None
+    except TORCH_LOAD_ERRORS as error:
+        raise InputError(f"cannot resume from {path}: {_first_line(error)}") from None
+    if not isinstance(state, dict) or any(not isinstance(state.get(name), kind) for name, kind in _PARTS.items()):
+        raise InputError(f"cannot resume from {path}: it is no checkpoint of a training, or a part of it is missing")
     return state
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def _resolved(config: TrainConfig) -> TrainConfig:
@@ -126,7 +138,7 @@ def _num_images(splits: DataSplits) -> dict[str, int]:
 def _require_same_data(state: dict[str, Any], splits: DataSplits, *, path: Path) -> None:
     label_map = splits.train.label_map
     if state["label_map"] != label_map.to_list():
-        known = ", ".join(row["name"] for row in state["label_map"])
+        known = ", ".join(str(row.get("name")) for row in state["label_map"] if isinstance(row, dict))
         raise InputError(f"cannot resume: {path} was trained on {known}, the data has {', '.join(label_map.names)}")
     for part, count in _num_images(splits).items():
         known_count = state.get("num_images", {}).get(part, count)
