@@ -23,7 +23,8 @@ def demo(
         list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change any setting; may be repeated.")
     ] = None,
 ) -> None:
-    """Generate scenes, train Conditional DETR on them from scratch, evaluate, predict and report."""
+    """Generate scenes, train Conditional DETR on them from scratch, evaluate, predict, explain and report."""
+    from condetr.cli.explain import explain
     from condetr.cli.predict import predict
     from condetr.cli.synth import synth
     from condetr.cli.train import train
@@ -36,4 +37,20 @@ def demo(
     train("conditional_detr_tiny", data=data, out=out, resume=resume, assignments=assignments)
     sources = sorted(str(path) for path in (data / "images").glob("val_*"))[:SHOWN]
     predict(out, sources, out=out / "predictions", overwrite=True)
+    explain(
+        str(out),
+        _most_certain(out / "predictions" / "detections.json"),
+        threshold=0.0,
+        out=out / "attention",
+        overwrite=True,
+    )
     typer.echo(f"open {out / 'report.html'}; next, your own data: condetr train --help")
+
+
+def _most_certain(predictions: Path) -> Path:
+    """Return the image with the best-scored detection of a COCO file that `predict` wrote."""
+    import json
+
+    found = json.loads(predictions.read_text(encoding="utf-8"))
+    best = max(found["annotations"], key=lambda annotation: annotation["score"])
+    return next(Path(image["file_name"]) for image in found["images"] if image["id"] == best["image_id"])
