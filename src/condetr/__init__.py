@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.1.0.dev0"
 
-__all__ = ["Detections", "InputError", "LabelMap", "__version__", "load", "train"]
+__all__ = ["Detections", "InputError", "LabelMap", "RunError", "__version__", "evaluate", "load", "train"]
 
 # Loaded on first use, so that `import condetr` and `condetr --help` do not wait for torch.
 if TYPE_CHECKING:
-    from condetr.errors import InputError
+    from condetr.errors import InputError, RunError
     from condetr.interop.loading import load
     from condetr.labels import LabelMap
+    from condetr.report.evaluation import evaluate
     from condetr.report.training import train
     from condetr.shapes import Detections
 else:
@@ -19,6 +20,8 @@ else:
         "Detections": "condetr.shapes",
         "InputError": "condetr.errors",
         "LabelMap": "condetr.labels",
+        "RunError": "condetr.errors",
+        "evaluate": "condetr.report.evaluation",
         "load": "condetr.interop.loading",
         "train": "condetr.report.training",
     }

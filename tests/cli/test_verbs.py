@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from condetr.cli.main import main
+from condetr.report.evaluation import evaluate
 from tests.cli.conftest import TINY, Command
 
 
@@ -43,6 +44,12 @@ def test_evaluate_finds_the_numbers_of_the_training_again(trained: Path, condetr
     trained_results = json.loads((trained / "run" / "results.json").read_text())
     assert found["AP"] == trained_results["AP"]
     assert found["AR_100"] == trained_results["AR_100"]
+
+
+def test_evaluate_in_python_finds_the_same(trained: Path) -> None:
+    results = evaluate(trained / "run", trained / "shapes")
+    written = json.loads((trained / "run" / "results.json").read_text())
+    assert results.to_dict() == {name: written[name] for name in results.to_dict()}
 
 
 def test_predict_writes_pictures_and_detections(trained: Path, condetr: Command, tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ PADDED_BATCH = 8
 if TYPE_CHECKING:
     from condetr.data.dataset import Split
     from condetr.inference.predictor import Predictor
-    from condetr.labels import LabelMap
     from condetr.metrics.coco import CocoResults
 
 
@@ -43,12 +42,13 @@ def evaluate(
     from condetr.data.sources import open_split
     from condetr.inference.atomic import require_free
     from condetr.interop.loading import load
+    from condetr.report.evaluation import require_same_classes
 
     if out is not None:
         require_free(out, overwrite=overwrite)
     predictor = load(weights, device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
     truth = open_split(data, split=split)
-    _require_same_classes(predictor.label_map, truth.label_map, weights=weights, data=data)
+    require_same_classes(predictor.label_map, truth.label_map, weights=weights, data=data)
     results = _evaluate(predictor, truth, batch_size=batch_size, workers=workers)
     _show(results, title=f"{weights} on {truth.name} of {data}, {len(truth):,} images")
     facts: dict[str, Any] = {"weights": str(weights), "data": str(data), "split": truth.name, "images": len(truth)}
@@ -61,43 +61,23 @@ def evaluate(
         _write(out / "results.json", {**results.to_dict(), **facts, "label_map": truth.label_map.to_list()})
 
 
-def _require_same_classes(known: "LabelMap", given: "LabelMap", *, weights: Path, data: Path) -> None:
-    from condetr.errors import InputError
-
-    if known.categories == given.categories:
-        return
-    only_known, only_given = (
-        ", ".join(f"{category.name} ({category.dataset_id})" for category in there.categories if category not in others)
-        for there, others in ((known, set(given.categories)), (given, set(known.categories)))
-    )
-    raise InputError(
-        f"{weights} was trained on other classes than {data} has, by name (id): only in the weights "
-        f"{only_known or '-'}; only in the data {only_given or '-'}; take data with the same category names and ids"
-    )
-
-
 def _evaluate(predictor: "Predictor", split: "Split", *, batch_size: int, workers: int) -> "CocoResults":
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress
 
-    from condetr.data.loader import eval_loader
-    from condetr.inference.detect import detect
-    from condetr.metrics.coco import evaluate_coco
+    from condetr.report.evaluation import evaluate_predictor
 
-    loader = eval_loader(split, predictor.transform.build_eval(), batch_size=batch_size, workers=workers)
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     terminal = Console(stderr=True)
     with Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal) as progress:
         task = progress.add_task("evaluating", total=len(split))
-        detections = detect(
-            predictor.detector,
-            loader,
-            scores=predictor.scores,
-            label_map=predictor.label_map,
-            device=predictor.device,
+        return evaluate_predictor(
+            predictor,
+            split,
+            batch_size=batch_size,
+            workers=workers,
             progress=lambda count: progress.advance(task, count),
         )
-    return evaluate_coco(split, detections)
 
 
 def _show(results: "CocoResults", *, title: str) -> None:
