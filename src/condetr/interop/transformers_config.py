@@ -86,12 +86,14 @@ def read_transform(config: Json, preprocessor: Json, *, source: str) -> Transfor
         return LightTransformConfig()
     size = preprocessor.get("size", 800)
     sides = size if isinstance(size, dict) else {"shortest_edge": size}
+    values: dict[str, Any]
     if "max_height" in sides:
-        return LightTransformConfig(size_hw=(sides["max_height"], sides["max_width"]))
-    if "shortest_edge" not in sides:
+        values = {"kind": "light", "size_hw": [sides["max_height"], sides.get("max_width")]}
+    elif "shortest_edge" in sides:
+        longest = sides.get("longest_edge") or preprocessor.get("max_size") or 1333
+        values = {"kind": "paper", "eval_short_side": sides["shortest_edge"], "max_side": longest}
+    else:
         raise InputError(f"{source} resizes to {sides}, which condetr does not do")
-    longest = sides.get("longest_edge") or preprocessor.get("max_size") or 1333
-    values = {"kind": "paper", "eval_short_side": sides["shortest_edge"], "max_side": longest}
     return from_mapping(_Transform, {"transform": values}, source=source).transform
 
 

@@ -1,0 +1,67 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import condetr
+from condetr.errors import InputError
+from condetr.inference.model_folder import LoadedModel
+from condetr.interop.loading import Source, find_source, read
+from condetr.labels import Category, LabelMap
+
+
+def test_each_format_is_recognised_by_looking(ours: Path, official: Path, transformers: Path, tmp_path: Path) -> None:
+    shutil.copytree(ours, tmp_path / "run" / "best")
+
+    assert find_source(ours) == Source(ours, "condetr")
+    assert find_source(ours / "model.safetensors") == Source(ours, "condetr")
+    assert find_source(tmp_path / "run") == Source(tmp_path / "run" / "best", "condetr")
+    assert find_source(official) == Source(official, "official")
+    assert find_source(str(transformers)) == Source(transformers, "transformers")
+
+
+def test_all_formats_detect_the_same(ours: Path, official: Path, transformers: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+
+    first, second, third = (condetr.load(weights).predict(image) for weights in (ours, official, transformers))
+
+    assert len(first) == 100
+    for other in (second, third):
+        np.testing.assert_array_equal(first.boxes_xyxy, other.boxes_xyxy)
+        assert first.names == other.names
+
+
+def test_rows_without_a_class_are_never_detected(model: LoadedModel, ours: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+
+    found = condetr.load(ours).predict(image, limit=5 * 91)
+
+    assert len(found) == 5 * 80
+    assert set(found.names) == set(model.label_map.names)
+
+
+def test_a_label_map_takes_the_place_of_the_files(transformers: Path, ours: Path) -> None:
+    label_map = LabelMap((Category(2, "bolt"),))
+
+    for folder in (transformers, ours):
+        model = read(find_source(folder), label_map=label_map)
+        assert (model.label_map, model.class_rows, model.num_class_rows) == (label_map, (2,), 91)
+
+
+@pytest.mark.parametrize("name", ["photo.jpg", "weights.onnx", "config.yaml"])
+def test_another_file_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).touch()
+
+    with pytest.raises(InputError, match=rf"{name} is no checkpoint"):
+        find_source(tmp_path / name)
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"holds neither config\.json nor best/config\.json"):
+        find_source(tmp_path)
+
+
+def test_a_missing_path_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nowhere does not exist"):
+        find_source(tmp_path / "nowhere")

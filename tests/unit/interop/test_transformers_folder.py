@@ -1,0 +1,174 @@
+import json
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from condetr.data.transforms import LightTransformConfig, PaperTransformConfig, TransformConfig
+from condetr.errors import InputError
+from condetr.inference.fit import MisfitError
+from condetr.inference.model_folder import LoadedModel
+from condetr.interop.transformers_config import make_preprocessor, read_transform
+from condetr.interop.transformers_folder import read_transformers
+
+
+def change_json(path: Path, **changes: object) -> None:
+    """Set entries of a JSON file, or remove those that are None."""
+    content = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps({name: value for name, value in content.items() if value is not None}))
+
+
+def test_a_folder_comes_back_as_it_was_written(model: LoadedModel, transformers: Path) -> None:
+    again = read_transformers(transformers)
+
+    assert again[1:] == model[1:]
+    torch.testing.assert_close(again.detector.state_dict(), model.detector.state_dict(), rtol=0, atol=0)
+
+
+def test_without_our_key_the_names_of_transformers_count(model: LoadedModel, transformers: Path) -> None:
+    change_json(transformers / "config.json", condetr=None)
+
+    again = read_transformers(transformers)
+
+    assert again.label_map == model.label_map
+    assert again.class_rows == model.class_rows
+
+
+def test_without_any_names_91_rows_are_those_of_coco(model: LoadedModel, transformers: Path) -> None:
+    change_json(transformers / "config.json", condetr=None, id2label=None)
+
+    assert read_transformers(transformers).label_map == model.label_map
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"model_type": "yolos"}, "a model of type 'yolos'"),
+        ({"position_embedding_type": "learned"}, "position_embedding_type 'learned'"),
+        ({"encoder_attention_heads": 3, "decoder_attention_heads": 3}, "a width of 16, which 3 heads cannot share"),
+        ({"encoder_attention_heads": 0, "decoder_attention_heads": 0}, "0 heads cannot share"),
+        ({"encoder_attention_heads": "many"}, "one number of attention heads"),
+        ({"dropout": "much"}, "dropout 'much'"),
+        ({"backbone_config": {"downsample_in_bottleneck": True}}, "a backbone_config that condetr cannot build"),
+        ({"backbone_config": 5}, "a backbone_config that condetr cannot build"),
+        ({"condetr": None, "id2label": {"0": "one"}}, r"id2label must name the class rows 0\.\.90, it has 1 entries"),
+        ({"condetr": None, "id2label": ["one"]}, "id2label must be an object, found list"),
+        ({"condetr": {"label_map": [{}]}}, r"condetr\.label_map cannot be used"),
+        ({"condetr": {"transform": {"kind": "paper", "max_side": 0}}}, "max_side"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_named(changes: dict[str, object], sentence: str, transformers: Path) -> None:
+    change_json(transformers / "config.json", **changes)
+
+    with pytest.raises(InputError, match=sentence):
+        read_transformers(transformers)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "3", "[" * 100_000, "\ud800"])
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json"])
+def test_json_that_is_no_object_is_refused(name: str, text: str, transformers: Path) -> None:
+    (transformers / name).write_bytes(text.encode("utf-8", "surrogatepass"))
+
+    with pytest.raises(InputError, match=rf"{name} (is not valid JSON|must hold a JSON object)"):
+        read_transformers(transformers)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x00",
+        struct.pack("<Q", 2**63) + b"{}",
+        struct.pack("<Q", 10**9) + b"{}",
+        struct.pack("<Q", 2) + b"{}",
+        struct.pack("<Q", 2) + b"[]",
+        struct.pack("<Q", 71) + b'{"a":{"dtype":"F32","shape":[1000000000000],"data_offsets":[0,4]}}     ',
+        struct.pack("<Q", 69) + b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,999999999999999]}} ',
+    ],
+)
+def test_absurd_headers_of_tensors_are_refused(content: bytes, transformers: Path) -> None:
+    (transformers / "model.safetensors").write_bytes(content)
+
+    with pytest.raises(InputError, match=r"model\.safetensors (is damaged|holds neither)"):
+        read_transformers(transformers)
+
+
+@pytest.mark.parametrize("kept", [1, 8, 1000, -1])
+def test_cut_off_tensors_are_refused(kept: int, transformers: Path) -> None:
+    path = transformers / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:kept])
+
+    with pytest.raises(InputError, match="is damaged"):
+        read_transformers(transformers)
+
+
+def test_every_misfit_is_listed_by_their_names(transformers: Path) -> None:
+    tensors = load_file(transformers / "model.safetensors")
+    tensors["model.encoder.layers.0.self_attn.q_proj.weight"] = torch.zeros(3, 5)
+    del tensors["model.encoder.layers.0.fc1.bias"]
+    tensors["model.encoder.layers.9.surprise.weight"] = torch.zeros(2)
+    save_file(tensors, transformers / "model.safetensors")
+
+    with pytest.raises(MisfitError) as caught:
+        read_transformers(transformers)
+
+    listed = {misfit.name: (misfit.expected, misfit.found) for misfit in caught.value.misfits}
+    assert listed["model.encoder.layers.0.self_attn.q_proj.weight"] == ((16, 16), (3, 5))
+    assert listed["model.encoder.layers.0.fc1.bias"] == ((8,), None)
+    assert listed["model.encoder.layers.9.surprise.weight"] == (None, (2,))
+
+
+def test_a_tensor_under_two_names_is_refused(transformers: Path) -> None:
+    tensors = load_file(transformers / "model.safetensors")
+    tensors["model.encoder.layers.0.mlp.fc1.bias"] = tensors["model.encoder.layers.0.fc1.bias"].clone()
+    save_file(tensors, transformers / "model.safetensors")
+
+    with pytest.raises(InputError, match="some tensors twice"):
+        read_transformers(transformers)
+
+
+@pytest.mark.parametrize(
+    ("preprocessor", "expected"),
+    [
+        ({}, PaperTransformConfig()),
+        ({"size": 600, "max_size": 1000}, PaperTransformConfig(eval_short_side=600, max_side=1000)),
+        (
+            {"size": {"shortest_edge": 640, "longest_edge": 900}},
+            PaperTransformConfig(eval_short_side=640, max_side=900),
+        ),
+        ({"size": {"max_height": 300, "max_width": 400}}, LightTransformConfig(size_hw=(300, 400))),
+        ({"do_resize": False}, LightTransformConfig()),
+    ],
+)
+def test_the_image_processor_says_how_images_are_prepared(
+    preprocessor: dict[str, object], expected: TransformConfig
+) -> None:
+    assert read_transform({}, preprocessor, source="test") == expected
+
+
+@pytest.mark.parametrize(
+    ("preprocessor", "sentence"),
+    [
+        ({"size": {"height": 5, "width": 5}}, "which condetr does not do"),
+        ({"image_mean": [0.5, 0.5, 0.5]}, "image_mean"),
+        ({"size": "large"}, "eval_short_side"),
+        ({"size": {"shortest_edge": -1}}, "eval_short_side"),
+        ({"size": {"max_height": "tall", "max_width": 3}}, "size_hw"),
+        ({"size": {"max_height": 3}}, "size_hw"),
+    ],
+)
+def test_another_preparation_is_refused(preprocessor: dict[str, object], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        read_transform({}, preprocessor, source="test")
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [PaperTransformConfig(eval_short_side=500), LightTransformConfig(size_hw=(30, 40)), LightTransformConfig()],
+)
+def test_preparations_survive_the_way_there_and_back(transform: TransformConfig, model: LoadedModel) -> None:
+    preprocessor = make_preprocessor(model._replace(transform=transform))
+
+    assert read_transform({}, preprocessor, source="test") == transform
