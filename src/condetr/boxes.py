@@ -28,10 +28,21 @@ def giou(a_xyxy: Float[Tensor, "*#batch 4"], b_xyxy: Float[Tensor, "*#batch 4"])
     `giou(a[:, None], b)` compares all pairs. Two boxes without any area between them have the value -1. Unlike
     torchvision's loss it adds no epsilon, which would matter for small normalised boxes.
     """
-    intersection = area(torch.cat([_max(a_xyxy, b_xyxy)[..., :2], _min(a_xyxy, b_xyxy)[..., 2:]], dim=-1))
+    a_x1, a_y1, a_x2, a_y2 = _coordinates(a_xyxy)
+    b_x1, b_y1, b_x2, b_y2 = _coordinates(b_xyxy)
+    intersection = _length(_max(a_x1, b_x1), _min(a_x2, b_x2)) * _length(_max(a_y1, b_y1), _min(a_y2, b_y2))
     union = area(a_xyxy) + area(b_xyxy) - intersection
-    hull = area(torch.cat([_min(a_xyxy, b_xyxy)[..., :2], _max(a_xyxy, b_xyxy)[..., 2:]], dim=-1))
+    hull = _length(_min(a_x1, b_x1), _max(a_x2, b_x2)) * _length(_min(a_y1, b_y1), _max(a_y2, b_y2))
     return _ratio(intersection, union) - 1 + _ratio(union, hull)
+
+
+def _coordinates(boxes_xyxy: Tensor) -> tuple[Tensor, ...]:
+    """Return x1, y1, x2 and y2, each in memory of its own: comparing all pairs then reads whole vectors."""
+    return boxes_xyxy.movedim(-1, 0).contiguous().unbind(0)
+
+
+def _length(start: Tensor, end: Tensor) -> Tensor:
+    return (end - start).clamp(min=0)
 
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:

@@ -61,13 +61,14 @@ class HungarianMatcher(nn.Module):
         """Return the cost of every pair in fp32, finite whatever the predictions are."""
         repeats = len(prediction.logits) // len(targets.counts)
         labels, boxes_cxcywh = targets.labels.repeat(repeats, 1), targets.boxes_cxcywh.repeat(repeats, 1, 1)
-        predicted_cxcywh = prediction.boxes_cxcywh.float()[:, :, None]
-        l1 = (predicted_cxcywh - boxes_cxcywh[:, None]).abs().sum(-1)
-        overlap = giou(cxcywh_to_xyxy(predicted_cxcywh), cxcywh_to_xyxy(boxes_cxcywh)[:, None])
-        class_costs = _class_costs(prediction.logits.float(), scores=self.scores)
-        index = labels[:, None].expand(-1, class_costs.shape[1], -1)
-        costs = self.classification * class_costs.gather(2, index) + self.l1 * l1 - self.giou * overlap
-        return costs.nan_to_num(nan=IMPOSSIBLE_COST, posinf=IMPOSSIBLE_COST, neginf=IMPOSSIBLE_COST)
+        predicted_cxcywh = prediction.boxes_cxcywh.float()
+        l1 = torch.cdist(boxes_cxcywh, predicted_cxcywh, p=1)
+        overlap = giou(cxcywh_to_xyxy(boxes_cxcywh)[:, :, None], cxcywh_to_xyxy(predicted_cxcywh)[:, None])
+        class_costs = _class_costs(prediction.logits.float(), labels, scores=self.scores)
+        # Computed as targets by queries: vectors of queries are the longer ones, and the solver turns a matrix with
+        # more rows than columns around.
+        costs = self.classification * class_costs + self.l1 * l1 - self.giou * overlap
+        return costs.nan_to_num(nan=IMPOSSIBLE_COST, posinf=IMPOSSIBLE_COST, neginf=IMPOSSIBLE_COST).mT
 
 
 def pad_targets(targets: Sequence[Target]) -> PaddedTargets:
@@ -79,10 +80,13 @@ def pad_targets(targets: Sequence[Target]) -> PaddedTargets:
     )
 
 
-def _class_costs(logits: Float[Tensor, "R Q K"], *, scores: Scores) -> Float[Tensor, "R Q K"]:
+def _class_costs(
+    logits: Float[Tensor, "R Q K"], labels: Int[Tensor, "R T"], *, scores: Scores
+) -> Float[Tensor, "R T Q"]:
+    index = labels[:, :, None].expand(-1, -1, logits.shape[1])
     if scores == "softmax":
-        return -logits.softmax(-1)
-    p = logits.sigmoid()
+        return -logits.softmax(-1).mT.gather(1, index)
+    p = logits.mT.gather(1, index).sigmoid()
     positive = FOCAL_ALPHA * (1 - p) ** FOCAL_GAMMA * -(p + 1e-8).log()
     negative = (1 - FOCAL_ALPHA) * p**FOCAL_GAMMA * -(1 - p + 1e-8).log()
     return positive - negative

@@ -7,18 +7,27 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.ops import sigmoid_focal_loss
 
 from condetr.boxes import cxcywh_to_xyxy, giou
 from condetr.losses.matcher import FOCAL_ALPHA, FOCAL_GAMMA, Matches
 
 
 def focal_loss(logits: Float[Tensor, "R Q K"], *, matches: Matches, labels: Int[Tensor, " P"]) -> Float[Tensor, " R"]:
-    """Return the focal loss with matched queries as positives (Conditional DETR, section 3.2)."""
-    one_hot = torch.zeros_like(logits)
-    one_hot[matches.row, matches.query, labels] = 1
-    losses: Tensor = sigmoid_focal_loss(logits, one_hot, alpha=FOCAL_ALPHA, gamma=FOCAL_GAMMA)
-    return losses.sum((1, 2))
+    """Return the focal loss with matched queries as positives (Conditional DETR, section 3.2).
+
+    Few of the logits are positives: all of them count as negatives first, then the matched ones are put right.
+    """
+    matched = logits[matches.row, matches.query, labels]
+    corrections = _focal_positive(matched) - _focal_negative(matched)
+    return _focal_negative(logits).sum((1, 2)).index_add(0, matches.row, corrections)
+
+
+def _focal_positive(logits: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    return FOCAL_ALPHA * logits.neg().sigmoid() ** FOCAL_GAMMA * F.softplus(logits.neg())
+
+
+def _focal_negative(logits: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    return (1 - FOCAL_ALPHA) * logits.sigmoid() ** FOCAL_GAMMA * F.softplus(logits)
 
 
 def cross_entropy(
