@@ -1,0 +1,113 @@
+import json
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+import torch
+
+from condetr.backbones.resnet import ResNetConfig
+from condetr.data.transforms import LightTransformConfig
+from condetr.detectors.detr import DetrConfig
+from condetr.inference.model_folder import LoadedModel, load_model, write_model
+from condetr.labels import Category, LabelMap
+from tests.cli.conftest import Command
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """A model folder of a small DETR."""
+    torch.manual_seed(0)
+    config = DetrConfig(
+        backbone=ResNetConfig(depth=18),
+        num_queries=4,
+        dim=16,
+        num_heads=8,
+        feedforward_dim=8,
+        encoder_layers=1,
+        decoder_layers=1,
+    )
+    labels = LabelMap((Category(3, "bolt"), Category(7, "nut")))
+    model = LoadedModel(config.build(num_classes=2, pretrained=False), config, LightTransformConfig(), labels)
+    write_model(tmp_path / "weights", model)
+    return tmp_path / "weights"
+
+
+@pytest.mark.parametrize(("name", "options"), [("a.pth", ()), ("a", ()), ("a", ("--to", "transformers"))])
+def test_it_ends_with_the_largest_difference(
+    name: str, options: tuple[str, ...], weights: Path, tmp_path: Path, condetr: Command
+) -> None:
+    ended = condetr("convert", weights, tmp_path / name, *options)
+
+    assert ended.code == 0, ended.err
+    assert "largest |difference| on random images" in ended.out
+    assert float(ended.out.split()[-1]) < 1e-5
+    assert (tmp_path / name).exists()
+
+
+def test_a_published_folder_says_whose_it_is(weights: Path, tmp_path: Path, condetr: Command) -> None:
+    condetr("convert", weights, tmp_path / "nuts", "--to", "transformers")
+
+    assert sorted(path.name for path in (tmp_path / "nuts").iterdir()) == [
+        "README.md",
+        "config.json",
+        "labels.json",
+        "model.safetensors",
+        "preprocessor_config.json",
+    ]
+    assert "| 1 | 7 | nut |" in (tmp_path / "nuts" / "README.md").read_text()
+
+
+def test_misfits_are_shown_as_a_table_and_nothing_is_written(weights: Path, tmp_path: Path, condetr: Command) -> None:
+    condetr("convert", weights, tmp_path / "a.pth")
+    with torch.serialization.safe_globals([Namespace]):
+        content = torch.load(tmp_path / "a.pth", weights_only=True)
+    content["model"]["input_proj.bias"] = torch.zeros(3)
+    torch.save(content, tmp_path / "a.pth")
+
+    ended = condetr("convert", tmp_path / "a.pth", tmp_path / "b")
+
+    assert ended.code == 2
+    table, sentence = ended.err.rstrip("\n").rsplit("\n", 1)
+    assert "input_proj.bias" in table
+    assert sentence.startswith(f"condetr: {tmp_path / 'a.pth'} does not fit detr: input_proj.bias has shape (3,)")
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("destination", "options", "sentence"),
+    [
+        ("weights", (), "exists already; name another destination, or say --overwrite"),
+        ("a.pth", ("--to", "condetr"), "official checkpoints are .pth files"),
+        ("a", ("--to", "official"), "official checkpoints are .pth files"),
+        ("a", ("--labels", "none.json"), "none.json"),
+    ],
+)
+def test_a_wrong_destination_is_refused(
+    destination: str, options: tuple[str, ...], sentence: str, weights: Path, tmp_path: Path, condetr: Command
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+
+    ended = condetr("convert", weights, tmp_path / destination, *options)
+
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert sentence in ended.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [
+            {"training_id": 0, "dataset_id": 1, "name": "screw"},
+            {"training_id": 1, "dataset_id": 2, "name": "washer"},
+        ],
+        {"categories": [{"id": 2, "name": "washer"}, {"id": 1, "name": "screw"}]},
+    ],
+)
+def test_labels_are_taken_from_a_file(content: object, weights: Path, tmp_path: Path, condetr: Command) -> None:
+    (tmp_path / "labels.json").write_text(json.dumps(content))
+
+    ended = condetr("convert", weights, tmp_path / "b", "--labels", tmp_path / "labels.json")
+
+    assert ended.code == 0, ended.err
+    assert load_model(tmp_path / "b").label_map == LabelMap((Category(1, "screw"), Category(2, "washer")))

@@ -1,0 +1,84 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from condetr.backbones.resnet import SmallResNetConfig
+from condetr.data.transforms import LightTransformConfig
+from condetr.detectors.conditional_detr import ConditionalDetrConfig
+from condetr.detectors.detr import DetrConfig
+from condetr.engine.initial import CLASS_HEAD, initialise
+from condetr.errors import InputError
+from condetr.inference.model_folder import LoadedModel, write_model
+from condetr.labels import Category, LabelMap
+
+BOLT, NUT, WASHER = Category(3, "bolt"), Category(7, "nut"), Category(90, "washer")
+SIZES: dict[str, Any] = {
+    "dim": 8,
+    "num_heads": 2,
+    "feedforward_dim": 8,
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    "num_queries": 4,
+}
+BACKBONE = SmallResNetConfig(widths=(4, 4), blocks=(1,))
+
+
+@pytest.fixture(params=[ConditionalDetrConfig, DetrConfig])
+def source(request: pytest.FixtureRequest, tmp_path: Path) -> LoadedModel:
+    """A model of three classes in a head of 91 rows, and its folder `weights`."""
+    torch.manual_seed(0)
+    config = request.param(backbone=BACKBONE, **SIZES)
+    label_map = LabelMap((BOLT, NUT, WASHER))
+    model = LoadedModel(config.build(num_classes=91), config, LightTransformConfig(), label_map, (3, 7, 90))
+    write_model(tmp_path / "weights", model)
+    return model
+
+
+def test_other_classes_draw_the_class_head_anew_and_nothing_else(source: LoadedModel, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    detector = source.detector_config.build(num_classes=2)
+    drawn = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
+
+    anew = initialise(detector, str(tmp_path / "weights"), label_map=LabelMap((BOLT, Category(1, "screw"))))
+
+    assert anew == CLASS_HEAD
+    for name, tensor in detector.state_dict().items():
+        expected = drawn[name] if name in CLASS_HEAD else source.detector.state_dict()[name]
+        torch.testing.assert_close(tensor, expected, rtol=0, atol=0)
+
+
+def test_known_classes_take_their_rows_along(source: LoadedModel, tmp_path: Path) -> None:
+    detector = source.detector_config.build(num_classes=2)
+
+    anew = initialise(detector, str(tmp_path / "weights"), label_map=LabelMap((Category(1, "washer"), BOLT)))
+
+    rows = [90, 3, 91] if source.detector_config.scores == "softmax" else [90, 3]
+    assert anew == ()
+    for name in CLASS_HEAD:
+        torch.testing.assert_close(detector.state_dict()[name], source.detector.state_dict()[name][rows])
+
+
+def test_as_many_other_classes_are_not_mistaken_for_the_same(source: LoadedModel, tmp_path: Path) -> None:
+    others = LabelMap(tuple(Category(number, f"other {number}") for number in range(91)))
+
+    anew = initialise(source.detector_config.build(num_classes=91), str(tmp_path / "weights"), label_map=others)
+
+    assert anew == CLASS_HEAD
+
+
+def test_more_queries_are_drawn_anew(source: LoadedModel, tmp_path: Path) -> None:
+    detector = type(source.detector_config)(backbone=BACKBONE, **{**SIZES, "num_queries": 9}).build(num_classes=3)
+
+    anew = initialise(detector, str(tmp_path / "weights"), label_map=source.label_map)
+
+    assert anew == ("query_embedding.weight",)
+
+
+@pytest.mark.usefixtures("source")
+def test_another_detector_is_refused(tmp_path: Path) -> None:
+    wider = ConditionalDetrConfig(backbone=BACKBONE, **{**SIZES, "dim": 16}).build(num_classes=3)
+
+    with pytest.raises(InputError, match="is another detector"):
+        initialise(wider, str(tmp_path / "weights"), label_map=LabelMap((BOLT,)))
