@@ -79,6 +79,7 @@ def test_the_demonstration_trains_and_predicts_on_scenes_written_before(
     assert ended.code == 0, ended.err
     assert (tmp_path / "demo" / "report.html").is_file()
     assert len(list((tmp_path / "demo" / "predictions" / "pictures").iterdir())) == 2
+    assert (tmp_path / "demo" / "attention" / "explanation.json").is_file()
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from condetr.explain.view import Explanation, View
 
 COLORS = mpl.colormaps["inferno"]
 BOX, INK, SOFT = "#3dff9e", "#1b1f24", "#66707c"
-LONG_SIDE, GAP = 2.1, 0.07
-"""Inches of a panel, and between panels."""
+LONG_SIDE, GAP, COLUMN = 2.1, 0.07, 0.95
+"""Inches of a panel, between panels, and of a column at least, for its label."""
 DOTS_PER_INCH = 150
 
 
@@ -51,7 +51,8 @@ def draw_models(models: Sequence[Shown]) -> Figure:
     for row, model in enumerate(models):
         spatial, box_xyxy = model.explanation.maps.spatial, model.explanation.box_xyxy
         chosen = heads_of_sides([measure(each, box_xyxy=box_xyxy) for each in spatial])
-        page.row_caption(row, model.model, f"{model.explanation.name} {model.explanation.score:.2f}")
+        numbers = ", ".join(str(head) for head in chosen.values())
+        page.row_caption(row, model.model, f"{model.explanation.name} {model.explanation.score:.2f} · heads {numbers}")
         for column, side in enumerate(SIDES):
             if side in chosen:
                 page.panel(row, column, attention=spatial[chosen[side]], explanation=model.explanation)
@@ -97,7 +98,8 @@ class _Page:
         self.panel_height: float = height * inches
         self.backdrop = _backdrop(pixels)
         self.left, self.top, self.above_row = left, top, above_row
-        self.width = max(left + columns * (self.panel_width + GAP) + 0.1, 5.0)
+        self.pitch = max(self.panel_width, COLUMN) + GAP
+        self.width = max(left + columns * self.pitch + 0.1, 5.0)
         lines = [line for note in notes for line in textwrap.wrap(note, width=int(self.width * 14))]
         grid_height = rows * (self.panel_height + GAP + above_row)
         self.height = top + grid_height + 0.17 * len(lines) + 0.15
@@ -111,7 +113,7 @@ class _Page:
         self._text(0.1, 0.4, rest, size=9.0, color=SOFT)
 
     def column_label(self, column: int, main: str, rest: str = "") -> None:
-        centre = self.left + column * (self.panel_width + GAP) + self.panel_width / 2
+        centre = self.left + (column + 0.5) * self.pitch
         self._text(centre, self.top - (0.4 if rest else 0.22), main, size=10.0, weight="bold", align="center")
         self._text(centre, self.top - 0.21, rest, size=9.0, color=SOFT, align="center")
 
@@ -120,11 +122,14 @@ class _Page:
         self._text(self.left - 0.1, middle, text, size=10.0, align="right", vertical="center")
 
     def row_caption(self, row: int, main: str, rest: str) -> None:
-        self._text(self.left, self._row_top(row) - 0.42, main, size=9.5, weight="bold")
+        room = int(self.width * 10)
+        shown = main if len(main) <= room else f"…{main[1 - room :]}"
+        self._text(self.left, self._row_top(row) - 0.42, shown, size=9.5, weight="bold")
         self._text(self.left, self._row_top(row) - 0.22, rest, size=9.0, color=SOFT)
 
     def panel(self, row: int, column: int, *, attention: Float[np.ndarray, "h w"], explanation: Explanation) -> None:
-        x, y = self.left + column * (self.panel_width + GAP), self._row_top(row) + self.panel_height
+        x = self.left + (column + 0.5) * self.pitch - self.panel_width / 2
+        y = self._row_top(row) + self.panel_height
         axes = self.figure.add_axes(
             (x / self.width, 1 - y / self.height, self.panel_width / self.width, self.panel_height / self.height)
         )
