@@ -91,7 +91,7 @@ def fresh_model(config: DetectorConfig, *, num_class_rows: int, seed: int = 0) -
 
 def make_peers(folder: Path, model: LoadedModel) -> Peers:
     """Give transformers a detector through a folder that we write and it loads by itself."""
-    write_transformers(folder, model)
+    transformers_folder(folder, model)
     theirs = hf.AutoModelForObjectDetection.from_pretrained(folder, local_files_only=True).eval()
     freeze_stem(theirs)
     return Peers(model.detector, theirs, model.detector_config)
@@ -115,8 +115,14 @@ def their_random_model(kind: Kind, **settings: Any) -> Any:  # noqa: ANN401 - a 
     return model.eval()
 
 
+def transformers_folder(folder: Path, model: LoadedModel) -> Path:
+    """Write the files that transformers loads."""
+    write_transformers(folder, model)
+    return folder
+
+
 def freeze_stem(model: nn.Module) -> None:
-    """Exclude conv1 and layer1 from training as the papers do, for from_pretrained of transformers 5 forgets it."""
+    """Exclude conv1 and layer1 from training as the papers do; transformers with timm freezes nothing."""
     for name, parameter in model.get_submodule("model.backbone").named_parameters():
         if not any(stage in name for stage in ("layer2", "layer3", "layer4")):
             parameter.requires_grad_(False)
