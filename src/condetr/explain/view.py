@@ -97,7 +97,7 @@ class View:
 def look(predictor: Predictor, pixels: UInt8[np.ndarray, "H W 3"], *, layer: int | None = None) -> View:
     """Run a model on an RGB image and keep what one decoder layer attends to, the last one if none is named.
 
-    Raises InputError if the model has no such layer, or no cross-attention that can be taken apart.
+    Raises InputError if the model has no such layer.
     """
     modules = cross_attention_modules(predictor.detector)
     layer = len(modules) - 1 if layer is None else layer
