@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
+from torch import nn
 
 from condetr.data.geometry import resized_hw
 from tests.parity.peers import (
@@ -96,6 +98,16 @@ def test_with_timm_it_freezes_nothing() -> None:
     trainable = [sum(p.numel() for p in model.parameters() if p.requires_grad) for model in (ours, theirs)]
 
     assert trainable == [43_196_001, 43_418_401]  # conv1 and layer1 are the difference
+
+
+def test_it_loses_the_activations_of_backbones_whose_norms_carry_them() -> None:
+    with torch.device("meta"):
+        whole = timm.create_model("mobilenetv2_100", features_only=True)
+        theirs = hf.ConditionalDetrForObjectDetection(hf.ConditionalDetrConfig(backbone="mobilenetv2_100"))
+
+    counts = [sum(isinstance(module, nn.ReLU6) for module in model.modules()) for model in (whole, theirs)]
+
+    assert counts == [34, 0]
 
 
 @torch.no_grad()

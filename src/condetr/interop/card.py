@@ -1,6 +1,5 @@
 """The README.md of a published model: what it is, what it finds, how well, and how to use it."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ import jinja2
 
 import condetr
 from condetr.backbones.resnet import ResNetConfig
-from condetr.inference.model_folder import LoadedModel
+from condetr.inference.model_folder import LoadedModel, read_json
 
 TITLES = {"conditional_detr": "Conditional DETR", "detr": "DETR"}
 PAPERS = {
@@ -16,6 +15,9 @@ PAPERS = {
     "detr": "[End-to-End Object Detection with Transformers](https://arxiv.org/abs/2005.12872)",
 }
 SHOWN_CLASSES = 100
+
+NUMBERS = {"AP", "AP50", "AP75", "val_images", "train_images", "epochs", "best_epoch", "recipe", "train_seconds"}
+"""What the card says of a run's results.json; a results.json of an evaluation has less."""
 
 TEMPLATE = """\
 ---
@@ -110,10 +112,12 @@ def make_card(model: LoadedModel, *, name: str, results: dict[str, Any] | None) 
 
 
 def read_results(weights: Path) -> dict[str, Any] | None:
-    """Return the results of the run that `weights` is, or is the best model of; None if there are none."""
+    """Return the results of the run that `weights` is, or is the best model of; None if there are none.
+
+    Raises InputError if they are damaged.
+    """
     for path in (weights / "results.json", weights.parent / "results.json"):
-        if path.is_file():
-            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if path.is_file() and (content := read_json(path)).keys() >= NUMBERS:
             return content
     return None
 

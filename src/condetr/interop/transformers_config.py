@@ -1,5 +1,6 @@
 """The JSON files of a transformers model, `config.json` and `preprocessor_config.json`, to our settings and back."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -20,6 +21,10 @@ OURS = "condetr"
 """The key under which a config.json of ours says what transformers has no place for."""
 
 MODEL_TYPES = {"conditional_detr": "ConditionalDetr", "detr": "Detr"}
+
+
+PLAIN_RESNET = re.compile(r"resnet(18|34|50|101)(\..*)?")
+"""timm's names. In others norms carry activations, which transformers loses when it freezes the norms."""
 
 
 class Unsupported(NamedTuple):
@@ -48,6 +53,9 @@ def read_unseen(config: Json, *, source: str) -> Unseen:
     backbone = config.get("backbone_config") or {}
     if not isinstance(backbone, dict) or backbone.get("downsample_in_bottleneck"):
         raise InputError(f"{source} has a backbone_config that condetr cannot build: {backbone!r}"[:200])
+    name = str(config.get("backbone") or backbone.get("backbone") or "resnet50")
+    if not PLAIN_RESNET.fullmatch(name):
+        raise InputError(f"{source} has the backbone {name}; condetr shares only ResNet-18, 34, 50 and 101 with others")
     heads = config.get("encoder_attention_heads", 8)
     dropout = config.get("dropout", 0.1)
     if not isinstance(heads, int) or config.get("decoder_attention_heads", 8) != heads:

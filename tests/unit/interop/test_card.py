@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from condetr.errors import InputError
 from condetr.inference.model_folder import LoadedModel
 from condetr.interop.card import make_card, read_results
 
@@ -54,6 +55,19 @@ def test_results_lie_in_the_run_folder(weights: str, tmp_path: Path) -> None:
     (tmp_path / "run" / "results.json").write_text(json.dumps(RESULTS))
 
     assert read_results(tmp_path / weights) == RESULTS
+
+
+def test_the_results_of_an_evaluation_are_not_those_of_the_run(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text(json.dumps({"AP": 0.5, "images": 9}))
+
+    assert read_results(tmp_path / "best") is None
+
+
+def test_damaged_results_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text("{")
+
+    with pytest.raises(InputError, match=r"results\.json is not valid JSON"):
+        read_results(tmp_path)
 
 
 def test_a_model_folder_has_no_results(tmp_path: Path) -> None:

@@ -52,6 +52,8 @@ def test_without_any_names_91_rows_are_those_of_coco(model: LoadedModel, transfo
         ({"encoder_attention_heads": "many"}, "one number of attention heads"),
         ({"dropout": "much"}, "dropout 'much'"),
         ({"backbone_config": {"downsample_in_bottleneck": True}}, "a backbone_config that condetr cannot build"),
+        ({"backbone": "resnet50d"}, "the backbone resnet50d"),
+        ({"backbone": None, "backbone_config": {"backbone": "mobilenetv2_100"}}, "the backbone mobilenetv2_100"),
         ({"backbone_config": 5}, "a backbone_config that condetr cannot build"),
         ({"condetr": None, "id2label": {"0": "one"}}, r"id2label must name the class rows 0\.\.90, it has 1 entries"),
         ({"condetr": None, "id2label": ["one"]}, "id2label must be an object, found list"),
