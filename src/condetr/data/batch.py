@@ -13,6 +13,9 @@ from condetr.shapes import Batch, Target
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+_SCALE = 1 / (255 * torch.tensor(IMAGENET_STD).view(3, 1, 1))
+_SHIFT = torch.tensor(IMAGENET_MEAN).view(3, 1, 1) / torch.tensor(IMAGENET_STD).view(3, 1, 1)
+
 
 class Sample(NamedTuple):
     """One image with its training targets, crowd regions left out."""
@@ -49,16 +52,10 @@ def collate(samples: Sequence[Sample]) -> Batch:
     )
 
 
-def normalised(image: UInt8[Tensor, "3 H W"]) -> Float[Tensor, "3 H W"]:
-    """Scale pixels to [0, 1], subtract ImageNet's mean and divide by its deviation."""
-    mean = torch.tensor(IMAGENET_MEAN).view(3, 1, 1)
-    std = torch.tensor(IMAGENET_STD).view(3, 1, 1)
-    return image.float().div_(255).sub_(mean).div_(std)
-
-
 def _place(pixels: UInt8[Tensor, "3 h w"], image: Float[Tensor, "3 H W"], is_padding: Bool[Tensor, "H W"]) -> None:
+    """Write (pixels / 255 - mean) / deviation into the corner of an image of the batch, without a copy in between."""
     _, height, width = pixels.shape
-    image[:, :height, :width] = normalised(pixels)
+    image[:, :height, :width].copy_(pixels).mul_(_SCALE).sub_(_SHIFT)
     is_padding[:height, :width] = False
 
 

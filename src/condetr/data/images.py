@@ -40,7 +40,8 @@ def read_image(path: Path) -> UInt8[Tensor, "3 H W"]:
     with warnings.catch_warnings(), _naming(path):
         _filter_warnings()
         with Image.open(path) as image:
-            return torch.from_numpy(np.array(to_rgb(image))).permute(2, 0, 1).contiguous()
+            # Pixels stay side by side as they were decoded: resizing takes a third of the time in that layout.
+            return torch.from_numpy(np.array(to_rgb(image))).permute(2, 0, 1)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
