@@ -13,6 +13,9 @@ from typing import Any, NamedTuple
 
 from condetr.errors import InputError
 
+MOST_CLASSES = 10_000
+"""More are refused: the precision tables of COCO's AP take 100 kB for each class."""
+
 
 class Category(NamedTuple):
     """One class of a data set."""
@@ -28,6 +31,10 @@ class LabelMap:
     categories: tuple[Category, ...]
 
     def __post_init__(self) -> None:
+        if len(self.categories) > MOST_CLASSES:
+            raise InputError(
+                f"the data has {len(self.categories):,} categories, condetr takes at most {MOST_CLASSES:,}"
+            )
         for kind, values in (("id", self.dataset_ids), ("name", self.names)):
             repeated = sorted(str(value) for value, count in Counter(values).items() if count > 1)
             if repeated:

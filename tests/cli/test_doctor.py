@@ -312,7 +312,8 @@ def write_image(path: Path, *, shade: int) -> None:
 
 def write_voc(folder: Path) -> Path:
     """Four images, of which the first has a box that overhangs and two without area."""
-    corners = {"1": [(5, 5, 60, 20), (9, 9, 9, 9), (7, 8, 7, 20)], "2": [(1, 1, 20, 20)], "3": [], "4": [(4, 4, 20, 20)]}
+    large, faulty = (4, 4, 20, 20), [(5, 5, 60, 20), (9, 9, 9, 9), (7, 8, 7, 20)]
+    corners = {"1": faulty, "2": [large], "3": [], "4": [large]}
     (folder / "Annotations").mkdir(parents=True)
     (folder / "ImageSets" / "Main").mkdir(parents=True)
     for name, boxes in corners.items():

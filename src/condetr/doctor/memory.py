@@ -18,8 +18,9 @@ def stride_of(config: DetectorConfig) -> int:
 def step_bytes(config: DetectorConfig, *, images: int, size_hw: tuple[int, int]) -> int:
     """Return about how many bytes a training step in fp32 holds at its peak, for images padded to `size_hw`.
 
-    Weights, gradients, Adam's moments, and every tensor that the forward pass saves for the backward pass; buffers of
-    single kernels come on top. On one processor the process took XXX.
+    Counted are weights, gradients, Adam's moments, and every tensor that the forward pass saves for the backward pass.
+    On a processor the peak was 1.00 GiB where this says 0.93 (MobileNetV2, 8 images of 320x320), 0.22 where it says
+    0.16 (conditional_detr_tiny, 16 of 128x128) and 0.82 where it says 0.98 (ResNet-50, one of 533x400).
     """
     detector = _meta(config).train()
     saved: dict[int, Tensor] = {}
