@@ -77,6 +77,9 @@ def test_misfits_are_shown_as_a_table_and_nothing_is_written(weights: Path, tmp_
     ("destination", "options", "sentence"),
     [
         ("weights", (), "exists already; name another destination, or say --overwrite"),
+        ("weights", ("--overwrite",), "is where the weights are read from"),
+        ("", ("--overwrite",), "is where the weights are read from"),
+        ("weights/config.json", ("--overwrite",), "is not of the kind that would replace it"),
         ("a.pth", ("--to", "condetr"), "official checkpoints are .pth files"),
         ("a", ("--to", "official"), "official checkpoints are .pth files"),
         ("a", ("--labels", "none.json"), "none.json"),
@@ -92,6 +95,24 @@ def test_a_wrong_destination_is_refused(
     assert (ended.code, ended.err.count("\n")) == (2, 1)
     assert sentence in ended.err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_folder_of_other_things_is_never_replaced(weights: Path, tmp_path: Path, condetr: Command) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "precious.jpg").touch()
+
+    ended = condetr("convert", weights, tmp_path / "photos", "--overwrite")
+
+    assert (ended.code, "is a folder but holds no model" in ended.err) == (2, True)
+    assert (tmp_path / "photos" / "precious.jpg").exists()
+
+
+def test_overwriting_replaces_a_model(weights: Path, tmp_path: Path, condetr: Command) -> None:
+    for _ in range(2):
+        ended = condetr("convert", weights, tmp_path / "b", "--to", "transformers", "--overwrite")
+        assert ended.code == 0, ended.err
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "weights"]
 
 
 @pytest.mark.parametrize(

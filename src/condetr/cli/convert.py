@@ -42,8 +42,7 @@ def convert(
     to = to or ("official" if destination.suffix == ".pth" else "condetr")
     if (to == "official") != (destination.suffix == ".pth"):
         raise InputError(f"official checkpoints are .pth files and other formats folders, got {destination} for {to}")
-    if destination.exists() and not overwrite:
-        raise InputError(f"{destination} exists already; name another destination, or say --overwrite")
+    _require_replaceable(destination, source=source, overwrite=overwrite)
     label_map = None if labels is None else _read_labels(labels)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
@@ -59,6 +58,23 @@ def convert(
     if not difference.is_small:
         typer.echo(f"condetr: {destination} is not the same function as {source}; do not use it", err=True)
         raise typer.Exit(1)
+
+
+def _require_replaceable(destination: Path, *, source: str, overwrite: bool) -> None:
+    """Raise InputError if something stands in the way that was not meant to be replaced, or is no model."""
+    from condetr.errors import InputError
+    from condetr.inference.model_folder import CONFIG
+
+    if not destination.exists():
+        return
+    if not overwrite:
+        raise InputError(f"{destination} exists already; name another destination, or say --overwrite")
+    if destination.is_file() != (destination.suffix == ".pth"):
+        raise InputError(f"{destination} is not of the kind that would replace it; name another destination")
+    if Path(source).exists() and (destination.samefile(source) or destination in Path(source).absolute().parents):
+        raise InputError(f"{destination} is where the weights are read from; name another destination")
+    if destination.is_dir() and any(destination.iterdir()) and not (destination / CONFIG).is_file():
+        raise InputError(f"{destination} is a folder but holds no model; name another destination")
 
 
 def _read_labels(path: Path) -> "LabelMap":
