@@ -196,7 +196,7 @@ def test_the_tables_name_places_and_the_command(condetr: Command, data: Path) ->
     ended = condetr("doctor", data, "--recipe", "conditional_detr_tiny")
     told = " ".join(ended.out.split())
     assert "warning 1 box reaching beyond the image, clipped train/1.png: annotation 1" in told
-    assert "0 error, 1 warning," in told
+    assert "0 errors, 1 warning," in told
     assert f"condetr train conditional_detr_tiny --data {data} --set data.batch_size=4" in told
 
 

@@ -40,6 +40,7 @@ def doctor(
     """
     from functools import partial
 
+    from condetr.data.findings import Fault
     from condetr.doctor.advice import advise, memory_finding
     from condetr.doctor.clean import write_cleaned
     from condetr.doctor.machine import this_machine
@@ -54,8 +55,16 @@ def doctor(
     examination = _examine(data, plan)
     memory = memory_finding(examination, plan=plan, machine=machine, step_bytes=takes)
     cleaned = None if fix is None else write_cleaned(examination, pointed_at=data, out=fix)
-    trained_on = data if cleaned is None else cleaned.data
-    advice = advise(examination, data=trained_on, plan=plan, machine=machine, step_bytes=takes)
+    train = examination.splits[examination.train]
+    advice = advise(
+        examination,
+        data=data if cleaned is None else cleaned.data,
+        num_images=len(train) if cleaned is None else cleaned.training_images,
+        num_unreadable=len(examination.counter.places(Fault.BROKEN_IMAGE)) if cleaned is None else 0,
+        plan=plan,
+        machine=machine,
+        step_bytes=takes,
+    )
     findings = (*examination.findings, memory)
     show = _print_json if json else _print_tables
     show(data, examination, findings, advice, cleaned)
@@ -104,7 +113,7 @@ def _print_tables(
 
     console = Console(highlight=False)
     _print_overview(console, data, examination)
-    _print_findings(console, findings)
+    _print_findings(console, findings, root=examination.source.root)
     if cleaned is not None:
         console.print(
             f"\n[bold]cleaned copy[/] {escape(str(cleaned.data))}: {cleaned.dropped:,} dropped, "
@@ -147,7 +156,7 @@ def _class_rows(examination: "Examination") -> list[dict[str, Any]]:
     return [{**row, "boxes": {name: counts[name][row["training_id"]] for name in counts}} for row in rows]
 
 
-def _print_findings(console: "Console", findings: "tuple[Finding, ...]") -> None:
+def _print_findings(console: "Console", findings: "tuple[Finding, ...]", *, root: Path) -> None:
     from rich.markup import escape
     from rich.table import Table
 
@@ -160,10 +169,13 @@ def _print_findings(console: "Console", findings: "tuple[Finding, ...]") -> None
             shown = finding.examples[:SHOWN_EXAMPLES]
             rest = [f"... and {finding.count - len(shown):,} more"] if shown and finding.count > len(shown) else []
             for example in [*shown, *rest]:
-                table.add_row("", f"[dim]{escape(example)}[/]")
+                table.add_row("", f"[dim]{escape(example.replace(f'{root}/', ''))}[/]")
     console.print(table)
     counts = {severity: sum(finding.severity == severity for finding in findings) for severity in COLOURS}
-    told = (f"[{COLOURS[severity]}]{count} {severity}[/]" for severity, count in counts.items())
+    told = (
+        f"[{COLOURS[severity]}]{count} {severity}{'' if count == 1 or severity == 'info' else 's'}[/]"
+        for severity, count in counts.items()
+    )
     console.print("\n" + ", ".join(told))
 
 

@@ -8,7 +8,6 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from condetr.data.dataset import Finding, ImageRecord
-from condetr.data.findings import Fault
 from condetr.data.transforms import LightTransformConfig
 from condetr.doctor.examine import Examination
 from condetr.doctor.machine import Machine, gib
@@ -49,13 +48,22 @@ class Advice(NamedTuple):
         return " ".join(["condetr train", *(part.text for part in self.parts)])
 
 
-def advise(examination: Examination, *, data: Path, plan: Plan, machine: Machine, step_bytes: StepBytes) -> Advice:
-    """Return how to train on `data`, which is what was examined or its cleaned copy."""
+def advise(
+    examination: Examination,
+    *,
+    data: Path,
+    num_images: int,
+    num_unreadable: int,
+    plan: Plan,
+    machine: Machine,
+    step_bytes: StepBytes,
+) -> Advice:
+    """Return how to train on `data`, which is what was examined or its cleaned copy, with `num_images` for training."""
     train = examination.splits[examination.train].records
     parts = (
-        [Part(plan.recipe, plan.summary), Part(f"--data {shlex.quote(str(data))}", f"{len(train):,} training images")],
-        _validation(examination, num_images=len(train)),
-        _unreadable(examination),
+        [Part(plan.recipe, plan.summary), Part(f"--data {shlex.quote(str(data))}", f"{num_images:,} training images")],
+        _validation(examination, num_images=num_images),
+        _unreadable(num_unreadable),
         _batch(train, plan=plan, machine=machine, step_bytes=step_bytes),
         _queries(train, plan),
         _size(train, plan),
@@ -98,8 +106,7 @@ def _validation(examination: Examination, *, num_images: int) -> Iterator[Part]:
     )
 
 
-def _unreadable(examination: Examination) -> Iterator[Part]:
-    count = len(examination.counter.places(Fault.BROKEN_IMAGE))
+def _unreadable(count: int) -> Iterator[Part]:
     if count:
         yield _set("data.skip_unreadable", "true", f"{count} missing or unreadable, which training refuses otherwise")
 

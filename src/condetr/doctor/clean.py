@@ -20,6 +20,7 @@ class Cleaned(NamedTuple):
 
     data: Path
     protocol: Path
+    training_images: int
     dropped: int
     changed: int
     undecided: int
@@ -47,6 +48,7 @@ def write_cleaned(examination: Examination, *, pointed_at: Path, out: Path) -> C
     return Cleaned(
         data=out / os.path.relpath(absolute(pointed_at), base),
         protocol=out / PROTOCOL,
+        training_images=len(decisions.kept[examination.train]),
         dropped=len(decisions.dropped),
         changed=len(decisions.changed),
         undecided=len(decisions.undecided),
