@@ -16,7 +16,7 @@ from condetr.labels import LabelMap
 
 Format = Literal["condetr", "official", "transformers"]
 
-CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin")
+CHECKPOINT_SUFFIXES = (".pth", ".pt")
 
 
 class Source(NamedTuple):
@@ -50,7 +50,10 @@ def find_source(weights: Path | str) -> Source:
         path = path.parent
     if path.is_file():
         if path.suffix not in CHECKPOINT_SUFFIXES:
-            raise InputError(f"{path} is no checkpoint ({', '.join(CHECKPOINT_SUFFIXES)}) and no model folder")
+            raise InputError(
+                f"{path} is no official checkpoint ({', '.join(CHECKPOINT_SUFFIXES)}); give one, a run folder, a model "
+                "folder or a hub id"
+            )
         return Source(path, "official")
     name = path.as_posix()
     folder = fetch(name) if not path.exists() and is_hub_id(name) else find_model_folder(path)

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from condetr.backbones.resnet import ResNetConfig
-from condetr.data.transforms import PaperTransformConfig
+from condetr.config import dump, from_mapping, settings
+from condetr.data.transforms import PaperTransformConfig, TransformConfig
 from condetr.errors import InputError
 from condetr.inference.atomic import replaced_file
 from condetr.inference.fit import require_fit
@@ -42,21 +43,29 @@ def read_official(path: Path, *, label_map: LabelMap | None = None) -> LoadedMod
     require_fit(found, expected=to_original(blank, config), source=f"{path} does not fit {config.kind}")
     classes = _classes(content, label_map, num_rows=num_rows, source=path)
     detector = filled_detector(config, from_original(found, blank=blank, config=config), num_class_rows=num_rows)
-    return LoadedModel(detector, config, PaperTransformConfig(), *classes)
+    return LoadedModel(detector, config, _transform(content, source=path), *classes)
 
 
 def write_official(path: Path, model: LoadedModel) -> None:
-    """Write a checkpoint that the official code loads; the label map goes along, which that code ignores."""
+    """Write a checkpoint that the official code loads; classes and preparation go along, which that code ignores."""
     config = model.detector_config
     require_published_form(config, target="the official code")
     content = {
         "model": to_original(model.detector.state_dict(), config),
         "args": Namespace(**_arguments(model)),
         "label_map": model.label_map.to_list(),
+        "transform": dump(model.transform),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     with replaced_file(path) as draft:
         torch.save(content, draft)
+
+
+@settings
+class _Preparation:
+    """How images are prepared; the official code has one way."""
+
+    transform: TransformConfig = PaperTransformConfig()
 
 
 def _unpickle(path: Path) -> Mapping[str, Any]:
@@ -79,7 +88,8 @@ def _reason(error: Exception) -> str:
     """Return the telling line of torch's long explanations."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = (line for line in lines if "Unsupported" in line or "GLOBAL" in line)
-    return next(telling, lines[0] if lines else type(error).__name__)[:200]
+    first = lines[0] if lines and " " in lines[0] else type(error).__name__
+    return next(telling, first)[:200]
 
 
 def _state(content: Mapping[str, Any], *, source: Path) -> dict[str, Tensor]:
@@ -122,6 +132,11 @@ def _classes(content: Mapping[str, Any], label_map: LabelMap | None, *, num_rows
     if label_map is None:
         return unnamed_classes(num_rows)
     return classes_of_map(label_map, num_rows=num_rows, source=str(source))
+
+
+def _transform(content: Mapping[str, Any], *, source: Path) -> TransformConfig:
+    given = {"transform": content["transform"]} if "transform" in content else {}
+    return from_mapping(_Preparation, given, source=str(source)).transform
 
 
 def _arguments(model: LoadedModel) -> dict[str, Any]:

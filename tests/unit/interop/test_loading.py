@@ -49,11 +49,11 @@ def test_a_label_map_takes_the_place_of_the_files(transformers: Path, ours: Path
         assert (model.label_map, model.class_rows, model.num_class_rows) == (label_map, (2,), 91)
 
 
-@pytest.mark.parametrize("name", ["photo.jpg", "weights.onnx", "config.yaml"])
+@pytest.mark.parametrize("name", ["photo.jpg", "weights.onnx", "last.ckpt"])
 def test_another_file_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / name).touch()
 
-    with pytest.raises(InputError, match=rf"{name} is no checkpoint"):
+    with pytest.raises(InputError, match=rf"{name} is no official checkpoint"):
         find_source(tmp_path / name)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from condetr.data.transforms import LightTransformConfig
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.errors import InputError
 from condetr.inference.fit import MisfitError
@@ -42,6 +43,24 @@ def test_a_checkpoint_comes_back_with_its_classes(model: LoadedModel, official: 
 
     assert (again.label_map, again.class_rows, again.transform) == (model.label_map, model.class_rows, model.transform)
     torch.testing.assert_close(again.detector.state_dict(), model.detector.state_dict(), rtol=0, atol=0)
+
+
+def test_the_preparation_of_images_goes_along(model: LoadedModel, tmp_path: Path) -> None:
+    transform = LightTransformConfig(size_hw=(30, 40))
+
+    write_official(tmp_path / "light.pth", model._replace(transform=transform))
+
+    assert read_official(tmp_path / "light.pth").transform == transform
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("transform", {"kind": "heavy"}), ("transform", 3), ("label_map", [{}]), ("label_map", 3)]
+)
+def test_what_goes_along_must_be_usable(name: str, value: object, official: Path) -> None:
+    change(official, lambda content: content.update({name: value}))
+
+    with pytest.raises(InputError, match=name):
+        read_official(official)
 
 
 def test_bare_weights_of_91_rows_have_the_classes_of_coco(official: Path) -> None:
