@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +64,8 @@ def _transformers(folder: Path, images: Tensor) -> dict[str, Run]:
     for attention in ("sdpa", "eager"):
         for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
             model = hf.AutoModelForObjectDetection.from_pretrained(folder, attn_implementation=attention, dtype=dtype)
-            model, pixels = model.eval(), images.to(dtype)
-            runs[f"transformers {attention} {name}"] = lambda model=model, pixels=pixels: model(
-                pixel_values=pixels, pixel_mask=mask
-            )
+            inputs = {"pixel_values": images.to(dtype), "pixel_mask": mask}
+            runs[f"transformers {attention} {name}"] = partial(model.eval(), **inputs)
     return runs
 
 
@@ -94,8 +93,12 @@ def _deployed(detector: nn.Module, images: Tensor, *, folder: Path) -> tuple[dic
     for name, kind in (("fp32", "f32"), ("bf16", "bf16")):
         settings = {"INFERENCE_PRECISION_HINT": kind, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
         compiled = openvino.Core().compile_model(path, "CPU", settings)
-        runs[f"OpenVINO {name}"] = lambda compiled=compiled: compiled(array)[0]
+        runs[f"OpenVINO {name}"] = partial(_first_output, compiled, array)
     return runs, []
+
+
+def _first_output(compiled: Callable[[Any], Any], array: Any) -> Any:  # noqa: ANN401 - OpenVINO's types
+    return compiled(array)[0]
 
 
 class _Unpadded(nn.Module):
@@ -114,7 +117,7 @@ class _Unpadded(nn.Module):
 def _operations(detector: nn.Module, images: Tensor, is_padding: Tensor) -> int:
     with FlopCounterMode(display=False) as counter:
         detector(images, is_padding)
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 def _difference(output: Any, expected: Tensor) -> float:  # noqa: ANN401 - six libraries

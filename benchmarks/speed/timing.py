@@ -24,8 +24,8 @@ def alternate(contenders: Mapping[str, Callable[[], object]], *, rounds: int) ->
 @torch.inference_mode()
 def matrix_rate(dtype: torch.dtype) -> float:
     """Return the operations a second of a 3x3 convolution of 256 channels on 50 x 67 cells, the best of five."""
-    x = torch.randn(1, 256, 50, 67).to(dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    weight = torch.randn(256, 256, 3, 3).to(dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    x = torch.randn(1, 256, 50, 67).to(dtype, memory_format=torch.channels_last)
+    weight = torch.randn(256, 256, 3, 3).to(dtype, memory_format=torch.channels_last)
     operations = 2 * 256 * 256 * 9 * 50 * 67
     return operations / _best(lambda: F.conv2d(x, weight, padding=1))
 

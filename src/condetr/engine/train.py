@@ -30,6 +30,7 @@ from condetr.engine.run_folder import RunFolder
 from condetr.errors import RunError
 from condetr.inference.model_folder import load_model
 from condetr.losses.criterion import LossReport, SetCriterion
+from condetr.optimize.training import merge_frozen_norms
 from condetr.shapes import Batch
 
 MAX_SKIPPED_IN_A_ROW = 50
@@ -88,6 +89,7 @@ class Training:
             initialise(detector, config.init_from, label_map=self.label_map) if config.init_from and not resume else ()
         )
         detector = detector.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        merge_frozen_norms(detector.features.backbone)
         self.criterion: SetCriterion = config.criterion.build(scores=config.detector.scores)
         self.schedule: Schedule = config.schedule.build(steps_per_epoch=self.steps_per_epoch, epochs=config.epochs)
         self.ema: Ema | None = config.ema.build(detector) if config.ema else None

@@ -14,6 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from condetr.optimize.fold import trace
+
 
 class Activation(NamedTuple):
     """An activation as oneDNN names it."""
@@ -119,15 +121,24 @@ _MAKERS = (nn.Conv2d, PackedConvolution, nn.ReLU, nn.ReLU6, nn.MaxPool2d)
 
 
 def pack_convolutions(backbone: nn.Module) -> nn.Module:
-    """Replace the convolutions in a backbone's traced parts, together with the sums and activations after them."""
-    for part in backbone.children():
-        if isinstance(part, fx.GraphModule):
-            for node in list(part.graph.nodes):
-                if _is_convolution(part, node):
-                    _pack(part, node)
-            part.graph.lint()
-            part.recompile()
+    """Replace the convolutions in a backbone, together with the sums and activations after them, in place.
+
+    Parts whose computation cannot be traced stay as they are, the others become an fx.GraphModule.
+    """
+    for name, part in list(backbone.named_children()):
+        graph = trace(part)
+        if graph is not None:
+            setattr(backbone, name, _packed(fx.GraphModule(part, graph)))
     return backbone
+
+
+def _packed(part: fx.GraphModule) -> fx.GraphModule:
+    for node in list(part.graph.nodes):
+        if _is_convolution(part, node):
+            _pack(part, node)
+    part.graph.lint()
+    part.recompile()
+    return part
 
 
 def is_packable(convolution: nn.Module) -> bool:

@@ -12,6 +12,7 @@ from condetr.detectors.conditional_detr import ConditionalDetr, ConditionalDetrC
 from condetr.detectors.detr import Detr, DetrConfig
 from condetr.errors import InputError
 from condetr.optimize.fast import optimize
+from condetr.optimize.training import merge_frozen_norms
 
 SMALL = SmallResNetConfig(widths=(8, 16, 24), blocks=(1, 2))
 CONDITIONAL = ConditionalDetrConfig(
@@ -129,3 +130,13 @@ def test_the_detector_stays_as_it_is() -> None:
 def test_an_unknown_detector_is_refused() -> None:
     with pytest.raises(InputError, match="Linear has no fast form"):
         optimize(nn.Linear(1, 1))
+
+
+def test_a_detector_with_merged_norms_has_the_same_fast_form() -> None:
+    detector = build(replace(CONDITIONAL, backbone=ResNetConfig(depth=18)))
+    inputs = batch(is_padded=True)
+    expected = optimize(detector, precision="fp32")(*inputs).final.logits
+
+    merge_frozen_norms(detector.features.backbone)
+
+    torch.testing.assert_close(optimize(detector, precision="fp32")(*inputs).final.logits, expected)
