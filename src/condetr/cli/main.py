@@ -18,6 +18,7 @@ from condetr.cli.evaluate import evaluate
 from condetr.cli.explain import explain
 from condetr.cli.predict import predict
 from condetr.cli.recipes import recipes
+from condetr.cli.sanity import sanity
 from condetr.cli.synth import synth
 from condetr.cli.train import train
 from condetr.errors import InputError, RunError
@@ -35,7 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo, synth, doctor, train, evaluate, predict, explain, compare, convert, recipes):
+for verb in (demo, synth, doctor, sanity, train, evaluate, predict, explain, compare, convert, recipes):
     app.command()(verb)
 app.add_typer(config.app, name="config")
 

@@ -1,0 +1,101 @@
+"""`condetr sanity`: learn one batch by heart, in about a minute."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from condetr.engine.sanity import Sanity
+
+NOT_LEARNT = 1
+"""Exit code where the batch was not learnt."""
+DEFAULT_RECIPE = "conditional_detr_tiny"
+DEFAULT_SIZE = "data.transform.size_hw=[160,160]"
+"""With the tiny recipe, which by itself leaves images as large as they are."""
+ENOUGH = 0.3
+"""Score from which a prediction is drawn."""
+
+
+def sanity(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder or file in COCO, Pascal VOC or YOLO layout.")],
+    *,
+    recipe: Annotated[str, typer.Option(help="A recipe, or a YAML file of settings.")] = DEFAULT_RECIPE,
+    images: Annotated[int, typer.Option(min=1, help="How many to learn.")] = 4,
+    steps: Annotated[int, typer.Option(min=1, help="How often to look at them.")] = 400,
+    out: Annotated[Path | None, typer.Option(help="Folder for pictures of ground truth beside predictions.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change any setting; may be repeated.")
+    ] = None,
+) -> None:
+    """Learn a few images by heart and say whether labels and settings are sound.
+
+    A detector that cannot learn four images will not learn four thousand. Exit code 0: learnt; 1: not; 2: bad input.
+    """
+    import torch
+
+    from condetr.config import assign, override
+    from condetr.engine.loaders import open_splits
+    from condetr.engine.sanity import learn_by_heart
+    from condetr.inference.atomic import require_free
+    from condetr.recipes.registry import find_settings
+
+    if out is not None:
+        require_free(out, overwrite=overwrite)
+    size = [DEFAULT_SIZE] if recipe == DEFAULT_RECIPE else []
+    config = override(find_settings(recipe), [*size, *(assignments or [])])
+    config = assign(config, {"data.path": str(data)}, source="command line")
+    split = open_splits(config).train
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    with _Bar(steps) as bar:
+        result = learn_by_heart(config, split, num_images=images, steps=steps, device=device, progress=bar.show)
+    scores = result.evaluation.results
+    typer.echo(
+        f"{len(result.split)} images of {split.name}, {len(result.losses)} steps: loss {result.losses[0]:.2f} to "
+        f"{result.losses[-1]:.2f}, AP {scores.AP:.3f}, AP50 {scores.AP50:.3f}"
+    )
+    if out is not None:
+        _draw(result, out)
+        typer.echo(f"pictures in {out}")
+    typer.echo(result.verdict)
+    if not result.passed:
+        raise typer.Exit(NOT_LEARNT)
+
+
+class _Bar:
+    """A progress bar that shows the loss."""
+
+    def __init__(self, steps: int) -> None:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        terminal = Console(stderr=True)
+        self._progress = Progress(console=terminal, transient=True, disable=not terminal.is_terminal)
+        self._task = self._progress.add_task("learning", total=steps)
+
+    def __enter__(self) -> "_Bar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def show(self, step: int, loss: float) -> None:
+        self._progress.update(self._task, completed=step + 1, description=f"loss {loss:.2f}")
+
+
+def _draw(result: "Sanity", out: Path) -> None:
+    """Write a picture for every image of the batch, ground truth on the left."""
+    from PIL import Image
+
+    from condetr.data.images import read_image
+    from condetr.inference.atomic import replaced_folder
+    from condetr.inference.drawing import draw_side_by_side
+
+    with replaced_folder(out) as draft:
+        for record in result.split.records:
+            image = Image.fromarray(read_image(record.path).permute(1, 2, 0).numpy())
+            found = result.evaluation.detections[record.image_id].above(ENOUGH)
+            sheet = draw_side_by_side(image, record, found, label_map=result.split.label_map)
+            sheet.save(draft / f"{record.path.stem}.png")

@@ -1,0 +1,105 @@
+"""Learn one batch by heart: the quickest proof that labels, boxes, losses and learning rate belong together."""
+
+import math
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+
+from condetr.data.dataset import Split
+from condetr.data.loader import eval_loader
+from condetr.engine.config import TrainConfig
+from condetr.engine.evaluate import Evaluation, evaluate_shares
+from condetr.engine.optim import CosineScheduleConfig, set_learning_rates
+from condetr.errors import InputError
+from condetr.losses.criterion import LossReport, SetCriterion
+
+BY_HEART = 0.8
+"""AP50 on the batch from which it counts as learnt: four crowded photographs of BCCD have 0.84 after 300 steps."""
+
+
+class Sanity(NamedTuple):
+    """What came of it."""
+
+    split: Split
+    """The images of the batch."""
+    evaluation: Evaluation
+    losses: tuple[float, ...]
+    """Of every step."""
+    passed: bool
+    verdict: str
+    """What it means, and what to try."""
+
+
+def learn_by_heart(
+    config: TrainConfig,
+    split: Split,
+    *,
+    num_images: int,
+    steps: int,
+    device: str | torch.device = "cpu",
+    progress: Callable[[int, float], None] | None = None,
+) -> Sanity:
+    """Train a fresh detector on a few images of a split, without augmentation or dropout, and evaluate it on them.
+
+    `progress` is told every step and its loss. Raises InputError if no image of the split has a box.
+    """
+    chosen = _some_with_boxes(split, count=num_images, seed=config.seed)
+    loader = eval_loader(chosen, config.data.transform.build_eval(), batch_size=len(chosen))
+    (batch,) = loader
+    torch.manual_seed(config.seed)
+    detector = replace(config.detector, dropout=0.0).build(num_classes=len(split.label_map)).to(device)
+    criterion: SetCriterion = config.criterion.build(scores=config.detector.scores)
+    optimizer = config.optimizer.build(detector)
+    schedule = CosineScheduleConfig(warmup_steps=min(20, steps // 2)).build(steps_per_epoch=steps, epochs=1)
+    images, is_padding = batch.images.to(device), batch.is_padding.to(device)
+    targets = tuple(type(target)(*(part.to(device) for part in target)) for target in batch.targets)
+    num_boxes = float(sum(len(target.labels) for target in targets))
+    losses = []
+    for step in range(steps):
+        set_learning_rates(optimizer, schedule(step))
+        report: LossReport = criterion(detector(images, is_padding, targets), targets, num_boxes=num_boxes)
+        optimizer.zero_grad()
+        report["loss"].backward()
+        torch.nn.utils.clip_grad_norm_(detector.parameters(), config.optimizer.clip_norm or math.inf)
+        optimizer.step()
+        losses.append(float(report["loss"].detach()))
+        if progress is not None:
+            progress(step, losses[-1])
+        if not math.isfinite(losses[-1]):
+            break
+    evaluation = evaluate_shares(
+        detector, split=chosen, loader=loader, scores=config.detector.scores, device=torch.device(device)
+    )
+    ap50 = evaluation.results.AP50
+    return Sanity(chosen, evaluation, tuple(losses), ap50 >= BY_HEART, verdict(losses, ap50=ap50))
+
+
+def verdict(losses: list[float], *, ap50: float) -> str:
+    """Say what losses and AP50 on the batch mean, and what to try."""
+    first, last = losses[0], losses[-1]
+    if not math.isfinite(last):
+        return f"the loss became {last} at step {len(losses)}: optimizer.lr is too large, try a third of it"
+    if ap50 >= BY_HEART:
+        return "learnt by heart: labels, boxes and settings are sound"
+    if last > 0.7 * first:
+        return (
+            f"the loss hardly fell ({first:.3g} to {last:.3g}): look at the pictures whether the boxes lie on the "
+            "objects; if they do, try a larger optimizer.lr"
+        )
+    return (
+        "it learns, but not by heart: look at the pictures for boxes that do not lie on their objects or have another "
+        "class; if all is right there, the objects may be too small (a larger data.transform.size_hw), too many for "
+        "detector.num_queries, or --steps too few"
+    )
+
+
+def _some_with_boxes(split: Split, *, count: int, seed: int) -> Split:
+    """Return a split of at most `count` images that have something to learn, chosen by the seed."""
+    useful = [record for record in split.records if not record.is_crowd.all()]
+    if not useful:
+        raise InputError(f"no image of the split {split.name!r} has a box, so there is nothing to learn")
+    chosen = random.Random(seed).sample(useful, min(count, len(useful)))
+    return replace(split, records=tuple(chosen))
