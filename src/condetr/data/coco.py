@@ -1,20 +1,13 @@
 """COCO JSON: one file for every split, beside or above its images."""
 
-import json
 import re
-import reprlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
 
-import pydantic
-from pydantic import Field
-from pydantic_core import ErrorDetails
-
-from condetr.data.files import is_file, path_inside, read_bytes
+from condetr.data.coco_file import CocoAnnotation, CocoCategory, CocoFile, CocoImage, ParsedCoco, parse_coco
+from condetr.data.files import is_file, path_inside
 from condetr.data.findings import Fault, FindingCounter
 from condetr.data.records import RawBox, RawData, RawImage, Source
 from condetr.data.splits import role
@@ -23,57 +16,6 @@ from condetr.labels import Category, LabelMap
 
 _FIRST_KEY = re.compile(rb'^(?:\xef\xbb\xbf)?\s*\{\s*"(info|licenses|images|annotations|categories|type)"\s*:')
 _ROBOFLOW_NAME = "_annotations.coco.json"
-_LARGEST_COORDINATE = 1e9  # pixels; sums and areas of such numbers are still exact enough
-
-_Id = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
-_Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-_Coordinate = Annotated[_Number, Field(ge=-_LARGEST_COORDINATE, le=_LARGEST_COORDINATE)]
-_Side = Annotated[float, Field(allow_inf_nan=False)]
-_Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Image:
-    id: _Id
-    file_name: _Text
-    width: _Side | None = None
-    height: _Side | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Annotation:
-    image_id: _Id
-    category_id: _Id
-    bbox: tuple[_Coordinate, _Coordinate, _Coordinate, _Coordinate]
-    """x, y, width, height."""
-    id: _Id | None = None
-    iscrowd: bool = False
-    area: Annotated[_Number, Field(ge=0)] | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Category:
-    id: _Id
-    name: _Text
-    supercategory: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class _CocoFile:
-    images: list[_Image]
-    annotations: list[_Annotation]
-    categories: list[_Category]
-
-
-_ADAPTER = pydantic.TypeAdapter(_CocoFile)
-_SECTIONS = ("images", "annotations", "categories")
-
-
-class _Parsed(NamedTuple):
-    """A file's content without its faulty entries, and where in their lists those that are left stood."""
-
-    content: _CocoFile
-    positions: Mapping[str, Sequence[int]]
 
 
 def find_coco(path: Path) -> Source | None:
@@ -136,11 +78,11 @@ def _read(files: Mapping[str, Path], pointed_at: Path, splits: Sequence[str], co
     return RawData(label_map=label_map, images=images)
 
 
-def _parse_all(files: Mapping[str, Path], counter: FindingCounter) -> dict[str, _Parsed]:
+def _parse_all(files: Mapping[str, Path], counter: FindingCounter) -> dict[str, ParsedCoco]:
     parsed, errors = {}, []
     for split, file in files.items():
         try:
-            parsed[split] = _parse(file, counter)
+            parsed[split] = parse_coco(file, counter)
         except InputError as error:
             errors.append(error)
     if errors and not parsed:
@@ -150,67 +92,7 @@ def _parse_all(files: Mapping[str, Path], counter: FindingCounter) -> dict[str, 
     return parsed
 
 
-def _parse(file: Path, counter: FindingCounter) -> _Parsed:
-    text = read_bytes(file).removeprefix(b"\xef\xbb\xbf")
-    try:
-        content = _ADAPTER.validate_json(text)
-    except pydantic.ValidationError as error:
-        return _without_faulty(text, error.errors(include_url=False), file=file, counter=counter)
-    return _Parsed(content, {section: range(len(getattr(content, section))) for section in _SECTIONS})
-
-
-def _without_faulty(text: bytes, errors: Sequence[ErrorDetails], *, file: Path, counter: FindingCounter) -> _Parsed:
-    """Refuse every faulty entry, and return what is left where refusing does not end the reading."""
-    whole = next((error for error in errors if len(error["loc"]) < 2), None)
-    if whole is not None:
-        raise InputError(f"{file} {_no_coco(whole)}")
-    faulty: dict[str, set[int]] = {section: set() for section in _SECTIONS}
-    content = _load(text, file=file)
-    for error in errors:
-        section, index = str(error["loc"][0]), int(error["loc"][1])
-        if index not in faulty[section]:
-            counter.refuse(Fault.FAULTY_ENTRY, f"{file} {_complaint(error, content)}")
-        faulty[section].add(index)
-    positions = {
-        section: [index for index in range(len(content[section])) if index not in faulty[section]]
-        for section in _SECTIONS
-    }
-    kept = {section: [content[section][index] for index in positions[section]] for section in _SECTIONS}
-    return _Parsed(_ADAPTER.validate_python(kept), positions)
-
-
-def _load(text: bytes, *, file: Path) -> Any:  # noqa: ANN401 - JSON holds anything
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:  # what pydantic's parser lets pass, such as a number of 5,000 digits
-        raise InputError(f"{file} is not JSON: {error}") from None
-
-
-def _no_coco(error: ErrorDetails) -> str:
-    if error["type"] == "json_invalid":
-        return f"is not JSON: {_message(error)}"
-    part = f"`{'.'.join(str(name) for name in error['loc'])}`: " if error["loc"] else ""
-    return f"is not a COCO file, which holds the lists images, annotations and categories: {part}{_message(error)}"
-
-
-def _complaint(error: ErrorDetails, content: Any) -> str:  # noqa: ANN401
-    if len(error["loc"]) < 3:
-        return _no_coco(error)
-    section, index, field = error["loc"][:3]
-    item: Any = content[section][index]
-    kind = {"images": "image", "annotations": "annotation", "categories": "category"}[str(section)]
-    where = f"is faulty: {kind} {item.get('id', f'number {index}')} has"
-    if field not in item:
-        return f"{where} no {field}"
-    expected = "expected four finite numbers (x, y, width, height)" if field == "bbox" else _message(error)
-    return f"{where} {field} {reprlib.repr(item[field])}: {expected}"
-
-
-def _message(error: ErrorDetails) -> str:
-    return f"{error['msg'][0].lower()}{error['msg'][1:]}"
-
-
-def _label_map(contents: Mapping[Path, _CocoFile], counter: FindingCounter) -> LabelMap:
+def _label_map(contents: Mapping[Path, CocoFile], counter: FindingCounter) -> LabelMap:
     """Sort the categories of all files by id; the files must agree about every id and name that they share."""
     used = {annotation.category_id for content in contents.values() for annotation in content.annotations}
     names: dict[int, str] = {}
@@ -244,8 +126,8 @@ def _told_apart(categories: Sequence[Category], counter: FindingCounter) -> Labe
 
 
 def _without_unused_parents(
-    categories: Sequence[_Category], *, used: set[int], counter: FindingCounter
-) -> list[_Category]:
+    categories: Sequence[CocoCategory], *, used: set[int], counter: FindingCounter
+) -> list[CocoCategory]:
     """Leave out what Roboflow adds to its files: a parent category without boxes, often named like its only child."""
     parents = {category.supercategory for category in categories}
     unused = [category for category in categories if category.id not in used and category.supercategory == "none"]
@@ -258,7 +140,7 @@ def _without_unused_parents(
     return [category for category in categories if category.id not in repeated]
 
 
-def _image_folder(content: _CocoFile, file: Path, *, split: str, pointed_at: Path, counter: FindingCounter) -> Path:
+def _image_folder(content: CocoFile, file: Path, *, split: str, pointed_at: Path, counter: FindingCounter) -> Path:
     """Return the folder, among the usual ones, in which most of the first images are found."""
     if not content.images:
         counter.refuse(Fault.NOTHING, f"{file} lists no images")
@@ -278,7 +160,7 @@ def _image_folder(content: _CocoFile, file: Path, *, split: str, pointed_at: Pat
     return folders[found.index(max(found))]
 
 
-def _is_there(folder: Path, image: _Image, counter: FindingCounter) -> bool:
+def _is_there(folder: Path, image: CocoImage, counter: FindingCounter) -> bool:
     try:
         return is_file(path_inside(folder, image.file_name))
     except InputError:
@@ -288,7 +170,7 @@ def _is_there(folder: Path, image: _Image, counter: FindingCounter) -> bool:
 
 
 def _images(
-    content: _CocoFile,
+    content: CocoFile,
     file: Path,
     *,
     positions: Mapping[str, Sequence[int]],
@@ -316,7 +198,7 @@ def _images(
 
 
 def _sort_in(
-    content: _CocoFile,
+    content: CocoFile,
     boxes: dict[int, list[RawBox]],
     *,
     file: Path,
@@ -346,7 +228,7 @@ def _sort_in(
         boxes[annotation.image_id].append(_raw_box(annotation, place, number=index))
 
 
-def _raw_box(annotation: _Annotation, place: str, *, number: int) -> RawBox:
+def _raw_box(annotation: CocoAnnotation, place: str, *, number: int) -> RawBox:
     x, y, width, height = annotation.bbox
     return RawBox(
         corners=(x, y, x + width, y + height),

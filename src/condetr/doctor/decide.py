@@ -56,6 +56,7 @@ def decide(examination: Examination) -> Decisions:
         decisions.dropped += [f"{place}: {fault.one} {fault.what}" for place in examination.counter.places(fault)]
     for fault in UNDECIDED:
         decisions.undecided += [f"{place}: {fault.one} {fault.what}" for place in examination.counter.places(fault)]
+    decisions.changed += [f"{place}: gets an id of its own" for place in examination.counter.places(Fault.REPEATED_ID)]
     leaked = shared_with(
         examination.readable[examination.train],
         [paths for name, paths in examination.readable.items() if name != examination.train],

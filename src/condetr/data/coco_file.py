@@ -1,0 +1,139 @@
+"""A COCO file as values, every faulty entry of it refused by itself."""
+
+import json
+import reprlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import pydantic
+from pydantic import Field
+from pydantic_core import ErrorDetails
+
+from condetr.data.files import read_bytes
+from condetr.data.findings import Fault, FindingCounter
+from condetr.errors import InputError
+
+_LARGEST_COORDINATE = 1e9  # pixels; sums and areas of such numbers are still exact enough
+_Id = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
+_Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+_Coordinate = Annotated[_Number, Field(ge=-_LARGEST_COORDINATE, le=_LARGEST_COORDINATE)]
+_Side = Annotated[float, Field(allow_inf_nan=False)]
+_Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CocoImage:
+    """An image as listed."""
+
+    id: _Id
+    file_name: _Text
+    width: _Side | None = None
+    height: _Side | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CocoAnnotation:
+    """A box as annotated."""
+
+    image_id: _Id
+    category_id: _Id
+    bbox: tuple[_Coordinate, _Coordinate, _Coordinate, _Coordinate]
+    """x, y, width, height."""
+    id: _Id | None = None
+    iscrowd: bool = False
+    area: Annotated[_Number, Field(ge=0)] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CocoCategory:
+    """A class as named."""
+
+    id: _Id
+    name: _Text
+    supercategory: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CocoFile:
+    """The three lists that make a COCO file."""
+
+    images: list[CocoImage]
+    annotations: list[CocoAnnotation]
+    categories: list[CocoCategory]
+
+
+_ADAPTER = pydantic.TypeAdapter(CocoFile)
+_SECTIONS = ("images", "annotations", "categories")
+
+
+class ParsedCoco(NamedTuple):
+    """A file's content without its faulty entries, and where in their lists those that are left stood."""
+
+    content: CocoFile
+    positions: Mapping[str, Sequence[int]]
+
+
+def parse_coco(file: Path, counter: FindingCounter) -> ParsedCoco:
+    """Read a file; entries that cannot be understood are refused through the counter, and left out.
+
+    Raises InputError where the file is no JSON or holds other things than COCO's lists.
+    """
+    text = read_bytes(file).removeprefix(b"\xef\xbb\xbf")
+    try:
+        content = _ADAPTER.validate_json(text)
+    except pydantic.ValidationError as error:
+        return _without_faulty(text, error.errors(include_url=False), file=file, counter=counter)
+    return ParsedCoco(content, {section: range(len(getattr(content, section))) for section in _SECTIONS})
+
+
+def _without_faulty(text: bytes, errors: Sequence[ErrorDetails], *, file: Path, counter: FindingCounter) -> ParsedCoco:
+    """Refuse every faulty entry, and return what is left where refusing does not end the reading."""
+    whole = next((error for error in errors if len(error["loc"]) < 2), None)
+    if whole is not None:
+        raise InputError(f"{file} {_no_coco(whole)}")
+    faulty: dict[str, set[int]] = {section: set() for section in _SECTIONS}
+    content = _load(text, file=file)
+    for error in errors:
+        section, index = str(error["loc"][0]), int(error["loc"][1])
+        if index not in faulty[section]:
+            counter.refuse(Fault.FAULTY_ENTRY, f"{file} {_complaint(error, content)}")
+        faulty[section].add(index)
+    positions = {
+        section: [index for index in range(len(content[section])) if index not in faulty[section]]
+        for section in _SECTIONS
+    }
+    kept = {section: [content[section][index] for index in positions[section]] for section in _SECTIONS}
+    return ParsedCoco(_ADAPTER.validate_python(kept), positions)
+
+
+def _load(text: bytes, *, file: Path) -> Any:  # noqa: ANN401 - JSON holds anything
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:  # what pydantic's parser lets pass, such as a number of 5,000 digits
+        raise InputError(f"{file} is not JSON: {error}") from None
+
+
+def _no_coco(error: ErrorDetails) -> str:
+    if error["type"] == "json_invalid":
+        return f"is not JSON: {_message(error)}"
+    part = f"`{'.'.join(str(name) for name in error['loc'])}`: " if error["loc"] else ""
+    return f"is not a COCO file, which holds the lists images, annotations and categories: {part}{_message(error)}"
+
+
+def _complaint(error: ErrorDetails, content: Any) -> str:  # noqa: ANN401
+    if len(error["loc"]) < 3:
+        return _no_coco(error)
+    section, index, field = error["loc"][:3]
+    item: Any = content[section][index]
+    kind = {"images": "image", "annotations": "annotation", "categories": "category"}[str(section)]
+    where = f"is faulty: {kind} {item.get('id', f'number {index}')} has"
+    if field not in item:
+        return f"{where} no {field}"
+    expected = "expected four finite numbers (x, y, width, height)" if field == "bbox" else _message(error)
+    return f"{where} {field} {reprlib.repr(item[field])}: {expected}"
+
+
+def _message(error: ErrorDetails) -> str:
+    return f"{error['msg'][0].lower()}{error['msg'][1:]}"
