@@ -46,7 +46,7 @@ def evaluate(
 
     if out is not None:
         require_free(out, overwrite=overwrite)
-    predictor = load(weights, device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    predictor = load(weights, device=device or ("cuda" if torch.cuda.is_available() else "cpu")).optimize("fp32")
     truth = open_split(data, split=split)
     require_same_classes(predictor.label_map, truth.label_map, weights=weights, data=data)
     results = _evaluate(predictor, truth, batch_size=batch_size, workers=workers)
