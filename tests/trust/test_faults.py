@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from condetr.engine.train import MAX_SKIPPED_IN_A_ROW
+from condetr.engine.nonfinite import MAX_IN_A_ROW
 from tests.cli.conftest import Command
 from tests.trust.conftest import Start, arguments, finish, last_saved, wait_for
 
@@ -17,7 +17,7 @@ def test_a_rate_that_destroys_the_weights_ends_the_run_at_the_last_good_state(
     run = tmp_path / "run"
     ended = condetr(*arguments(scenes, run, "optimizer.lr=1e37", "schedule.warmup_steps=0", "epochs=100"))
     assert ended.code == 1
-    assert f"was not finite in {MAX_SKIPPED_IN_A_ROW} steps" in ended.err
+    assert f"was not finite in {MAX_IN_A_ROW} steps" in ended.err
     assert "the last good state is step 1 in" in ended.err
     assert ended.err.count("\n") == 1
     assert "step 2 left out: its loss or gradient is not finite, first in" in ended.out

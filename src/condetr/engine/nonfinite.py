@@ -12,11 +12,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from condetr.engine.run_folder import RunFolder
+from condetr.errors import RunError
 from condetr.inference.atomic import replaced_folder
 from condetr.shapes import Batch
 
 LossOf = Callable[[Batch], Float[Tensor, ""]]
 """Runs the detector forward on a batch and returns the loss, without any exchange between processes."""
+
+MAX_IN_A_ROW = 50
+"""Steps left out after which a training is given up."""
+
+MAX_RECORDED = 3
+"""Of those in a row, how many are looked into."""
 
 LARGEST_BATCH = 64 * 2**20
 """Bytes of images up to which they are kept."""
@@ -28,6 +36,37 @@ class Culprit(NamedTuple):
     module: str
     """Name inside the detector; "criterion" for the losses."""
     what: Literal["parameter", "output", "loss", "gradient of its output"]
+
+
+class SkippedSteps:
+    """Looks into the steps that are left out, and gives a training up after too many in a row."""
+
+    def __init__(self, run: RunFolder, *, detector: nn.Module, loss_of: LossOf) -> None:
+        self.run = run
+        self.detector = detector
+        self.loss_of = loss_of
+        self.in_a_row = 0
+
+    def look_into(self, batches: Sequence[Batch], *, process: int, facts: Mapping[str, Any]) -> str:
+        """Write a folder about a step unless there are several already; return a sentence about it."""
+        self.in_a_row += 1
+        found = None
+        if self.in_a_row <= MAX_RECORDED:
+            name = f"step_{facts['step']}" if process == 0 else f"step_{facts['step']}_process_{process}"
+            folder = self.run.nonfinite / name
+            found = record_nonfinite(folder, self.detector, batches=batches, loss_of=self.loss_of, facts=facts)
+        where = "" if found is None else f", first in {found.module} ({found.what})"
+        return f"step {facts['step']} left out: its loss or gradient is not finite{where}"
+
+    def require_hope(self, *, step: int, last_state: str) -> None:
+        """Raise RunError if too many steps in a row were left out."""
+        if self.in_a_row < MAX_IN_A_ROW:
+            return
+        raise RunError(
+            f"the loss or the gradient was not finite in {MAX_IN_A_ROW} steps up to step {step}: {self.run.nonfinite} "
+            f"says where it began; the last good state is {last_state}; try a smaller optimizer.lr or "
+            f"precision=32-true in a new run, if need be with --init-from {self.run.path}"
+        )
 
 
 def record_nonfinite(

@@ -23,21 +23,14 @@ from condetr.engine.keeper import Keeper
 from condetr.engine.launch import launch, resolve_precision
 from condetr.engine.loaders import make_loaders, open_splits
 from condetr.engine.log import METRICS, Display, Means, require_loggers, show_data
-from condetr.engine.nonfinite import Culprit, record_nonfinite
+from condetr.engine.nonfinite import SkippedSteps
 from condetr.engine.optim import Schedule, set_learning_rates
 from condetr.engine.results import TrainResult, write_results
 from condetr.engine.run_folder import RunFolder
-from condetr.errors import RunError
 from condetr.inference.model_folder import load_model
 from condetr.losses.criterion import LossReport, SetCriterion
 from condetr.optimize.training import merge_frozen_norms
 from condetr.shapes import Batch
-
-MAX_SKIPPED_IN_A_ROW = 50
-"""Steps with a loss or gradient that is not finite, after which a training is given up."""
-
-MAX_RECORDED_IN_A_ROW = 3
-"""Of those, how many are looked into."""
 
 
 def train(config: TrainConfig, *, out: Path | str, resume: bool = False, console: Console | None = None) -> TrainResult:
@@ -107,7 +100,7 @@ class Training:
             progress=self.progress,
             is_first_process=fabric.is_global_zero,
         )
-        self.skipped_in_a_row = 0
+        self.skipped = SkippedSteps(run, detector=detector, loss_of=self._loss_alone)
         self.stop = StopRequest()
         self.must_stop = False
         self.display = Display(
@@ -204,7 +197,7 @@ class Training:
             if self.ema is not None:
                 self.ema.update_parameters(self.detector)
             self.means.add(losses)
-            self.skipped_in_a_row = 0
+            self.skipped.in_a_row = 0
         else:
             self._skip(micro_batches, losses=losses)
         self.optimizer.zero_grad()
@@ -230,33 +223,18 @@ class Training:
         return rate
 
     def _skip(self, micro_batches: Sequence[Batch], *, losses: LossReport) -> None:
-        """Count a step that is not finite, look into the first ones, and give up after too many in a row."""
+        """Leave out a step that is not finite, and find out why."""
         self.progress.skipped_steps += 1
-        self.skipped_in_a_row += 1
         step = self.progress.step + 1
-        if self.skipped_in_a_row <= MAX_RECORDED_IN_A_ROW:
-            culprit = self._look_into(micro_batches, losses=losses)
-            where = "" if culprit is None else f", first in {culprit.module} ({culprit.what})"
-            self._say(f"step {step} left out: its loss or gradient is not finite{where}")
-        if self.skipped_in_a_row == MAX_SKIPPED_IN_A_ROW:
-            raise RunError(
-                f"the loss or the gradient was not finite in {MAX_SKIPPED_IN_A_ROW} steps up to step {step}: "
-                f"{self.run.nonfinite} says where it began; the last good state is {self.keeper.last_state}; try a "
-                f"smaller optimizer.lr or precision=32-true in a new run, if need be with --init-from {self.run.path}"
-            )
-
-    def _look_into(self, micro_batches: Sequence[Batch], *, losses: LossReport) -> Culprit | None:
-        """Write a folder about a step that is not finite."""
-        step, rank = self.progress.step + 1, self.fabric.global_rank
+        numbers = {name: float(value) for name, value in losses.items()}
         self._seed_step()
-        return record_nonfinite(
-            self.run.nonfinite / (f"step_{step}" if rank == 0 else f"step_{step}_process_{rank}"),
-            self.detector,
-            batches=[self.fabric.to_device(batch) for batch in micro_batches],
-            loss_of=self._loss_alone,
-            facts={"step": step, "epoch": self.progress.epoch + 1, "lr": self.lr}
-            | {name: float(value) for name, value in losses.items()},
+        sentence = self.skipped.look_into(
+            [self.fabric.to_device(batch) for batch in micro_batches],
+            process=self.fabric.global_rank,
+            facts={"step": step, "epoch": self.progress.epoch + 1, "lr": self.lr, **numbers},
         )
+        self._say(sentence)
+        self.skipped.require_hope(step=step, last_state=self.keeper.last_state)
 
     def _loss_alone(self, batch: Batch) -> Tensor:
         with self.fabric.autocast():
@@ -316,7 +294,7 @@ class Training:
 
     def _save(self) -> None:
         """Write the checkpoint, except over a good one while steps are left out."""
-        if not self.skipped_in_a_row:
+        if not self.skipped.in_a_row:
             self.keeper.save(self.means)
 
     def _end(self) -> None:
