@@ -16,6 +16,16 @@ from condetr.backbones.registry import BackboneConfig
 from condetr.backbones.resnet import ResNetConfig
 from condetr.config import settings
 from condetr.detectors.original_names import SHARED_ORIGINAL_NAMES
+from condetr.detectors.sizes import (
+    DecoderLayers,
+    Dropout,
+    EncoderLayers,
+    Groups,
+    Heads,
+    Queries,
+    Width,
+    require_divisible,
+)
 from condetr.layers.attention import DotProductAttention
 from condetr.layers.denoising import DenoisingQueries
 from condetr.layers.encoder import Encoder
@@ -39,13 +49,13 @@ class ConditionalDetrConfig:
 
     kind: Literal["conditional_detr"] = "conditional_detr"
     backbone: BackboneConfig = ResNetConfig()
-    num_queries: int = 300
-    dim: int = 256
-    num_heads: int = 8
-    feedforward_dim: int = 2048
-    encoder_layers: int = 6
-    decoder_layers: int = 6
-    dropout: float = 0.1
+    num_queries: Queries = 300
+    dim: Width = 256
+    num_heads: Heads = 8
+    feedforward_dim: Width = 2048
+    encoder_layers: EncoderLayers = 6
+    decoder_layers: DecoderLayers = 6
+    dropout: Dropout = 0.1
     scores: Scores = "sigmoid"
     """`sigmoid` is trained with the focal loss, `softmax` with cross-entropy."""
     spatial_query: SpatialQuery = "CSQ"
@@ -53,13 +63,14 @@ class ConditionalDetrConfig:
     reference: Reference = "query"
     offset_regression: bool = True
     """Predict the box centre as an offset from the reference point (equation 1)."""
-    query_groups: Annotated[int, Field(ge=1)] = 1
+    query_groups: Groups = 1
     """Groups of `num_queries` queries that learn side by side; detection uses the first (Group DETR, section 3)."""
-    denoising_groups: Annotated[int, Field(ge=0)] = 0
+    denoising_groups: Annotated[int, Field(ge=0, le=64)] = 0
     """Noised copies of each target that the decoder learns to restore, in training only (DN-DETR, section 4)."""
 
     def build(self, *, num_classes: int, pretrained: bool = True) -> "ConditionalDetr":
         """Build the detector; without `pretrained` the backbone's weights are neither read nor downloaded."""
+        require_divisible(self.dim, num_heads=self.num_heads)
         return ConditionalDetr(
             self.backbone.build(pretrained=pretrained),
             num_classes=num_classes,

@@ -15,6 +15,7 @@ from condetr.backbones.registry import BackboneConfig
 from condetr.backbones.resnet import ResNetConfig
 from condetr.config import settings
 from condetr.detectors.original_names import SHARED_ORIGINAL_NAMES
+from condetr.detectors.sizes import DecoderLayers, Dropout, EncoderLayers, Heads, Queries, Width, require_divisible
 from condetr.layers.attention import MultiHeadAttention
 from condetr.layers.encoder import Encoder
 from condetr.layers.features import FeatureMap
@@ -30,13 +31,13 @@ class DetrConfig:
 
     kind: Literal["detr"] = "detr"
     backbone: BackboneConfig = ResNetConfig()
-    num_queries: int = 100
-    dim: int = 256
-    num_heads: int = 8
-    feedforward_dim: int = 2048
-    encoder_layers: int = 6
-    decoder_layers: int = 6
-    dropout: float = 0.1
+    num_queries: Queries = 100
+    dim: Width = 256
+    num_heads: Heads = 8
+    feedforward_dim: Width = 2048
+    encoder_layers: EncoderLayers = 6
+    decoder_layers: DecoderLayers = 6
+    dropout: Dropout = 0.1
     scores: Scores = "softmax"
     """`softmax` is trained with cross-entropy, `sigmoid` with the focal loss (Conditional DETR, table 4: FL)."""
     offset_regression: bool = False
@@ -44,6 +45,7 @@ class DetrConfig:
 
     def build(self, *, num_classes: int, pretrained: bool = True) -> "Detr":
         """Build the detector; without `pretrained` the backbone's weights are neither read nor downloaded."""
+        require_divisible(self.dim, num_heads=self.num_heads)
         return Detr(
             self.backbone.build(pretrained=pretrained),
             num_classes=num_classes,
