@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/condetr-is-installed
 
-.PHONY: help setup demo test ci lint types fmt constraints
+.PHONY: help setup demo test ci lint types fmt bench constraints
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ types: setup  ## Check types
 fmt: setup  ## Format the code and mend what can be mended
 	$(VENV)/bin/ruff check --fix
 	$(VENV)/bin/ruff format
+
+bench: setup  ## Measure every table of speed against its peers, into benchmarks/results; wants an idle machine
+	$(VENV)/bin/python -m benchmarks.speed
 
 constraints: setup  ## Write the versions installed in .venv to constraints.txt
 	@sed -n '/^#/p' constraints.txt > $(VENV)/constraints.txt
