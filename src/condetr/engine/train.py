@@ -21,6 +21,7 @@ from condetr.engine.initial import initialise
 from condetr.engine.interrupt import StopRequest
 from condetr.engine.keeper import Keeper
 from condetr.engine.launch import launch, resolve_precision
+from condetr.engine.layout import memory_format
 from condetr.engine.loaders import make_loaders, open_splits
 from condetr.engine.log import METRICS, Display, Means, require_loggers, show_data
 from condetr.engine.nonfinite import SkippedSteps
@@ -81,7 +82,8 @@ class Training:
         self.reinitialised = (
             initialise(detector, config.init_from, label_map=self.label_map) if config.init_from and not resume else ()
         )
-        detector = detector.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        layout = memory_format(detector, device=fabric.device)
+        detector = detector.to(fabric.device, memory_format=layout)  # type: ignore[call-overload]
         merge_frozen_norms(detector.features.backbone)
         self.criterion: SetCriterion = config.criterion.build(scores=config.detector.scores)
         self.schedule: Schedule = config.schedule.build(steps_per_epoch=self.steps_per_epoch, epochs=config.epochs)
