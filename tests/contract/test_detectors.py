@@ -15,7 +15,7 @@ from condetr.config import dump, from_mapping
 from condetr.data.transforms import LightTransformConfig
 from condetr.detectors.registry import DetectorConfig
 from condetr.inference.model_folder import load_model, save_model
-from condetr.inference.predictor import load
+from condetr.interop.loading import load
 from condetr.labels import Category, LabelMap
 from condetr.losses.criterion import CriterionConfig
 from condetr.shapes import DetectorOutput, Target

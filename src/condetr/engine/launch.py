@@ -7,6 +7,7 @@ import torch
 from lightning_fabric import Fabric
 
 from condetr.engine.config import Precision
+from condetr.optimize.precision import has_native_bf16
 
 
 def launch(*, precision: Precision) -> Fabric:
@@ -28,8 +29,5 @@ def resolve_precision(precision: Precision) -> Literal["32-true", "bf16-mixed"]:
     """Return what `auto` means on this machine: bf16 where it is computed natively."""
     if precision != "auto":
         return precision
-    if torch.cuda.is_available():
-        native = torch.cuda.get_device_capability() >= (8, 0)
-    else:
-        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bf16-mixed" if native else "32-true"
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return "bf16-mixed" if has_native_bf16(device) else "32-true"

@@ -17,7 +17,7 @@ from condetr.data.images import read_image, to_rgb
 from condetr.data.transforms import TransformConfig
 from condetr.errors import InputError
 from condetr.inference.detect import detect_batch
-from condetr.inference.model_folder import CONFIG, load_model
+from condetr.inference.model_folder import CONFIG
 from condetr.labels import LabelMap
 from condetr.optimize.fast import has_fast_form, optimize
 from condetr.optimize.precision import FastPrecision
@@ -25,21 +25,6 @@ from condetr.shapes import Batch, Detections
 
 Picture = Path | str | Image.Image | np.ndarray
 """An image file, a PIL image, or an array of height x width x 3 in RGB, uint8."""
-
-
-def load(weights: Path | str, *, device: str | torch.device = "cpu") -> "Predictor":
-    """Load a run folder (its best model) or a model folder, ready to predict.
-
-    Raises InputError if there is no model, if it is damaged, or if the device cannot be used.
-    """
-    model = load_model(find_model_folder(Path(weights)))
-    return Predictor(
-        model.detector,
-        scores=model.detector_config.scores,
-        transform=model.transform,
-        label_map=model.label_map,
-        device=device,
-    )
 
 
 def find_model_folder(weights: Path) -> Path:

@@ -41,27 +41,13 @@ def find_settings(name: str) -> TrainConfig:
     return load(TrainConfig, Path(name)) if name.endswith((".yaml", ".yml")) else find_recipe(name).build()
 
 
-def _paper_recipes() -> list[Recipe]:
+def _published_recipes() -> list[Recipe]:
+    rows: list[tuple[paper.Row | faster.Row, Callable[[], TrainConfig]]]
+    rows = [(row, partial(paper.train_config, row)) for row in paper.TABLE_1]
+    rows += [(row, partial(faster.train_config, row)) for row in faster.ROWS]
     return [
-        Recipe(
-            name=row.name,
-            make=partial(paper.train_config, row),
-            paper_ap=row.ap,
-            summary=f"{row.title}, {row.epochs} epochs on COCO",
-        )
-        for row in paper.TABLE_1
-    ]
-
-
-def _faster_recipes() -> list[Recipe]:
-    return [
-        Recipe(
-            name=row.name,
-            make=partial(faster.train_config, row),
-            paper_ap=row.ap,
-            summary=f"{row.title}, {row.epochs} epochs on COCO",
-        )
-        for row in faster.ROWS
+        Recipe(name=row.name, make=make, paper_ap=row.ap, summary=f"{row.title}, {row.epochs} epochs on COCO")
+        for row, make in rows
     ]
 
 
@@ -73,6 +59,4 @@ def _small_recipes() -> list[Recipe]:
     ]
 
 
-RECIPES: Mapping[str, Recipe] = {
-    recipe.name: recipe for recipe in (*_small_recipes(), *_paper_recipes(), *_faster_recipes())
-}
+RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (*_small_recipes(), *_published_recipes())}

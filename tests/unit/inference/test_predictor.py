@@ -7,7 +7,8 @@ from PIL import Image
 
 from condetr.errors import InputError
 from condetr.inference.model_folder import LoadedModel
-from condetr.inference.predictor import Predictor, load
+from condetr.inference.predictor import Predictor
+from condetr.interop.loading import load
 from condetr.shapes import Detections
 
 
