@@ -48,7 +48,14 @@ def start(scenes: Path) -> Start:
     def start(out: Path, *settings: str, processes: int = 1, **options: tuple[str, ...]) -> "subprocess.Popen[str]":
         command = [*(TORCHRUN if processes == 2 else []), *CONDETR, *arguments(scenes, out, *settings, **options)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+        return subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment,
+            start_new_session=True,
+        )
 
     return start
 

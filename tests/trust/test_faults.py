@@ -1,7 +1,9 @@
 """What goes wrong on the way, with the real command."""
 
 import json
+import os
 import resource
+import signal
 from pathlib import Path
 
 import torch
@@ -41,3 +43,14 @@ def test_a_disk_that_fills_up_ends_the_run_with_the_last_checkpoint_whole(start:
     assert "Traceback" not in said
     assert torch.load(checkpoint, weights_only=True)["progress"]["step"] > 0
     assert [path.name for path in checkpoint.parent.iterdir()] == ["last.ckpt"]
+
+
+def test_a_reader_that_dies_ends_the_run_with_a_word(start: Start, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = start(run, "epochs=400", "data.workers=1")
+    wait_for(lambda: last_saved(run) > 0, process)
+    readers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(readers[0]), signal.SIGKILL)
+    said = finish(process, code=1)
+    assert "a process that reads images (was memory short? set fewer data.workers" in said
+    assert "is whole, go on with --resume auto" in said

@@ -66,5 +66,5 @@ def test_a_dead_process_ends_the_others_with_a_word(start: Start, tmp_path: Path
     os.kill(int(children[-1]), signal.SIGKILL)
     said, _ = pair.communicate(timeout=60)
     assert time.monotonic() - began < 60
-    assert "another process of this training has ended, so it cannot go on" in said
+    assert "another of its processes has ended, so the training cannot go on" in said
     assert "is whole, go on with --resume auto" in said

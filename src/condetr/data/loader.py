@@ -1,5 +1,6 @@
 """Batches of a split: shuffled, augmented and shared among processes, in an order that depends on seeds alone."""
 
+import os
 import random
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -194,6 +195,7 @@ class _Pipeline:
             collate_fn=_unchanged,
             num_workers=workers,
             persistent_workers=workers > 0,
+            worker_init_fn=_leave_the_process_group,
             generator=torch.Generator(),  # its own, so that iterating draws nothing from the global random state
         )
 
@@ -230,6 +232,11 @@ def _is_portrait(record: ImageRecord) -> bool:
 def _workers_here() -> int:
     info = get_worker_info()
     return 1 if info is None else info.num_workers
+
+
+def _leave_the_process_group(worker: int) -> None:
+    """Let a signal to the whole group, such as Ctrl-C, stop the training in its own way, not by killing its readers."""
+    os.setpgrp()
 
 
 def _unchanged(batch: Any) -> Any:  # noqa: ANN401 - as DataLoader declares it

@@ -50,17 +50,22 @@ def average_statistics(fabric: Fabric, *modules: nn.Module) -> None:
 
 
 @contextmanager
-def lost_processes_named(fabric: Fabric, *, checkpoint: Path) -> Iterator[None]:
-    """Turn a failing exchange into a RunError that says where the training stands."""
+def lost_processes_named(*, checkpoint: Path) -> Iterator[None]:
+    """Turn what follows when another process has died into a RunError that says where the training stands."""
     try:
         yield
     except RuntimeError as error:
-        if fabric.world_size == 1 or not _is_of_exchange(error):
+        lost = _lost_process(error)
+        if lost is None:
             raise
         state = f"{checkpoint} is whole, go on with --resume auto" if checkpoint.is_file() else "nothing was saved yet"
-        raise RunError(f"another process of this training has ended, so it cannot go on: {state}") from error
+        raise RunError(f"{lost} has ended, so the training cannot go on: {state}") from error
 
 
-def _is_of_exchange(error: RuntimeError) -> bool:
-    """Gloo reports a lost peer as a plain RuntimeError, NCCL as one of the exchange."""
-    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error).lower()
+def _lost_process(error: RuntimeError) -> str | None:
+    """Say which process an error is about; gloo and DataLoader report theirs as plain RuntimeErrors."""
+    text = str(error)
+    if "DataLoader worker" in text:
+        return "a process that reads images (was memory short? set fewer data.workers, or a smaller data.cache_mb)"
+    is_of_exchange = isinstance(error, torch.distributed.DistError) or "gloo" in text.lower()
+    return "another of its processes" if is_of_exchange else None

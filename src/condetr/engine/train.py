@@ -48,7 +48,7 @@ def train(config: TrainConfig, *, out: Path | str, resume: bool = False, console
     splits = open_splits(config)
     fabric = launch(precision=config.precision)
     console = (console or Console()) if fabric.is_global_zero else Console(quiet=True)
-    with lost_processes_named(fabric, checkpoint=run.last_checkpoint):
+    with lost_processes_named(checkpoint=run.last_checkpoint):
         resume = resume and run.last_checkpoint.is_file()
         training = Training(config, run=run, splits=splits, fabric=fabric, console=console, resume=resume)
         training.announce()
