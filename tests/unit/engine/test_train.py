@@ -10,8 +10,10 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
+from condetr.data.synthetic import write_scenes
 from condetr.detectors.detr import DetrConfig
 from condetr.engine.config import EarlyStoppingConfig, TrainConfig
+from condetr.engine.optim import OptimizerConfig
 from condetr.engine.train import train
 from condetr.errors import InputError
 
@@ -68,6 +70,34 @@ def test_resuming_with_other_settings_is_refused(tiny: Config, tmp_path: Path) -
     train(tiny(epochs=1), out=tmp_path / "run")
     with pytest.raises(InputError, match=r"epochs \(1 then, 2 now\)"):
         train(tiny(epochs=2), out=tmp_path / "run", resume=True)
+
+
+def test_what_does_not_touch_the_numbers_may_change_on_resuming(tiny: Config, tmp_path: Path) -> None:
+    config = tiny(epochs=1)
+    train(config, out=tmp_path / "run")
+    other = replace(config, data=replace(config.data, cache_mb=8), checkpoint_minutes=3.0, loggers=("tensorboard",))
+    assert train(other, out=tmp_path / "run", resume=True).results["steps"] == 2
+
+
+def test_resuming_on_fewer_images_is_refused(tiny: Config, tmp_path: Path) -> None:
+    write_scenes(tmp_path / "fewer", num_images=4, val_images=4, seed=2, size=64)
+    config = tiny(epochs=1)
+    train(config, out=tmp_path / "run")
+    fewer = replace(config, data=replace(config.data, path=str(tmp_path / "fewer")))
+    with pytest.raises(InputError, match="knows 8 training images, the data has 4"):
+        train(fewer, out=tmp_path / "run", resume=True)
+
+
+def test_the_losses_of_a_step_are_means_over_its_micro_batches(tiny: Config, tmp_path: Path) -> None:
+    standing = {"optimizer": OptimizerConfig(lr=1e-12, backbone_lr=0.0), "epochs": 1}
+    config = tiny(**standing, detector=replace(tiny().detector, dropout=0.0))
+    accumulated = replace(config, data=replace(config.data, batch_size=4, micro_batch_size=2))
+    single = replace(config, data=replace(config.data, batch_size=2))
+    losses = []
+    for name, each in (("accumulated", accumulated), ("single", single)):
+        train(each, out=tmp_path / name)
+        losses.append([float(value) for column, value in history(tmp_path / name)[0].items() if "loss" in column])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 def test_accumulated_gradients_are_those_of_the_whole_batch_but_for_the_normaliser(
