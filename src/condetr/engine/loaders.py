@@ -5,8 +5,11 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from condetr.data.dataset import Finding
 from condetr.data.loader import EvalLoader, TrainLoader, eval_loader, train_loader
 from condetr.data.sources import DataSplits, open_data
+from condetr.doctor.plan import Plan
+from condetr.doctor.quick import quick_findings
 from condetr.engine.config import TrainConfig
 from condetr.errors import InputError
 from condetr.shapes import Batch
@@ -30,6 +33,19 @@ class Loaders(NamedTuple):
         batches = self.train.epoch(epoch, start_batch=start * self.accumulate)
         while len(group := list(islice(batches, self.accumulate))) == self.accumulate:
             yield group
+
+
+def data_findings(splits: DataSplits, *, config: TrainConfig, stride: int) -> tuple[Finding, ...]:
+    """Return what is wrong with the annotations, and what does not suit a detector of this stride."""
+    plan = Plan(
+        recipe=config.recipe,
+        num_queries=config.detector.num_queries,
+        stride=stride,
+        transform=config.data.transform,
+        batch_size=config.data.batch_size,
+        micro_batch_size=config.data.micro_batch_size,
+    )
+    return (*splits.findings, *quick_findings([splits.train, splits.val], plan))
 
 
 def open_splits(config: TrainConfig) -> DataSplits:

@@ -22,7 +22,7 @@ from condetr.engine.interrupt import StopRequest
 from condetr.engine.keeper import Keeper
 from condetr.engine.launch import launch, resolve_precision
 from condetr.engine.layout import memory_format
-from condetr.engine.loaders import make_loaders, open_splits
+from condetr.engine.loaders import data_findings, make_loaders, open_splits
 from condetr.engine.log import METRICS, Display, Means, require_loggers, show_data
 from condetr.engine.nonfinite import SkippedSteps
 from condetr.engine.optim import Schedule, set_learning_rates
@@ -116,7 +116,8 @@ class Training:
     def announce(self) -> None:
         """Say what will be trained on what, before the first step."""
         counts = {"training": len(self.splits.train), "validation": len(self.splits.val)}
-        show_data(self.console, label_map=self.label_map, counts=counts, findings=self.splits.findings)
+        findings = data_findings(self.splits, config=self.config, stride=self.detector.features.backbone.stride)
+        show_data(self.console, label_map=self.label_map, counts=counts, findings=findings)
         for name in self.reinitialised:
             self.console.print(f"drawn anew: {name}", highlight=False)
         self._say(

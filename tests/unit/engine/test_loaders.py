@@ -1,0 +1,24 @@
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+
+from rich.console import Console
+
+from condetr.engine.loaders import data_findings, open_splits
+from condetr.engine.train import train
+from tests.unit.engine.conftest import Config
+
+
+def test_a_training_says_beforehand_what_cannot_be_found(tiny: Config, tmp_path: Path) -> None:
+    config = tiny(epochs=1)
+    config = replace(config, detector=replace(config.detector, num_queries=1))
+    said = StringIO()
+    train(config, out=tmp_path / "run", console=Console(file=said, width=500))
+    assert "with more objects than the 1 queries of custom" in said.getvalue()
+
+
+def test_what_suits_the_settings_is_not_spoken_of(tiny: Config) -> None:
+    config = tiny()
+    config = replace(config, detector=replace(config.detector, num_queries=20))
+    splits = open_splits(config)
+    assert [finding for finding in data_findings(splits, config=config, stride=4) if finding.severity != "info"] == []
