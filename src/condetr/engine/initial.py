@@ -1,12 +1,15 @@
 """Start a detector from the weights of another one."""
 
+import torch
 from torch import Tensor, nn
 
+from condetr.detectors.conditional_detr import ConditionalDetr
 from condetr.errors import InputError
 from condetr.inference.model_folder import LoadedModel
 from condetr.interop.loading import find_source, read
 from condetr.labels import LabelMap
 
+PER_QUERY = ("query_embedding.weight", "reference_points.points")
 CLASS_HEAD = ("heads.class_head.weight", "heads.class_head.bias")
 
 
@@ -16,8 +19,8 @@ def initialise(detector: nn.Module, weights: str, *, label_map: LabelMap) -> tup
     The class head is taken over, row by row, if the weights know all classes of `label_map` by name, and otherwise
     stays as it was drawn. Raises InputError if less than half of the tensors fit.
     """
-    state = _state_for(label_map, read(find_source(weights)))
     expected = detector.state_dict()
+    state = _with_all_groups(_state_for(label_map, read(find_source(weights))), detector=detector)
     fitting = {name: state[name] for name, old in expected.items() if name in state and state[name].shape == old.shape}
     if 2 * len(fitting) < len(expected):
         raise InputError(
@@ -38,3 +41,15 @@ def _state_for(label_map: LabelMap, model: LoadedModel) -> dict[str, Tensor]:
     if model.detector_config.scores == "softmax":
         index.append(model.num_class_rows)  # "no object"
     return state | {name: state[name][index] for name in CLASS_HEAD}
+
+
+def _with_all_groups(state: dict[str, Tensor], *, detector: nn.Module) -> dict[str, Tensor]:
+    """Return the state with further groups of queries as the detector drew them, where it has the first group's."""
+    if not isinstance(detector, ConditionalDetr):
+        return state
+    drawn = detector.state_dict()
+    return state | {
+        name: torch.cat([state[name], drawn[name][detector.num_queries :]])
+        for name in PER_QUERY
+        if name in state and name in drawn and state[name].shape == drawn[name][: detector.num_queries].shape
+    }

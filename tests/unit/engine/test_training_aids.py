@@ -1,8 +1,12 @@
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.engine.config import TrainConfig
+from condetr.engine.initial import initialise
+from condetr.engine.loaders import open_splits
 from condetr.engine.train import train
 from condetr.inference.model_folder import load_model
 from tests.unit.engine.conftest import Config
@@ -24,3 +28,16 @@ def test_the_noise_of_a_training_with_aids_follows_from_the_seed(tiny: Config, t
     for name in ("first", "second"):
         train(aided(tiny(epochs=1)), out=tmp_path / name)
     assert (tmp_path / "first" / "metrics.csv").read_bytes() == (tmp_path / "second" / "metrics.csv").read_bytes()
+
+
+def test_groups_start_from_the_queries_of_a_plain_detector(tiny: Config, tmp_path: Path) -> None:
+    plain = tiny(epochs=1)
+    train(plain, out=tmp_path / "plain")
+    trained = load_model(tmp_path / "plain" / "best").detector
+    torch.manual_seed(7)
+    detector = aided(plain).detector.build(num_classes=6)
+    drawn = detector.get_parameter("query_embedding.weight")[5:].clone()
+    initialise(detector, str(tmp_path / "plain"), label_map=open_splits(plain).train.label_map)
+    queries = detector.get_parameter("query_embedding.weight")
+    torch.testing.assert_close(queries[:5], trained.get_parameter("query_embedding.weight"), rtol=0, atol=0)
+    torch.testing.assert_close(queries[5:], drawn, rtol=0, atol=0)
