@@ -58,6 +58,8 @@ def conditional_detr_mobilenet() -> TrainConfig:
             encoder_layers=2,
             decoder_layers=3,
             dropout=0.0,
+            # On BCCD, AP50 after 60 epochs is 71 instead of 66, and the epochs it takes are a third longer.
+            query_groups=3,
         ),
         data=DataConfig(
             transform=LightTransformConfig(
@@ -73,8 +75,8 @@ def conditional_detr_mobilenet() -> TrainConfig:
             cache_mb=1024,
         ),
         optimizer=OptimizerConfig(lr=4e-4, backbone_lr=1e-4),
-        schedule=StepScheduleConfig(drop_epoch=90, warmup_steps=200),
+        schedule=StepScheduleConfig(drop_epoch=140, warmup_steps=200),
         ema=EmaConfig(decay=0.999),
-        epochs=110,
+        epochs=150,
         evaluate_every=10,
     )
