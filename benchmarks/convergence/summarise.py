@@ -8,16 +8,17 @@ import csv
 import json
 import typing
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 from rich.console import Console
 
 from benchmarks.convergence import plan
 from benchmarks.convergence.run import RESULTS, choose, final_ap, runs_of
+from condetr.explain.compare import needed
 
 SUMMARY = RESULTS.parent / "summary.json"
 LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
@@ -39,12 +40,10 @@ def main() -> None:
 
 def crossing(curve: Curve, level: float) -> float | None:
     """Return the epochs at which a curve first reaches an AP, interpolated; None if it never does."""
-    if curve[0][1] >= level:
-        return curve[0][0]
-    for (before, low), (after, high) in pairwise(curve):
-        if high >= level:
-            return before + (after - before) * (level - low) / (high - low)
-    return None
+    epochs, ap = (np.array(values) for values in zip(*curve, strict=True))
+    found = needed(ap, epochs, level=level)
+    # Before its first point nothing is known about a curve.
+    return None if found is None else max(found, curve[0][0])
 
 
 def curve_of(run: plan.Run) -> Curve:
