@@ -85,7 +85,11 @@ class Detections:
 
     def above(self, threshold: float) -> "Detections":
         """Return the detections that score at least `threshold`."""
-        keep = np.flatnonzero(self.scores >= threshold)
+        return self.where(self.scores >= threshold)
+
+    def where(self, is_kept: Bool[np.ndarray, " N"]) -> "Detections":
+        """Return some of the detections, in their order."""
+        keep = np.flatnonzero(is_kept)
         return Detections(
             boxes_xyxy=self.boxes_xyxy[keep],
             scores=self.scores[keep],

@@ -73,19 +73,14 @@ def doctor(
 
 
 def _plan(name: str, config: "TrainConfig") -> "Plan":
+    from dataclasses import replace
+
     from condetr.doctor.memory import stride_of
-    from condetr.doctor.plan import Plan
+    from condetr.engine.loaders import plan_of
     from condetr.recipes.registry import RECIPES
 
-    return Plan(
-        recipe=name,
-        summary=RECIPES[name].summary if name in RECIPES else "the settings that the data was checked against",
-        num_queries=config.detector.num_queries,
-        stride=stride_of(config.detector),
-        transform=config.data.transform,
-        batch_size=config.data.batch_size,
-        micro_batch_size=config.data.micro_batch_size,
-    )
+    summary = RECIPES[name].summary if name in RECIPES else "the settings that the data was checked against"
+    return replace(plan_of(config, stride=stride_of(config.detector)), recipe=name, summary=summary)
 
 
 def _examine(data: Path, plan: "Plan") -> "Examination":

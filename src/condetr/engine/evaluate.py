@@ -53,10 +53,4 @@ def _gather(found: dict[int, Detections]) -> dict[int, Detections]:
 
 def _finite(found: Detections) -> Detections:
     """Leave out what a detector whose weights have blown up says."""
-    keep = np.flatnonzero(np.isfinite(found.scores) & np.isfinite(found.boxes_xyxy).all(axis=1))
-    return Detections(
-        boxes_xyxy=found.boxes_xyxy[keep],
-        scores=found.scores[keep],
-        labels=found.labels[keep],
-        names=tuple(found.names[index] for index in keep),
-    )
+    return found.where(np.isfinite(found.scores) & np.isfinite(found.boxes_xyxy).all(axis=1))

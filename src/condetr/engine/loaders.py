@@ -35,9 +35,9 @@ class Loaders(NamedTuple):
             yield group
 
 
-def data_findings(splits: DataSplits, *, config: TrainConfig, stride: int) -> tuple[Finding, ...]:
-    """Return what is wrong with the annotations, and what does not suit a detector of this stride."""
-    plan = Plan(
+def plan_of(config: TrainConfig, *, stride: int) -> Plan:
+    """Return what data has to suit, for a detector of this stride."""
+    return Plan(
         recipe=config.recipe,
         num_queries=config.detector.num_queries,
         stride=stride,
@@ -45,7 +45,11 @@ def data_findings(splits: DataSplits, *, config: TrainConfig, stride: int) -> tu
         batch_size=config.data.batch_size,
         micro_batch_size=config.data.micro_batch_size,
     )
-    return (*splits.findings, *quick_findings([splits.train, splits.val], plan))
+
+
+def data_findings(splits: DataSplits, *, config: TrainConfig, stride: int) -> tuple[Finding, ...]:
+    """Return what is wrong with the annotations, and what does not suit a detector of this stride."""
+    return (*splits.findings, *quick_findings([splits.train, splits.val], plan_of(config, stride=stride)))
 
 
 def open_splits(config: TrainConfig) -> DataSplits:

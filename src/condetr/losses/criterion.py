@@ -1,6 +1,6 @@
 """The criterion: match every decoder layer's predictions, weigh and add up the loss terms."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -93,10 +93,13 @@ class SetCriterion(nn.Module):
             "l1": sums[0].index_add(0, layer, l1_loss(predicted_cxcywh, matched_cxcywh)) / num_boxes,
             "giou": sums[1].index_add(0, layer, giou_loss(predicted_cxcywh, matched_cxcywh)) / num_boxes,
         }
-        total = torch.stack([weight * terms[name].sum() for name, weight in self.weights.items()]).sum() / output.groups
+        total = self._weighted(terms) / output.groups
         if output.reconstruction is not None:
             total = total + self._reconstruction(output.reconstruction) / num_boxes
         return {"loss": total, **{f"loss_{name}": losses[-1].detach() for name, losses in terms.items()}}
+
+    def _weighted(self, terms: Mapping[str, Tensor]) -> Float[Tensor, ""]:
+        return torch.stack([weight * terms[name].sum() for name, weight in self.weights.items()]).sum()
 
     def _classification(
         self, logits: Float[Tensor, "L B Q K"], *, matches: Matches, labels: Tensor, num_boxes: float
@@ -113,8 +116,7 @@ class SetCriterion(nn.Module):
             "l1": l1_loss(found.boxes_cxcywh, found.targets_cxcywh),
             "giou": giou_loss(found.boxes_cxcywh, found.targets_cxcywh),
         }
-        weighted = [weight * terms[name].sum() for name, weight in self.weights.items()]
-        return torch.stack(weighted).sum() / found.groups
+        return self._weighted(terms) / found.groups
 
     def _known_classes(self, logits: Float[Tensor, "N K"], *, labels: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
         if self.scores == "softmax":
