@@ -17,7 +17,6 @@ from condetr.engine.optim import OptimizerConfig, StepScheduleConfig
 from condetr.recipes.small import TINY
 
 Setting = Literal["stride32", "dc5"]
-Stage = Literal["search", "long", "schedules", "faster", "ablations"]
 
 TRAINING_IMAGES, VALIDATION_IMAGES, SCENES_SEED = 4000, 500, 1
 BATCH_SIZE = 16

@@ -25,28 +25,36 @@ RUNS = Path("runs/convergence")
 RESULTS = Path("benchmarks/results/convergence")
 KEPT = ("config.yaml", "metrics.csv", "results.json")
 
+STAGES = {
+    "search": None,
+    "long": plan.long,
+    "schedules": plan.schedules,
+    "faster": plan.faster,
+    "ablations": plan.ablations,
+}
+
 console = Console()
 
 
 def main(
     *,
     setting: Annotated[plan.Setting, typer.Option(help="Which feature map.")] = "stride32",
-    stage: Annotated[list[plan.Stage], typer.Option(help="What to run, in this order; search comes first.")],
+    stage: Annotated[list[str], typer.Option(help=f"What to run, in this order: {', '.join(STAGES)}.")],
     parallel: Annotated[int, typer.Option(help="Runs at once; each gets an equal share of the cores.")] = 2,
 ) -> None:
     """Make the runs of the given stages."""
+    if unknown := set(stage) - set(STAGES):
+        raise SystemExit(f"there is no stage {', '.join(sorted(unknown))}; choose among {', '.join(STAGES)}")
     scenes = _scenes()
     for name in stage:
         with ThreadPoolExecutor(parallel) as pool:
             list(pool.map(lambda run: _train(run, data=scenes, threads=_cores() // parallel), runs_of(setting, name)))
 
 
-def runs_of(setting: plan.Setting, stage: plan.Stage) -> Sequence[plan.Run]:
+def runs_of(setting: plan.Setting, stage: str) -> Sequence[plan.Run]:
     """Return the runs of a stage; those after the search need its results."""
-    if stage == "search":
-        return plan.search(setting)
-    make = {"long": plan.long, "schedules": plan.schedules, "faster": plan.faster, "ablations": plan.ablations}[stage]
-    return make(setting, choice=choose(setting))
+    make = STAGES[stage]
+    return plan.search(setting) if make is None else make(setting, choice=choose(setting))
 
 
 def choose(setting: plan.Setting) -> plan.Choice:
