@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from condetr.config import override, to_yaml
+from condetr.engine.config import TrainConfig
 from tests.cli.conftest import Command
 
 
@@ -73,6 +75,22 @@ def test_seeds_are_taken_together(condetr: Command, tmp_path: Path) -> None:
     ended = condetr("compare", *runs)
     assert ended.code == 0, ended.err
     assert "detr1 (2 seeds)" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("assignment", "text"),
+    [
+        *((same, "detr1 (2 seeds)") for same in ("checkpoint_minutes=0", "loggers=[]", "data.workers=1", "recipe=x")),
+        ("epochs=3", "detr2"),
+    ],
+)
+def test_what_does_not_touch_the_numbers_does_not_part_seeds(
+    assignment: str, text: str, condetr: Command, tmp_path: Path
+) -> None:
+    runs = [write_run(tmp_path / f"detr{seed}", seconds_per_epoch=seed) for seed in (1, 2)]
+    for run, assignments in zip(runs, ([], ["seed=1", assignment]), strict=True):
+        (run / "config.yaml").write_text(to_yaml(override(TrainConfig(), assignments)))
+    assert text in condetr("compare", *runs).out
 
 
 def test_what_cannot_be_compared_is_refused_in_one_line(condetr: Command, tmp_path: Path) -> None:

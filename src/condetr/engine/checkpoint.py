@@ -16,6 +16,7 @@ from condetr.config import dump, from_mapping
 from condetr.data.sources import DataSplits
 from condetr.engine.config import TrainConfig
 from condetr.engine.ema import Ema
+from condetr.engine.influence import WITHOUT_INFLUENCE
 from condetr.engine.launch import resolve_precision
 from condetr.errors import InputError
 from condetr.inference.atomic import replaced_file
@@ -23,8 +24,8 @@ from condetr.inference.atomic import replaced_file
 Row = dict[str, float | int | None]
 """What is known about one epoch: the columns of metrics.csv and timing.csv."""
 
-MAY_CHANGE = ("recipe", "data.path", "data.workers", "data.cache_mb", "loggers", "checkpoint_minutes")
-"""Settings that do not touch the numbers, so that a resumed training may have others."""
+MAY_CHANGE = (*WITHOUT_INFLUENCE, "data.path")
+"""Settings that a resumed training may have otherwise; data that moved is known by its classes and counts."""
 
 
 _PARTS = {"detector": dict, "optimizer": dict, "progress": dict, "label_map": list, "settings": dict}

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from condetr.config import read_yaml
+from condetr.engine.influence import WITHOUT_INFLUENCE
 from condetr.engine.run_folder import RunFolder
 from condetr.errors import InputError
 from condetr.explain.compare import Run, Unit
@@ -17,8 +18,6 @@ from condetr.report.contents import read_history
 COLUMNS: dict[str, Unit] = {"epoch": "epochs", "step": "steps", "seconds": "seconds"}
 LOG = "log.txt"
 FACTS = ("train_images", "val_images")
-WITHOUT_INFLUENCE = ("recipe", "loggers", "data.workers", "data.cache_mb")
-"""Settings that change nothing in what is learnt."""
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:
