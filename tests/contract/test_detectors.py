@@ -1,41 +1,22 @@
 """Every detector that settings can name keeps every promise."""
 
 import dataclasses
-import typing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from torch import nn
 
-from condetr.backbones.resnet import SmallResNetConfig
 from condetr.config import dump, from_mapping
 from condetr.data.transforms import LightTransformConfig
-from condetr.detectors.registry import DetectorConfig
 from condetr.inference.model_folder import load_model, save_model
 from condetr.interop.loading import load
 from condetr.labels import Category, LabelMap
 from condetr.losses.criterion import CriterionConfig
 from condetr.shapes import DetectorOutput, Target
 
-KINDS = typing.get_args(typing.get_args(DetectorConfig)[0])
 LABELS = LabelMap((Category(3, "bolt"), Category(7, "nut")))
-
-
-@pytest.fixture(params=KINDS, ids=lambda kind: str(kind.__name__))
-def config(request: pytest.FixtureRequest) -> Any:  # noqa: ANN401 - any of the registered settings
-    """Return the settings of each detector at a tiny size."""
-    return request.param(
-        backbone=SmallResNetConfig(widths=(4, 4), blocks=(1,)),
-        num_queries=5,
-        dim=16,
-        num_heads=2,
-        feedforward_dim=16,
-        encoder_layers=1,
-        decoder_layers=2,
-    )
 
 
 def images() -> tuple[torch.Tensor, torch.Tensor]:

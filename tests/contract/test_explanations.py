@@ -1,38 +1,19 @@
 """Every detector that settings can name can be explained."""
 
-import typing
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from torch import Tensor, nn
 
-from condetr.backbones.resnet import SmallResNetConfig
 from condetr.data.transforms import LightTransformConfig
-from condetr.detectors.registry import DetectorConfig
 from condetr.explain.capture import attention_map, capture_cross_attention, cross_attention_modules
 from condetr.explain.choose import choose
 from condetr.explain.view import look
 from condetr.inference.predictor import Predictor
 from condetr.labels import Category, LabelMap
 
-KINDS = typing.get_args(typing.get_args(DetectorConfig)[0])
-LAYERS = (0, 1, 2)
-
-
-@pytest.fixture(params=KINDS, ids=lambda kind: str(kind.__name__))
-def config(request: pytest.FixtureRequest) -> Any:  # noqa: ANN401 - any of the registered settings
-    """Return the settings of each detector at a tiny size."""
-    return request.param(
-        backbone=SmallResNetConfig(widths=(4, 4), blocks=(1,)),
-        num_queries=5,
-        dim=16,
-        num_heads=2,
-        feedforward_dim=16,
-        encoder_layers=1,
-        decoder_layers=len(LAYERS),
-    )
+LAYERS = (0, 1)
 
 
 def images() -> tuple[Tensor, Tensor]:
