@@ -26,18 +26,6 @@ class Target(NamedTuple):
     boxes_cxcywh: Float[Tensor, "T 4"]
 
 
-class Batch(NamedTuple):
-    """Images padded on the right and below to a common size."""
-
-    images: Float[Tensor, "B 3 H W"]
-    """Normalised pixels, zero where padded."""
-    is_padding: Bool[Tensor, "B H W"]
-    targets: tuple[Target, ...]
-    image_ids: tuple[int, ...]
-    original_sizes_hw: tuple[tuple[int, int], ...]
-    """Sizes in pixels before any transform, to which detections are scaled back."""
-
-
 class Prediction(NamedTuple):
     """One set of class logits and boxes, a pair for every query."""
 

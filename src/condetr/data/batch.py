@@ -1,5 +1,6 @@
 """Samples, and how several become one padded batch."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -8,14 +9,10 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from torchvision.ops import box_convert
 
-from condetr.shapes import Batch, Target
+from condetr.shapes import Target
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-_SCALE = 1 / (255 * torch.tensor(IMAGENET_STD).view(3, 1, 1))
-_SHIFT = torch.tensor(IMAGENET_MEAN).view(3, 1, 1) / torch.tensor(IMAGENET_STD).view(3, 1, 1)
-
 
 class Sample(NamedTuple):
     """One image with its training targets, crowd regions left out."""
@@ -31,32 +28,58 @@ class Sample(NamedTuple):
     """Pixels before any transform."""
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
-    """Normalise with ImageNet's mean and deviation, then pad right and below with zeros to a common size.
+class Batch(NamedTuple):
+    """Images padded on the right and below to a common size; bytes until they are where they are used."""
 
-    Height and width of the batch are two separate maxima, not rounded to any multiple; boxes become relative to
-    each image's own, unpadded size, as in DETR's code.
+    pixels: UInt8[Tensor, "B 3 H W"]
+    """RGB, zero where padded."""
+    is_padding: Bool[Tensor, "B H W"]
+    targets: tuple[Target, ...]
+    image_ids: tuple[int, ...]
+    original_sizes_hw: tuple[tuple[int, int], ...]
+    """Sizes in pixels before any transform, to which detections are scaled back."""
+
+    @property
+    def images(self) -> Float[Tensor, "B 3 H W"]:
+        """What detectors take: (pixels / 255 - mean) / deviation by ImageNet's figures, zero where padded."""
+        mean, std = (self._per_channel(values) for values in (IMAGENET_MEAN, IMAGENET_STD))
+        images = self.pixels.float().mul_(1 / (255 * std)).sub_(mean / std)
+        return images.masked_fill_(self.is_padding[:, None], 0)
+
+    def to(self, device: str | torch.device) -> "Batch":
+        """Return the batch on a device."""
+        return self._replace(
+            pixels=self.pixels.to(device),
+            is_padding=self.is_padding.to(device),
+            targets=tuple(Target(*(part.to(device) for part in target)) for target in self.targets),
+        )
+
+    def _per_channel(self, values: tuple[float, ...]) -> Float[Tensor, "3 1 1"]:
+        return torch.tensor(values, device=self.pixels.device)[:, None, None]
+
+
+def collate(samples: Sequence[Sample], *, multiple: int = 1) -> Batch:
+    """Pad images right and below to a common size.
+
+    Height and width of the batch are two separate maxima, rounded up to a multiple of `multiple` pixels; boxes become
+    relative to each image's own, unpadded size, as in DETR's code, which rounds to none.
     """
-    height = max(sample.image.shape[1] for sample in samples)
-    width = max(sample.image.shape[2] for sample in samples)
-    images = torch.zeros(len(samples), 3, height, width)
+    height, width = (
+        math.ceil(max(sample.image.shape[axis] for sample in samples) / multiple) * multiple for axis in (1, 2)
+    )
+    pixels = torch.zeros(len(samples), 3, height, width, dtype=torch.uint8)
     is_padding = torch.ones(len(samples), height, width, dtype=torch.bool)
-    for sample, image, padding in zip(samples, images, is_padding, strict=True):
-        _place(sample.image, image, padding)
+    for index, sample in enumerate(samples):
+        _, rows, columns = sample.image.shape
+        pixels[index, :, :rows, :columns] = sample.image
+        is_padding[index, :rows, :columns] = False
     return Batch(
-        images=images,
+        pixels=pixels,
         is_padding=is_padding,
         targets=tuple(_target(sample) for sample in samples),
         image_ids=tuple(sample.image_id for sample in samples),
         original_sizes_hw=tuple(sample.original_size_hw for sample in samples),
     )
-
-
-def _place(pixels: UInt8[Tensor, "3 h w"], image: Float[Tensor, "3 H W"], is_padding: Bool[Tensor, "H W"]) -> None:
-    """Write (pixels / 255 - mean) / deviation into the corner of an image of the batch, without a copy in between."""
-    _, height, width = pixels.shape
-    image[:, :height, :width].copy_(pixels).mul_(_SCALE).sub_(_SHIFT)
-    is_padding[:height, :width] = False
 
 
 def _target(sample: Sample) -> Target:

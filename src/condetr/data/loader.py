@@ -10,12 +10,11 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from condetr.data.batch import Sample, collate
+from condetr.data.batch import Batch, Sample, collate
 from condetr.data.dataset import ImageRecord, Split
 from condetr.data.images import read_image
 from condetr.data.transforms import Transform
 from condetr.errors import InputError
-from condetr.shapes import Batch
 
 
 class Key(NamedTuple):
@@ -34,6 +33,7 @@ def train_loader(
     seed: int,
     workers: int = 0,
     group_by_aspect: bool = False,
+    pad_multiple: int = 1,
     cache_mb: int = 0,
     rank: int = 0,
     world_size: int = 1,
@@ -41,7 +41,8 @@ def train_loader(
     """Return the training batches of process `rank` of `world_size`.
 
     Every process gets `batch_size` images of each global batch. `group_by_aspect` puts landscape and portrait images
-    into separate batches, which saves padding. `cache_mb` mebibytes of decoded images stay in memory, divided among
+    into separate batches, which saves padding. `pad_multiple` rounds the height and width of a batch up, so that few
+    sizes occur. `cache_mb` mebibytes of decoded images stay in memory, divided among
     the workers. Raises InputError where the split has fewer images than one global batch.
     """
     images, needed = len(split), batch_size * world_size
@@ -52,7 +53,9 @@ def train_loader(
             f" ({batch_size} in each of {world_size} processes): {cure}"
         )
     groups = tuple(_is_portrait(record) if group_by_aspect else False for record in split.records)
-    reader = _BatchReader(split=split, transform=transform, seed=seed, cache_bytes=cache_mb * 2**20)
+    reader = _BatchReader(
+        split=split, transform=transform, seed=seed, pad_multiple=pad_multiple, cache_bytes=cache_mb * 2**20
+    )
     return TrainLoader(
         reader, groups=groups, batch_size=batch_size, seed=seed, workers=workers, rank=rank, world_size=world_size
     )
@@ -69,7 +72,7 @@ def eval_loader(
     world_size: int = 1,
 ) -> "EvalLoader":
     """Return every image of the split once, in order; process `rank` gets every `world_size`-th, none twice."""
-    reader = _BatchReader(split=split, transform=transform, seed=0, cache_bytes=cache_mb * 2**20)
+    reader = _BatchReader(split=split, transform=transform, seed=0, pad_multiple=1, cache_bytes=cache_mb * 2**20)
     indices = range(len(split))[rank::world_size]
     return EvalLoader(reader, batches=_chunks(indices, size=batch_size), workers=workers)
 
@@ -132,10 +135,13 @@ class EvalLoader:
 class _BatchReader(Dataset[Batch | InputError]):
     """Reads, transforms and collates the samples of one batch; holds no state but a cache of decoded images."""
 
-    def __init__(self, *, split: Split, transform: Transform, seed: int, cache_bytes: int) -> None:
+    def __init__(
+        self, *, split: Split, transform: Transform, seed: int, pad_multiple: int, cache_bytes: int
+    ) -> None:
         self.split = split
         self.transform = transform
         self.seed = seed
+        self.pad_multiple = pad_multiple
         self.cache_bytes = cache_bytes
         self.cache: dict[int, Tensor] = {}
         self.cached_bytes = 0
@@ -143,7 +149,7 @@ class _BatchReader(Dataset[Batch | InputError]):
     def __getitem__(self, keys: Sequence[Key]) -> Batch | InputError:
         # An exception from a worker arrives with a traceback in its message: hand the error over as a value.
         try:
-            return collate([self._sample(key) for key in keys])
+            return collate([self._sample(key) for key in keys], multiple=self.pad_multiple)
         except InputError as error:
             return error
 

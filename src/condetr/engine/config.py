@@ -38,6 +38,8 @@ class DataConfig:
     eval_batch_size: Count = 1
     group_by_aspect: bool = False
     """Batch landscape and portrait images apart, which saves padding."""
+    pad_multiple: Count = 1
+    """Pixels to whose multiples a training batch is padded: few sizes, which compiled code and convolutions like."""
     workers: Annotated[int, Field(ge=0)] = 4
     cache_mb: Annotated[int, Field(ge=0)] = 0
     """Memory in MiB for decoded images, so that later epochs need not decode again."""

@@ -9,9 +9,9 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from condetr.data.batch import Batch
 from condetr.errors import RunError
 from condetr.losses.criterion import LossReport
-from condetr.shapes import Batch
 
 
 class Agreement(NamedTuple):

@@ -5,6 +5,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from condetr.data.batch import Batch
 from condetr.data.dataset import Finding
 from condetr.data.loader import EvalLoader, TrainLoader, eval_loader, train_loader
 from condetr.data.sources import DataSplits, open_data
@@ -12,7 +13,6 @@ from condetr.doctor.plan import Plan
 from condetr.doctor.quick import quick_findings
 from condetr.engine.config import TrainConfig
 from condetr.errors import InputError
-from condetr.shapes import Batch
 
 
 class Loaders(NamedTuple):
@@ -84,6 +84,7 @@ def make_loaders(config: TrainConfig, *, splits: DataSplits, rank: int, world_si
         seed=config.seed,
         workers=data.workers,
         group_by_aspect=data.group_by_aspect,
+        pad_multiple=data.pad_multiple,
         cache_mb=data.cache_mb,
         rank=rank,
         world_size=world_size,

@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from condetr.data.batch import Batch
 from condetr.engine.run_folder import RunFolder
 from condetr.errors import RunError
 from condetr.inference.atomic import replaced_folder
-from condetr.shapes import Batch
 
 LossOf = Callable[[Batch], Float[Tensor, ""]]
 """Runs the detector forward on a batch and returns the loss, without any exchange between processes."""
@@ -90,7 +90,7 @@ def record_nonfinite(
     }
     with replaced_folder(folder) as draft:
         (draft / "report.json").write_text(json.dumps(_without_nan(report), indent=2) + "\n")
-        if batch.images.nbytes <= LARGEST_BATCH:
+        if batch.pixels.nbytes <= LARGEST_BATCH:
             torch.save(_as_plain(batch), draft / "batch.pt")
     return culprit
 

@@ -54,13 +54,15 @@ def learn_by_heart(
     criterion: SetCriterion = config.criterion.build(scores=config.detector.scores)
     optimizer = config.optimizer.build(detector)
     schedule = CosineScheduleConfig(warmup_steps=min(20, steps // 2)).build(steps_per_epoch=steps, epochs=1)
-    images, is_padding = batch.images.to(device), batch.is_padding.to(device)
-    targets = tuple(type(target)(*(part.to(device) for part in target)) for target in batch.targets)
-    num_boxes = float(sum(len(target.labels) for target in targets))
+    batch = batch.to(device)
+    images = batch.images
+    num_boxes = float(sum(len(target.labels) for target in batch.targets))
     losses = []
     for step in range(steps):
         set_learning_rates(optimizer, schedule(step))
-        report: LossReport = criterion(detector(images, is_padding, targets), targets, num_boxes=num_boxes)
+        report: LossReport = criterion(
+            detector(images, batch.is_padding, batch.targets), batch.targets, num_boxes=num_boxes
+        )
         optimizer.zero_grad()
         report["loss"].backward()
         torch.nn.utils.clip_grad_norm_(detector.parameters(), config.optimizer.clip_norm or math.inf)

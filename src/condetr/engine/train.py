@@ -10,6 +10,7 @@ from lightning_fabric import Fabric
 from rich.console import Console
 from torch import Tensor, nn
 
+from condetr.data.batch import Batch
 from condetr.data.sources import DataSplits
 from condetr.engine import watch
 from condetr.engine.checkpoint import Progress, Row, restore_checkpoint
@@ -31,7 +32,6 @@ from condetr.engine.run_folder import RunFolder
 from condetr.inference.model_folder import load_model
 from condetr.losses.criterion import LossReport, SetCriterion
 from condetr.optimize.training import merge_frozen_norms
-from condetr.shapes import Batch
 
 
 def train(config: TrainConfig, *, out: Path | str, resume: bool = False, console: Console | None = None) -> TrainResult:

@@ -101,11 +101,9 @@ def look(predictor: Predictor, pixels: UInt8[np.ndarray, "H W 3"], *, layer: int
     """
     modules = cross_attention_modules(predictor.detector)
     layer = len(modules) - 1 if layer is None else layer
-    batch = predictor.make_batch([pixels])
+    batch = predictor.make_batch([pixels]).to(predictor.device)
     with capture_cross_attention(predictor.detector, layers=[layer]) as logits, _shapes(predictor.detector) as shapes:
-        output: DetectorOutput = predictor.detector(
-            batch.images.to(predictor.device), batch.is_padding.to(predictor.device)
-        )
+        output: DetectorOutput = predictor.detector(batch.images, batch.is_padding)
     everything = output.final.logits[0].numel()
     rank = rank_sigmoid if predictor.scores == "sigmoid" else rank_softmax
     (detections,) = to_detections(

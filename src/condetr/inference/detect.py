@@ -7,9 +7,10 @@ from typing import Literal
 import torch
 from torch import nn
 
+from condetr.data.batch import Batch
 from condetr.inference.postprocess import to_detections
 from condetr.labels import LabelMap
-from condetr.shapes import Batch, Detections, DetectorOutput
+from condetr.shapes import Detections, DetectorOutput
 
 
 def detect(
@@ -51,7 +52,8 @@ def detect_batch(
     limit: int = 100,
 ) -> list[Detections]:
     """Return the detections of each image of one batch; the detector must be in evaluation mode."""
-    output: DetectorOutput = detector(batch.images.to(device), batch.is_padding.to(device))
+    batch = batch.to(device)
+    output: DetectorOutput = detector(batch.images, batch.is_padding)
     return to_detections(
         output.final, scores=scores, sizes_hw=batch.original_sizes_hw, label_map=label_map, limit=limit
     )

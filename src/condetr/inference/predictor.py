@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor, nn
 
-from condetr.data.batch import Sample, collate
+from condetr.data.batch import Batch, Sample, collate
 from condetr.data.images import read_image, to_rgb
 from condetr.data.transforms import TransformConfig
 from condetr.errors import InputError
@@ -21,7 +21,7 @@ from condetr.inference.model_folder import CONFIG
 from condetr.labels import LabelMap
 from condetr.optimize.fast import has_fast_form, optimize
 from condetr.optimize.precision import FastPrecision
-from condetr.shapes import Batch, Detections
+from condetr.shapes import Detections
 
 Picture = Path | str | Image.Image | np.ndarray
 """An image file, a PIL image, or an array of height x width x 3 in RGB, uint8."""

@@ -23,6 +23,14 @@ def test_images_are_padded_right_and_below_with_zeros_to_two_separate_maxima() -
     assert (batch.images.movedim(1, -1)[batch.is_padding] == 0).all()
 
 
+def test_sizes_are_rounded_up_to_a_multiple_where_one_is_asked_for() -> None:
+    batch = collate([sample(4, 8, boxes=[[0, 0, 4, 4]]), sample(9, 5, boxes=[])], multiple=4)
+
+    assert batch.images.shape == (2, 3, 12, 8)
+    assert int((~batch.is_padding).sum()) == 4 * 8 + 9 * 5
+    torch.testing.assert_close(batch.targets[0].boxes_cxcywh, torch.tensor([[0.25, 0.5, 0.5, 1.0]]))
+
+
 def test_pixels_are_normalised_with_the_mean_and_deviation_of_imagenet() -> None:
     images = collate([sample(2, 2, boxes=[])]).images
 

@@ -7,13 +7,13 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
+from condetr.data.batch import Batch
 from condetr.engine.config import TrainConfig
 from condetr.engine.launch import launch
 from condetr.engine.loaders import open_splits
 from condetr.engine.nonfinite import Culprit, find_culprit, record_nonfinite
 from condetr.engine.run_folder import RunFolder
 from condetr.engine.train import Training
-from condetr.shapes import Batch
 
 Config = Callable[..., TrainConfig]
 
@@ -26,14 +26,14 @@ class Root(nn.Module):
 
 
 def batch() -> Batch:
-    images = torch.ones(1, 3, 2, 2)
+    pixels = torch.ones(1, 3, 2, 2, dtype=torch.uint8)
     return Batch(
-        images, torch.zeros(1, 2, 2, dtype=torch.bool), targets=(), image_ids=(7,), original_sizes_hw=((2, 2),)
+        pixels, torch.zeros(1, 2, 2, dtype=torch.bool), targets=(), image_ids=(7,), original_sizes_hw=((2, 2),)
     )
 
 
 def culprit(detector: nn.Module) -> Culprit | None:
-    return find_culprit(detector, batch(), loss_of=lambda batch: detector(batch.images).sum())
+    return find_culprit(detector, batch(), loss_of=lambda batch: detector(batch.pixels.float()).sum())
 
 
 def linear(weight: float) -> nn.Linear:
@@ -63,14 +63,14 @@ def test_a_record_holds_the_images_the_facts_and_the_batch(tmp_path: Path) -> No
         tmp_path / "step_3",
         detector,
         batches=[batch()],
-        loss_of=lambda batch: detector(batch.images).sum(),
+        loss_of=lambda batch: detector(batch.pixels.float()).sum(),
         facts={"step": 3, "loss": float("nan")},
     )
     report = json.loads((tmp_path / "step_3" / "report.json").read_text())
     assert (report["step"], report["loss"], report["image_ids"], report["weights"]) == (3, "nan", [7], {"0": "inf"})
     assert report["first_not_finite"] == {"module": "0.weight", "what": "parameter"}
     kept = torch.load(tmp_path / "step_3" / "batch.pt", weights_only=True)
-    torch.testing.assert_close(kept["images"], batch().images)
+    torch.testing.assert_close(kept["pixels"], batch().pixels)
 
 
 def test_a_single_bad_gradient_costs_one_step_and_leaves_weights_and_average_alone(

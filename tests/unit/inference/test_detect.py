@@ -3,10 +3,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from condetr.data.batch import Sample, collate
+from condetr.data.batch import Batch, Sample, collate
 from condetr.inference.detect import detect
 from condetr.inference.model_folder import LoadedModel
-from condetr.shapes import Batch, Detections
+from condetr.shapes import Detections
 
 
 def batch_of(*image_ids: int) -> Batch:
