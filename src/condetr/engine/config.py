@@ -75,5 +75,7 @@ class TrainConfig:
     init_from: str | None = None
     """Weights to start from, anything that `condetr.load` takes; tensors that do not fit are drawn anew and named."""
     precision: Precision = "auto"
+    compile: bool = False
+    """Let torch.compile generate the detector's code: minutes for each new size of a batch; see data.pad_multiple."""
     seed: int = 42
     loggers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ("tensorboard",)

@@ -89,6 +89,8 @@ class Training:
         self.schedule: Schedule = config.schedule.build(steps_per_epoch=self.steps_per_epoch, epochs=config.epochs)
         self.ema: Ema | None = config.ema.build(detector) if config.ema else None
         self.detector = detector
+        if config.compile:
+            detector.compile()
         self.model, self.optimizer = fabric.setup(detector, config.optimizer.build(detector))
         self.progress = self._resumed() if resume else Progress()
         self.means = Means(self.progress.epoch_sums, count=self.progress.epoch_count)

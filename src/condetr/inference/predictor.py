@@ -64,14 +64,17 @@ class Predictor:
         self.label_map = label_map
         self._prepare = transform.build_eval()
 
-    def optimize(self, precision: FastPrecision = "auto") -> "Predictor":
+    def optimize(self, precision: FastPrecision = "auto", *, compile: bool = False) -> "Predictor":
         """Return a predictor with the fast form of this one's detector; later changes of its weights do not count.
 
         `fp32` finds the same (logits to 1e-4). `auto` computes in bf16 where the machine does so natively. A detector
-        that has no fast form is used as it is, in fp32.
+        that has no fast form is used as it is, in fp32. `compile` uses torch.compile, which takes minutes at the first
+        image of a size.
         """
         return Predictor(
-            optimize(self.detector, precision=precision) if has_fast_form(self.detector) else self.detector,
+            optimize(self.detector, precision=precision, compile=compile)
+            if has_fast_form(self.detector)
+            else self.detector,
             scores=self.scores,
             transform=self.transform,
             label_map=self.label_map,

@@ -4,7 +4,6 @@ Content starts as zero, so that the first self-attention, and with it the first 
 on the weights alone: they are computed once. What the query embeddings add to a projection is a constant as well.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple, cast
 
 import torch
@@ -16,9 +15,6 @@ from condetr.detectors.detr import DecoderLayer
 from condetr.optimize.attention import attend, split_heads
 from condetr.optimize.encoder import FastFeedForward, FastNorm
 from condetr.optimize.onednn import Projection
-
-SpatialQuery = Callable[[Tensor, Tensor], Tensor]
-"""From the layer's input and its content query (B Q D each) to the spatial query p_q (B Q D)."""
 
 
 class Affine(NamedTuple):
@@ -127,7 +123,7 @@ class FastDecoder(nn.Module):
         norm: nn.LayerNorm,
         num_queries: int,
         first_p_q: Float[Tensor, "1 Q D"] | None,
-        spatial_query: SpatialQuery | None,
+        spatial_query: nn.Module | None,
         dtype: torch.dtype,
     ) -> None:
         super().__init__()

@@ -19,11 +19,20 @@ from condetr.layers.encoder import EncoderLayer
 from condetr.layers.features import FeatureMap
 from condetr.optimize.encoder import FastEncoderLayer
 from condetr.optimize.fold import fold_batch_norms
-from condetr.optimize.memory import MemoryProjections, PositionProjections
-from condetr.optimize.onednn import PackedConvolution, is_usable, pack_convolutions, with_projections
+from condetr.optimize.memory import MemoryProjections, PositionProjections, Positions
+from condetr.optimize.onednn import (
+    PackedConvolution,
+    is_usable,
+    pack_convolutions,
+    pack_projections,
+    with_projections,
+)
 from condetr.optimize.parts import fast_decoder
 from condetr.optimize.precision import FastPrecision, resolve_dtype
 from condetr.shapes import DetectorOutput
+
+COMPILER_OPTIONS = {"freezing": True}
+"""Weights are constants, laid out once."""
 
 
 def has_fast_form(detector: nn.Module) -> bool:
@@ -32,15 +41,22 @@ def has_fast_form(detector: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def optimize(detector: nn.Module, *, precision: FastPrecision = "auto") -> "FastDetector":
+def optimize(detector: nn.Module, *, precision: FastPrecision = "auto", compile: bool = False) -> "FastDetector":
     """Return the fast form of a detector, on its device; the detector stays as it is, and later changes do not count.
 
-    Its logits are those of the detector to 1e-4 in fp32. Raises InputError for a detector without a fast form.
+    Its logits are those of the detector to 1e-4 in fp32. With `compile`, torch.compile generates its code at the first
+    image, and again at the next size, which takes minutes on a CPU and needs a C++ compiler there; without, a CPU runs
+    oneDNN's fused operators. Raises InputError for a detector without a fast form.
     """
     if not isinstance(detector, ConditionalDetr | Detr):
         raise InputError(f"{type(detector).__name__} has no fast form: use it as it is")
     dtype = resolve_dtype(precision, device=next(detector.parameters()).device)
-    return FastDetector(detector, dtype=dtype).eval()
+    fast = FastDetector(detector, dtype=dtype).eval()
+    if compile:
+        fast.compile_parts()
+    elif is_usable(fast.memory.projection.weight):
+        fast.pack()
+    return fast
 
 
 class FastDetector(nn.Module):
@@ -51,7 +67,7 @@ class FastDetector(nn.Module):
     def __init__(self, detector: ConditionalDetr | Detr, *, dtype: torch.dtype) -> None:
         super().__init__()
         self.dtype = dtype
-        self.backbone, self.projection = _fast_features(detector.features, dtype=dtype)
+        self.features = _fast_features(detector.features, dtype=dtype)
         parts = fast_decoder(detector, dtype=dtype)
         layers = cast("list[EncoderLayer]", list(detector.encoder.layers))
         self.positions = PositionProjections(layers, parts.memory, dim=detector.features.dim, dtype=dtype)
@@ -66,26 +82,40 @@ class FastDetector(nn.Module):
     def forward(self, images: Float[Tensor, "B 3 H W"], is_padding: Bool[Tensor, "B H W"]) -> DetectorOutput:
         """Detect, with predictions from the last decoder layer only (`auxiliary` is empty)."""
         is_padded = bool(is_padding.any())
-        images = images.to(dtype=self.dtype, memory_format=torch.channels_last)
-        features = self.projection(self.backbone(images))
+        features = self.features(images.to(dtype=self.dtype, memory_format=torch.channels_last))
         cell_is_padding = F.interpolate(is_padding[None].float(), size=features.shape[-2:])[0].bool()
         positions = self.positions(cell_is_padding, is_padded=is_padded)
-        key_is_padding = cell_is_padding.flatten(1) if is_padded else None
+        return self.transformer(features, positions, cell_is_padding.flatten(1) if is_padded else None)
+
+    def transformer(
+        self, features: Float[Tensor, "B D H W"], positions: Positions, key_is_padding: Bool[Tensor, "B S"] | None
+    ) -> DetectorOutput:
+        """Detect in a feature map."""
         x = features.flatten(2).transpose(1, 2)
         for layer, places in zip(self.encoder, positions.encoder, strict=True):
             x = layer(x, positions=places, key_is_padding=key_is_padding)
         memories = self.memory(x, positions=positions.decoder, is_padding=key_is_padding)
         embeddings = self.decoder(memories).float()
-        reference_xy = None if self.reference_xy is None else self.reference_xy.expand(len(images), -1, -1)
+        reference_xy = None if self.reference_xy is None else self.reference_xy.expand(len(x), -1, -1)
         output: DetectorOutput = self.heads(embeddings[None], reference_xy=reference_xy)
         return output
 
+    def pack(self) -> None:
+        """Use oneDNN's operators and layouts, on a CPU."""
+        backbone, projection = self.features
+        assert isinstance(projection, nn.Conv2d)
+        self.features = nn.Sequential(pack_convolutions(backbone), PackedConvolution(projection))
+        pack_projections(self)
 
-def _fast_features(features: FeatureMap, *, dtype: torch.dtype) -> tuple[nn.Module, nn.Module]:
+    def compile_parts(self) -> None:
+        """Let torch.compile generate the code of what is between images, positions and detections."""
+        self.features.compile(options=dict(COMPILER_OPTIONS))
+        self.transformer = torch.compile(self.transformer, options=dict(COMPILER_OPTIONS))  # type: ignore[method-assign]
+
+
+def _fast_features(features: FeatureMap, *, dtype: torch.dtype) -> nn.Sequential:
     """Return the backbone and the projection to the transformer's width."""
     layout = {"dtype": dtype, "memory_format": torch.channels_last}
     backbone: nn.Module = fold_batch_norms(features.backbone).to(**layout)  # type: ignore[call-overload]
     projection: nn.Conv2d = copy.deepcopy(features.projection).requires_grad_(False).to(**layout)  # type: ignore[call-overload]
-    if is_usable(projection.weight):
-        return pack_convolutions(backbone), PackedConvolution(projection)
-    return backbone, projection
+    return nn.Sequential(backbone, projection)

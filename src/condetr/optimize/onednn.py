@@ -50,17 +50,20 @@ class Projection(nn.Module):
     ) -> None:
         super().__init__()
         self.relu = relu
+        self.register_buffer("weight", weight.detach().clone(), persistent=False)
         self.register_buffer("bias", bias.detach().clone(), persistent=False)
-        self.is_packed = is_usable(weight)
-        if self.is_packed:  # an opaque tensor, which cannot be a buffer
-            self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous())
-        else:
-            self.register_buffer("weight", weight.detach().clone(), persistent=False)
+        self.is_packed = False
 
     @staticmethod
     def of(linear: nn.Linear, *, dtype: torch.dtype, relu: bool = False) -> "Projection":
         """Take over a linear layer in another number format."""
         return Projection(linear.weight.to(dtype), linear.bias.to(dtype), relu=relu)
+
+    def pack(self) -> None:
+        """Lay the weights out for oneDNN, once and for all."""
+        packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.contiguous())
+        del self.weight  # an opaque tensor cannot be a buffer
+        self.weight, self.is_packed = packed, True
 
     def forward(self, x: Float[Tensor, "*batch D_in"]) -> Float[Tensor, "*batch D_out"]:
         """Map the last axis."""
@@ -79,6 +82,13 @@ def with_projections(module: nn.Module, *, dtype: torch.dtype) -> nn.Module:
         else:
             with_projections(child, dtype=dtype)
     return module
+
+
+def pack_projections(module: nn.Module) -> None:
+    """Lay out the weights of all projections inside a module, in place."""
+    for child in module.modules():
+        if isinstance(child, Projection):
+            child.pack()
 
 
 class PackedConvolution(nn.Module):

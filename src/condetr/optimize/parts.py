@@ -5,7 +5,7 @@ from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from condetr.detectors.conditional_detr import ConditionalCrossAttention, ConditionalDecoderLayer, ConditionalDetr
 from condetr.detectors.detr import DecoderLayer, Detr
@@ -41,18 +41,12 @@ def _conditional_decoder(detector: ConditionalDetr, *, dtype: torch.dtype) -> De
     p_s = point_embedding(reference_xy, dim=queries.shape[1])
     nothing = torch.zeros_like(p_s)
     first_p_q = detector.decoder.spatial_query(nothing, content=nothing, p_s=p_s, is_first=True)
-    transform = with_projections(copy.deepcopy(detector.decoder.spatial_query), dtype=dtype)
-    p_s = p_s.to(dtype)
-
-    def spatial_query(x: Float[Tensor, "B Q D"], content: Float[Tensor, "B Q D"]) -> Float[Tensor, "B Q D"]:
-        return transform(x, content=content, p_s=p_s.expand_as(x), is_first=False)  # type: ignore[no-any-return]
-
     decoder = FastDecoder(
         layers,
         norm=detector.decoder.norm,
         num_queries=len(queries),
         first_p_q=first_p_q,
-        spatial_query=spatial_query,
+        spatial_query=FastSpatialQuery(detector.decoder.spatial_query, p_s=p_s, dtype=dtype),
         dtype=dtype,
     )
     return DecoderParts(decoder, [each.memory for each in layers], reference_xy if detector.offset_regression else None)
@@ -72,6 +66,21 @@ def _detr_decoder(detector: Detr, *, dtype: torch.dtype) -> DecoderParts:
     )
     points = detector.reference_points
     return DecoderParts(decoder, [each.memory for each in layers], None if points is None else points(queries[None]))
+
+
+class FastSpatialQuery(nn.Module):
+    """The spatial query of the layers after the first, around points that are known."""
+
+    p_s: Tensor
+
+    def __init__(self, spatial_query: nn.Module, *, p_s: Float[Tensor, "1 Q D"], dtype: torch.dtype) -> None:
+        super().__init__()
+        self.transform = with_projections(copy.deepcopy(spatial_query), dtype=dtype)
+        self.register_buffer("p_s", p_s.to(dtype), persistent=False)
+
+    def forward(self, x: Float[Tensor, "B Q D"], content: Float[Tensor, "B Q D"]) -> Float[Tensor, "B Q D"]:
+        """Return p_q from the layer's input and its content query."""
+        return self.transform(x, content=content, p_s=self.p_s.expand_as(x), is_first=False)  # type: ignore[no-any-return]
 
 
 def _conditional_parts(layer: ConditionalDecoderLayer, *, queries: Float[Tensor, "Q D"]) -> LayerParts:

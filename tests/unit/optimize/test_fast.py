@@ -1,5 +1,8 @@
 """The fast form computes what the detector computes."""
 
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -140,3 +143,28 @@ def test_a_detector_with_merged_norms_has_the_same_fast_form() -> None:
     merge_frozen_norms(detector.features.backbone)
 
     torch.testing.assert_close(optimize(detector, precision="fp32")(*inputs).final.logits, expected)
+
+
+COMPILED = """
+import torch
+from condetr.backbones.resnet import SmallResNetConfig
+from condetr.detectors.conditional_detr import ConditionalDetrConfig
+from condetr.optimize.fast import optimize
+
+backbone = SmallResNetConfig(widths=(16, 16), blocks=(1,))
+sizes = {"num_queries": 7, "dim": 32, "num_heads": 4, "feedforward_dim": 48, "encoder_layers": 1, "decoder_layers": 2}
+detector = ConditionalDetrConfig(backbone=backbone, **sizes).build(num_classes=5, pretrained=False).eval()
+images, is_padding = torch.randn(1, 3, 40, 48), torch.zeros(1, 40, 48, dtype=torch.bool)
+with torch.inference_mode():
+    expected = detector(images, is_padding).final
+    found = optimize(detector, precision="fp32", compile=True)(images, is_padding).final
+torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+"""
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile wants a C++ compiler")
+def test_compiled_code_computes_the_same() -> None:
+    # In a process of its own: the compiler cannot read functions whose types are checked, as tests do.
+    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
