@@ -1,9 +1,12 @@
 """Input that means harm, or looks like it: refused with a sentence or handled, in bounded time and memory."""
 
 import json
+import pickle
+import re
 import struct
 import zlib
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import pytest
@@ -14,6 +17,9 @@ from tests.cli.test_bad_input import assert_refused, change
 
 SIXTEEN = ("--set", "detector.backbone.widths=[16,16]")
 """Below 16 channels, oneDNN's backward pass of a strided 1x1 convolution writes beyond rows of a thousand cells."""
+
+UNPACKED = 400 * 2**20
+"""Bytes that a checkpoint of 2 MB becomes."""
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
@@ -204,6 +210,54 @@ class TestModels:
             assert ended.code == 2
             assert "cannot resume from" in ended.err
             assert ended.err.count("\n") == 1
+
+
+def peak_bytes() -> int:
+    """Return the most memory that this process has had since the file clear_refs was written to."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0])
+
+
+@pytest.fixture(scope="session")
+def inflating(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small checkpoint that torch unpacks to a large one."""
+    path = tmp_path_factory.mktemp("inflating") / "inflating.pth"
+    with ZipFile(path, "w", ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr("inflating/version", "3")
+        archive.writestr("inflating/byteorder", "little")
+        with archive.open("inflating/data.pkl", "w") as entry:
+            entry.write(pickle.dumps({}, protocol=2))
+            for _ in range(UNPACKED // 2**20):
+                entry.write(bytes(2**20))
+    assert path.stat().st_size < UNPACKED / 100
+    return path
+
+
+class TestCompressedCheckpoints:
+    def assert_refused_unopened(self, command: Command, *arguments: object, run: Path) -> None:
+        """Check that a command is refused, the second time with the memory of the first and little more."""
+        command(*arguments)
+        Path("/proc/self/clear_refs").write_text("5")
+        before = peak_bytes()
+        assert_refused(command(*arguments), "it is compressed, which torch.save never does", run=run)
+        assert peak_bytes() - before < UNPACKED / 4
+
+    def test_as_the_checkpoint_of_a_run(self, inflating: Path, train: Train, data: Path, run: Path) -> None:
+        (run / "checkpoints").mkdir(parents=True)
+        (run / "checkpoints" / "last.ckpt").symlink_to(inflating)
+        self.assert_refused_unopened(train, data, "--resume", "auto", run=run / "best")
+
+    def test_as_weights_to_start_from(self, inflating: Path, train: Train, data: Path, run: Path) -> None:
+        self.assert_refused_unopened(train, data, "--init-from", inflating, run=run)
+
+    def test_as_weights_of_a_backbone(self, inflating: Path, condetr: Command, data: Path, run: Path) -> None:
+        command = ("train", "conditional_detr_mobilenet", "--data", data, "--out", run)
+        settings = ("--set", f"detector.backbone.weights={inflating}", "--set", "data.batch_size=2")
+        self.assert_refused_unopened(condetr, *command, *settings, run=run)
+
+    def test_as_a_model(self, inflating: Path, condetr: Command, data: Path, run: Path) -> None:
+        self.assert_refused_unopened(condetr, "convert", inflating, run, run=run)
+        self.assert_refused_unopened(condetr, "predict", inflating, data / "val" / "5.png", "--out", run, run=run)
 
 
 def test_padding_is_compared(train: Train, condetr: Command, data: Path, run: Path, tmp_path: Path) -> None:

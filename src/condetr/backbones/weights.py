@@ -1,29 +1,14 @@
 """Weights from local files into a backbone."""
 
-import struct
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from condetr.backbones.pickles import TORCH_LOAD_ERRORS, load_pickle
 from condetr.errors import InputError
-
-TORCH_LOAD_ERRORS = (
-    OSError,
-    RuntimeError,
-    UnpicklingError,
-    EOFError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    struct.error,
-)
-"""What torch.load raises for bytes that torch.save did not write."""
 
 
 def load_weights(backbone: nn.Module, weights: Mapping[str, Tensor] | Path, *, source: str) -> None:
@@ -54,7 +39,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = load_pickle(path)
     except (SafetensorError, *TORCH_LOAD_ERRORS) as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise InputError(f"cannot read the weights file {path}: {reason}") from None

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from condetr.backbones.weights import TORCH_LOAD_ERRORS
+from condetr.backbones.pickles import TORCH_LOAD_ERRORS, load_pickle
 from condetr.config import dump, from_mapping
 from condetr.data.sources import DataSplits
 from condetr.engine.config import TrainConfig
@@ -115,7 +115,7 @@ def restore_checkpoint(
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = load_pickle(path)
     except TORCH_LOAD_ERRORS as error:
         raise InputError(f"cannot resume from {path}: {_first_line(error)}") from None
     if not isinstance(state, dict) or any(not isinstance(state.get(name), kind) for name, kind in _PARTS.items()):

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from condetr.backbones.pickles import load_pickle
 from condetr.backbones.resnet import ResNetConfig
 from condetr.config import dump, from_mapping, settings
 from condetr.data.transforms import PaperTransformConfig, TransformConfig
@@ -72,7 +73,7 @@ def _unpickle(path: Path) -> Mapping[str, Any]:
     try:
         with torch.serialization.safe_globals([Namespace]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickles that torch did not write, which are refused below
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = load_pickle(path)
     except (FileNotFoundError, PermissionError) as error:
         raise InputError(f"cannot read the checkpoint {path}: {error.strerror or error}") from None
     except UnpicklingError as error:
