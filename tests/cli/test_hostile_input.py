@@ -203,13 +203,24 @@ class TestModels:
             ended = self.predict(condetr, model, data)
             assert_refused(ended, "model.safetensors is damaged", run=model.parent / "predictions")
 
-    def test_checkpoints_that_are_none(self, model: Path, train: Train, data: Path) -> None:
-        for content in (b"", b"\x80\x02.", b"PK\x03\x04" + bytes(40), b"\x80\x02]q\x00h\x05."):
-            (model.parent / "checkpoints" / "last.ckpt").write_bytes(content)
-            ended = train(data, "--resume", "auto", "--set", "epochs=2")
-            assert ended.code == 2
-            assert "cannot resume from" in ended.err
-            assert ended.err.count("\n") == 1
+
+NO_CHECKPOINTS = {
+    "no bytes at all": b"",
+    "an end without a value": b".[\xff\xffZ",
+    "a name that was never given": b"jjjjj",
+    "a text cut off in its length": b"XN\0",
+    "no value": b"\x80\x02.",
+    "an empty zip file": b"PK\x03\x04" + bytes(40),
+    "a number that was never given": b"\x80\x02]q\x00h\x05.",
+}
+"""The first four each ended a training with a traceback once: fuzzing found them."""
+
+
+@pytest.mark.parametrize("content", NO_CHECKPOINTS.values(), ids=NO_CHECKPOINTS)
+def test_checkpoints_that_are_none(content: bytes, train: Train, data: Path, run: Path) -> None:
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "checkpoints" / "last.ckpt").write_bytes(content)
+    assert_refused(train(data, "--resume", "auto"), "cannot resume from", run=run / "best")
 
 
 def peak_bytes() -> int:
