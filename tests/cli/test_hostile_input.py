@@ -212,6 +212,8 @@ NO_CHECKPOINTS = {
     "no value": b"\x80\x02.",
     "an empty zip file": b"PK\x03\x04" + bytes(40),
     "a number that was never given": b"\x80\x02]q\x00h\x05.",
+    "more bytes than any memory has": b"cbuiltins\nbytearray\n\x8a\x08" + bytes(7) + b"\x40\x85R.",
+    "more bytes than there are numbers": b"cbuiltins\nbytearray\n\x8a\x09" + bytes(8) + b"\x40\x85R.",
 }
 """The first four each ended a training with a traceback once: fuzzing found them."""
 

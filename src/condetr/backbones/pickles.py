@@ -19,6 +19,8 @@ TORCH_LOAD_ERRORS = (
     LookupError,
     TypeError,
     AttributeError,
+    ArithmeticError,
+    MemoryError,
     struct.error,
 )
 """What `load_pickle` raises for bytes that torch.save did not write."""
