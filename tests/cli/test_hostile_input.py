@@ -275,10 +275,14 @@ class TestCompressedCheckpoints:
 
 def test_padding_is_compared(train: Train, condetr: Command, data: Path, run: Path, tmp_path: Path) -> None:
     assert train(data).code == 0
-    ended = condetr("evaluate", run, "--data", data, "--padding-check", "--out", tmp_path / "out")
+    ended = condetr(
+        "evaluate", run, "--data", data, "--padding-check", "--precision", "bf16", "--out", tmp_path / "out"
+    )
     assert ended.code == 0, ended.err
     assert "batch 8" in ended.out
-    check = json.loads((tmp_path / "out" / "results.json").read_text())["padding_check"]
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["precision"] == "bf16"
+    check = results["padding_check"]
     assert check["batch_sizes"] == [1, 8]
     alone, batched = check["scores"]["AP"]
     assert check["differences"]["AP"] == pytest.approx(batched - alone)

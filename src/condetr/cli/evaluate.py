@@ -1,7 +1,7 @@
 """`condetr evaluate`: the COCO numbers of a trained model on a data set."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -25,6 +25,10 @@ def evaluate(
     ] = 1,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 0,
     device: Annotated[str | None, typer.Option(help="Such as cpu or cuda; else the GPU if there is one.")] = None,
+    precision: Annotated[
+        Literal["fp32", "bf16", "auto"],
+        typer.Option(help="bf16 is faster and a little less exact; auto takes it where the machine computes in it."),
+    ] = "fp32",
     out: Annotated[Path | None, typer.Option(help="Folder for results.json.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
     padding_check: Annotated[
@@ -46,12 +50,13 @@ def evaluate(
 
     if out is not None:
         require_free(out, overwrite=overwrite)
-    predictor = load(weights, device=device or ("cuda" if torch.cuda.is_available() else "cpu")).optimize("fp32")
+    predictor = load(weights, device=device or ("cuda" if torch.cuda.is_available() else "cpu")).optimize(precision)
     truth = open_split(data, split=split)
     require_same_classes(predictor.label_map, truth.label_map, weights=weights, data=data)
     results = _evaluate(predictor, truth, batch_size=batch_size, workers=workers)
     _show(results, title=f"{weights} on {truth.name} of {data}, {len(truth):,} images")
     facts: dict[str, Any] = {"weights": str(weights), "data": str(data), "split": truth.name, "images": len(truth)}
+    facts["precision"] = precision
     if padding_check:
         other_size = 1 if batch_size > 1 else PADDED_BATCH
         other = _evaluate(predictor, truth, batch_size=other_size, workers=workers)

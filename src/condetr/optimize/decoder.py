@@ -105,7 +105,8 @@ class FastDecoderLayer(nn.Module):
             parts.append(memory.positions.expand_as(content_key))
         key = torch.cat([split_heads(part, num_heads=self.num_heads) for part in parts], dim=-1)
         value = split_heads(memory.value, num_heads=self.num_heads)
-        attended = self.cross_output(attend(query, key, value, key_is_padding=memory.is_padding))
+        attended = attend(query, key, value, key_is_padding=memory.is_padding, logits=torch.float32)
+        attended = self.cross_output(attended)
         x = self.cross_norm(attended.add_(content))
         return self.feedforward_norm(self.feedforward(x).add_(x))  # type: ignore[no-any-return]
 
