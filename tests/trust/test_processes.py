@@ -58,6 +58,18 @@ def test_two_processes_stop_together_and_one_goes_on(
     assert [row["step"] for row in history(run)] == list(range(2, 42, 2))
 
 
+def test_a_process_that_hangs_ends_the_others_with_a_word(start: Start, tmp_path: Path) -> None:
+    pair = start(tmp_path / "run", "epochs=400", "process_timeout_minutes=0.3", processes=2)
+    wait_for(lambda: last_saved(tmp_path / "run") > 0, pair)
+    first, second = map(int, Path(f"/proc/{pair.pid}/task/{pair.pid}/children").read_text().split())
+    os.kill(second, signal.SIGSTOP)
+    wait_for(lambda: not Path(f"/proc/{first}").exists(), pair)
+    os.kill(second, signal.SIGKILL)  # torchrun asks it to end, which it cannot hear, and would wait half a minute
+    said, _ = pair.communicate(timeout=60)
+    assert "another of its processes hangs (it did not answer within process_timeout_minutes), so the training" in said
+    assert "is whole, go on with --resume auto" in said
+
+
 def test_a_dead_process_ends_the_others_with_a_word(start: Start, tmp_path: Path) -> None:
     pair = start(tmp_path / "run", "epochs=400", processes=2)
     wait_for(lambda: last_saved(tmp_path / "run") > 0, pair)

@@ -70,6 +70,8 @@ class TrainConfig:
     """Epochs between evaluations; the last epoch is always evaluated."""
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 10.0
     """Minutes between checkpoints inside an epoch, the most that a power cut can cost; 0 saves after every step."""
+    process_timeout_minutes: Annotated[float, Field(gt=0, le=1440)] = 10.0
+    """Minutes that processes wait for one that does not answer; evaluating and saving must not take one longer."""
     ema: EmaConfig | None = None
     early_stopping: EarlyStoppingConfig | None = None
     init_from: str | None = None

@@ -51,7 +51,7 @@ def average_statistics(fabric: Fabric, *modules: nn.Module) -> None:
 
 @contextmanager
 def lost_processes_named(*, checkpoint: Path) -> Iterator[None]:
-    """Turn what follows when another process has died into a RunError that says where the training stands."""
+    """Turn what follows when another process has died or hangs into a RunError that says where the training stands."""
     try:
         yield
     except RuntimeError as error:
@@ -59,13 +59,17 @@ def lost_processes_named(*, checkpoint: Path) -> Iterator[None]:
         if lost is None:
             raise
         state = f"{checkpoint} is whole, go on with --resume auto" if checkpoint.is_file() else "nothing was saved yet"
-        raise RunError(f"{lost} has ended, so the training cannot go on: {state}") from error
+        raise RunError(f"{lost}, so the training cannot go on: {state}") from error
 
 
 def _lost_process(error: RuntimeError) -> str | None:
-    """Say which process an error is about; gloo and DataLoader report theirs as plain RuntimeErrors."""
+    """Say what befell which process; gloo and DataLoader report that as plain RuntimeErrors."""
     text = str(error)
     if "DataLoader worker" in text:
-        return "a process that reads images (was memory short? set fewer data.workers, or a smaller data.cache_mb)"
-    is_of_exchange = isinstance(error, torch.distributed.DistError) or "gloo" in text.lower()
-    return "another of its processes" if is_of_exchange else None
+        why = "was memory short? set fewer data.workers, or a smaller data.cache_mb"
+        return f"a process that reads images ({why}) has ended"
+    if not isinstance(error, torch.distributed.DistError) and "gloo" not in text.lower():
+        return None
+    if "timed out" in text.lower():
+        return "another of its processes hangs (it did not answer within process_timeout_minutes)"
+    return "another of its processes has ended"

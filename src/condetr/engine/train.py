@@ -38,15 +38,15 @@ def train(config: TrainConfig, *, out: Path | str, resume: bool = False, console
     """Train a detector, evaluate it, and leave everything in the run folder `out`.
 
     With `resume` a training that was stopped there goes on; without one there it starts. Raises InputError before
-    anything is written if the data, a setting or the folder cannot be used, and RunError if a full disk, a dead process
-    or a loss that stays infinite ends the training. SIGTERM and Ctrl-C save a checkpoint and raise SystemExit(143) and
-    KeyboardInterrupt. Progress is shown on `console`, the terminal by default.
+    anything is written if the data, a setting or the folder cannot be used, and RunError if a full disk, a process that
+    died or hangs, or a loss that stays infinite ends the training. SIGTERM and Ctrl-C save a checkpoint and raise
+    SystemExit(143) and KeyboardInterrupt. Progress is shown on `console`, the terminal by default.
     """
     run = RunFolder(Path(out))
     run.require_usable(resume=resume)
     require_loggers(config.loggers)
     splits = open_splits(config)
-    fabric = launch(precision=config.precision)
+    fabric = launch(precision=config.precision, timeout_minutes=config.process_timeout_minutes)
     console = (console or Console()) if fabric.is_global_zero else Console(quiet=True)
     with lost_processes_named(checkpoint=run.last_checkpoint):
         resume = resume and run.last_checkpoint.is_file()

@@ -81,7 +81,7 @@ def test_a_single_bad_gradient_costs_one_step_and_leaves_weights_and_average_alo
         config,
         run=RunFolder(tmp_path / "run"),
         splits=open_splits(config),
-        fabric=launch(precision="32-true"),
+        fabric=launch(precision="32-true", timeout_minutes=1.0),
         console=Console(quiet=True),
     )
     poison = iter([1.0, float("nan")])
