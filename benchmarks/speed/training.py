@@ -15,7 +15,7 @@ from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.engine.optim import OptimizerConfig
 from condetr.inference.model_folder import LoadedModel
 from condetr.losses.criterion import CriterionConfig
-from condetr.optimize.training import merge_frozen_norms
+from condetr.optimize.training import quicken
 from condetr.shapes import Target
 from tests.parity.peers import fresh_model, hf, make_peers, targets, their_targets
 
@@ -71,7 +71,7 @@ def our_step(batch: Inputs, *, bf16: bool, dilation: bool = False) -> Callable[[
     config = ConditionalDetrConfig(backbone=ResNetConfig(dilation=dilation))
     detector = config.build(num_classes=NUM_CLASSES, pretrained=False).train()
     detector = detector.to(memory_format=torch.channels_last)
-    merge_frozen_norms(detector.features.backbone)
+    quicken(detector)
     criterion = CriterionConfig().build(scores="sigmoid")
     num_boxes = float(sum(len(target.labels) for target in batch.targets))
 

@@ -1,14 +1,36 @@
-"""Frozen batch norms applied to the weights, for training: s (W * x) + t = (s W) * x + t.
+"""Rewrites for training, in place: the same function and distribution, the same parameters under the same names.
 
-Scaling a convolution's weights in every step costs little beside the two passes over its result that it saves, and
-under bf16 autocast the result stays in bf16, where the norm's fp32 statistics would make it fp32.
+Frozen batch norms are applied to the weights, s (W * x) + t = (s W) * x + t. Scaling a convolution's weights in every
+step costs little beside the two passes over its result that it saves, and under bf16 autocast the result stays in bf16,
+where the norm's fp32 statistics would make it fp32. On a CPU, dropout and attention get forms of their own.
 """
 
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
+from condetr.detectors.conditional_detr import ConditionalDetr
+from condetr.detectors.detr import Detr
+from condetr.layers.attention import DotProductAttention
+from condetr.optimize.dropout import FastDropout
 from condetr.optimize.fold import norms_after_convolutions
 from condetr.optimize.norms import AppliedNorm, NormedConvolution
+from condetr.optimize.training_attention import TrainingAttention
+
+
+def quicken(detector: ConditionalDetr | Detr) -> None:
+    """Let a detector that is where it will be trained train faster."""
+    merge_frozen_norms(detector.features.backbone)
+    if next(detector.parameters()).device.type != "cpu":
+        return
+    for name, module in list(detector.named_modules()):
+        fast: nn.Module
+        if type(module) is nn.Dropout:
+            fast = FastDropout(module.p)
+        elif type(module) is DotProductAttention:
+            fast = TrainingAttention(module.num_heads, dropout=module.dropout)
+        else:
+            continue
+        detector.set_submodule(name, fast.train(module.training))
 
 
 def merge_frozen_norms(backbone: nn.Module) -> None:

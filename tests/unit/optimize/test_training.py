@@ -4,8 +4,10 @@ import torch
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from condetr.backbones.resnet import ResNet, ResNetConfig
-from condetr.optimize.training import merge_frozen_norms
+from condetr.backbones.resnet import ResNet, ResNetConfig, SmallResNetConfig
+from condetr.detectors.conditional_detr import ConditionalDetrConfig
+from condetr.layers.attention import DotProductAttention
+from condetr.optimize.training import merge_frozen_norms, quicken
 
 
 def build() -> tuple[ResNet, ResNet]:
@@ -60,3 +62,18 @@ def test_weights_can_be_loaded_into_merged_backbones() -> None:
 
     images = torch.randn(1, 3, 32, 32)
     torch.testing.assert_close(other(images), merged(images))
+
+
+def test_a_quickened_detector_keeps_names_and_tensors_and_computes_the_same() -> None:
+    torch.manual_seed(0)
+    config = ConditionalDetrConfig(
+        backbone=SmallResNetConfig(widths=(16, 16), blocks=(1,)), num_queries=7, dim=32, num_heads=4, dropout=0.2
+    )
+    detector = config.build(num_classes=5, pretrained=False)
+    images, is_padding = torch.randn(1, 3, 64, 64), torch.zeros(1, 64, 64, dtype=torch.bool)
+    names, expected = list(detector.state_dict()), detector.eval()(images, is_padding).final
+    quicken(detector)
+
+    assert list(detector.state_dict()) == names
+    torch.testing.assert_close(detector(images, is_padding).final, expected)
+    assert not any(type(module) in (nn.Dropout, DotProductAttention) for module in detector.modules())
