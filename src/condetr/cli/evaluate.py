@@ -46,10 +46,12 @@ def evaluate(
     from condetr.data.sources import open_split
     from condetr.inference.atomic import require_free
     from condetr.interop.loading import load
+    from condetr.optimize.allocator import keep_memory
     from condetr.report.evaluation import require_same_classes
 
     if out is not None:
         require_free(out, overwrite=overwrite)
+    keep_memory()
     predictor = load(weights, device=device or ("cuda" if torch.cuda.is_available() else "cpu")).optimize(precision)
     truth = open_split(data, split=split)
     require_same_classes(predictor.label_map, truth.label_map, weights=weights, data=data)

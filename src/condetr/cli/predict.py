@@ -43,9 +43,11 @@ def predict(
     from condetr.inference.atomic import require_free
     from condetr.inference.sources import find_images
     from condetr.interop.loading import load
+    from condetr.optimize.allocator import keep_memory
 
     require_free(out, overwrite=overwrite)
     paths = find_images(sources)
+    keep_memory()
     predictor = load(weights, device=device or ("cuda" if torch.cuda.is_available() else "cpu")).optimize(precision)
     found, failures = _predict_all(predictor, paths, pictures=out / "pictures", threshold=threshold, limit=limit)
     if not found:
