@@ -67,7 +67,7 @@ def _setting(setting: plan.Setting) -> dict[str, Any]:
     long, schedules = runs_of(setting, "long"), runs_of(setting, "schedules")
     goal = mean(final_ap(run) for run in long)
     complete = _by_length(schedules)
-    needed = crossing(complete, goal)
+    epochs_needed = crossing(complete, goal)
     by_seed = [
         crossing(_by_length([run for run in schedules if run.seed == seed]), final_ap(detr))
         for detr in long
@@ -81,11 +81,13 @@ def _setting(setting: plan.Setting) -> dict[str, Any]:
         "detr_epochs": plan.LONG_EPOCHS,
         "detr_final_ap": {run.seed: final_ap(run) for run in long},
         "conditional_complete_schedules": dict(complete),
-        "conditional_epochs_needed": needed,
-        "ratio": None if needed is None else plan.LONG_EPOCHS / needed,
+        "conditional_epochs_needed": epochs_needed,
+        "ratio": None if epochs_needed is None else plan.LONG_EPOCHS / epochs_needed,
+        "ratio_is_a_lower_bound": epochs_needed == complete[0][0],
         "ratios_by_seeds": [plan.LONG_EPOCHS / epochs for epochs in by_seed if epochs is not None],
         "levels": [_level(level, slow=long, fast=longest) for level in LEVELS],
         "faster": _faster(setting, complete=complete),
+        "ablations": _ablations(setting),
     }
 
 
@@ -109,13 +111,21 @@ def _faster(setting: plan.Setting, *, complete: Curve) -> dict[str, dict[str, An
     found = {}
     for variant in plan.FASTER:
         curve = _by_length([run for run in runs if run.variant == variant])
-        needed = crossing(curve, goal)
-        found[variant] = {
-            "complete_schedules": dict(curve),
-            "epochs_needed": needed,
-            "ratio": None if needed is None else length / needed,
-        }
+        if curve:
+            epochs_needed = crossing(curve, goal)
+            found[variant] = {
+                "complete_schedules": dict(curve),
+                "epochs_needed": epochs_needed,
+                "ratio": None if epochs_needed is None else length / epochs_needed,
+            }
     return found
+
+
+def _ablations(setting: plan.Setting) -> dict[str, list[float]]:
+    """Return the final AP of every seed of each row that was trained."""
+    runs, seeds = runs_of(setting, "ablations"), len(plan.SEEDS)
+    rows = {name: runs[seeds * row : seeds * (row + 1)] for row, name in enumerate(plan.ABLATIONS)}
+    return {name: [final_ap(run) for run in row] for name, row in rows.items() if _is_there(row)}
 
 
 def _markdown(found: dict[str, Any]) -> str:
@@ -124,12 +134,12 @@ def _markdown(found: dict[str, Any]) -> str:
 
 def _section(setting: str, values: dict[str, Any]) -> list[str]:
     final = mean(values["detr_final_ap"].values())
-    ratio = values["ratio"]
+    ratio, at_least = values["ratio"], "at least " * values["ratio_is_a_lower_bound"]
     return [
         f"## {setting}",
         "",
         f"DETR ({values['detr_loss']}), {values['detr_epochs']} epochs: AP {100 * final:.1f}. "
-        + (f"Conditional DETR gets there **{ratio:.1f} times** sooner." if ratio else "Not reached."),
+        + (f"Conditional DETR gets there **{at_least}{ratio:.1f} times** sooner." if ratio else "Not reached."),
         "",
         "| Conditional DETR, complete schedule of | AP |",
         "|---|---|",
@@ -139,13 +149,42 @@ def _section(setting: str, values: dict[str, Any]) -> list[str]:
         "|---|---|---|---|",
         *(_level_row(level) for level in values["levels"]),
         "",
+        *_faster_lines(values),
+        *_ablation_lines(values["ablations"]),
     ]
 
 
+def _faster_lines(values: dict[str, Any]) -> list[str]:
+    if not values["faster"]:
+        return []
+    length, goal = max(values["conditional_complete_schedules"].items())
+    lines = [f"| to AP {100 * goal:.1f}, as plain in {length:g} epochs | epochs | times sooner |", "|---|---|---|"]
+    for name, aid in values["faster"].items():
+        shown = "never | -" if aid["ratio"] is None else f"{aid['epochs_needed']:.1f} | {aid['ratio']:.1f}"
+        lines.append(f"| {name} | {shown} |")
+    return [*lines, ""]
+
+
+def _ablation_lines(found: dict[str, list[float]]) -> list[str]:
+    if not found:
+        return []
+    rows = [
+        f"| {name} | {100 * mean(scores):.1f} | {', '.join(f'{100 * score:.1f}' for score in scores)} "
+        f"| {plan.PAPER[name]} |"
+        for name, scores in found.items()
+    ]
+    return [f"| ablation, {plan.ABLATION_EPOCHS} epochs | AP | by seed | paper's AP |", "|---|---|---|---|", *rows, ""]
+
+
 def _level_row(level: dict[str, float | None]) -> str:
-    cells = [level[name] for name in ("detr", "conditional_detr", "ratio")]
+    detr, conditional, ratio = (level[name] for name in ("detr", "conditional_detr", "ratio"))
     assert level["AP"] is not None
-    return f"| {100 * level['AP']:.0f} | " + " | ".join("never" if x is None else f"{x:.1f}" for x in cells) + " |"
+    cells = ["never" if epochs is None else f"{epochs:.1f}" for epochs in (detr, conditional)]
+    if detr is None and conditional is not None:
+        cells.append(f"more than {plan.LONG_EPOCHS / conditional:.1f}")
+    else:
+        cells.append("-" if ratio is None else f"{ratio:.1f}")
+    return f"| {100 * level['AP']:.0f} | " + " | ".join(cells) + " |"
 
 
 def _picture(settings: list[plan.Setting], path: Path) -> None:
