@@ -1,6 +1,8 @@
 """What a training leaves in its run folder while it goes on; only the first of several processes writes."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -11,7 +13,8 @@ from condetr.detectors.training_aids import without_training_aids
 from condetr.engine.checkpoint import Progress, Row, save_checkpoint
 from condetr.engine.config import TrainConfig
 from condetr.engine.ema import Ema
-from condetr.engine.log import Means, MetricsLogger, make_loggers, write_metrics
+from condetr.engine.log import Means, write_metrics
+from condetr.engine.loggers import MetricsLogger, running_loggers
 from condetr.engine.run_folder import RunFolder
 from condetr.inference.atomic import replaced_file
 from condetr.inference.model_folder import save_model
@@ -54,16 +57,19 @@ class Keeper:
         """Where the last checkpoint is, in words."""
         return f"step {self.saved_step} in {self.run.last_checkpoint}" if self.saved_step else "the start"
 
-    def begin(self) -> None:
-        """Make the folder, say what is trained, and start the loggers."""
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Make the folder, say what is trained, and run the loggers while the block lasts."""
         if not self.is_first_process:
+            yield
             return
         self.run.create()
         with replaced_file(self.run.config) as draft:
             draft.write_text(to_yaml(self.config))
         with replaced_file(self.run.labels) as draft:
             self.splits.train.label_map.save(draft)
-        self.loggers = make_loggers(self.config.loggers, run=self.run, step=self.progress.step)
+        with running_loggers(self.config.loggers, run=self.run, step=self.progress.step) as self.loggers:
+            yield
 
     def is_due(self) -> bool:
         """Return whether the last checkpoint is as old as the settings allow."""

@@ -1,15 +1,11 @@
-"""What a training says while it runs: the display, metrics.csv, and the loggers chosen by name."""
+"""What a training says while it runs: the display and metrics.csv."""
 
 import csv
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import partial
-from importlib.util import find_spec
 from types import TracebackType
-from typing import Protocol, runtime_checkable
 
 import torch
-from lightning_fabric.loggers import TensorBoardLogger
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -18,7 +14,6 @@ from torch import Tensor
 from condetr.data.dataset import Finding
 from condetr.engine.checkpoint import Row
 from condetr.engine.run_folder import RunFolder
-from condetr.errors import InputError
 from condetr.inference.atomic import replaced_file
 from condetr.labels import LabelMap
 
@@ -39,14 +34,6 @@ METRICS = (
 
 TIMING = ("epoch", "step", "seconds", "images_per_second")
 """Columns of timing.csv: what depends on the clock."""
-
-
-@runtime_checkable
-class MetricsLogger(Protocol):
-    """What W&B, MLflow and TensorBoard have in common."""
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Record numbers at a step."""
 
 
 class Display(AbstractContextManager["Display"]):
@@ -135,21 +122,6 @@ def write_metrics(run: RunFolder, rows: Sequence[Row]) -> None:
             writer.writerows([_cell(row[name]) for name in columns] for row in rows)
 
 
-def make_loggers(names: Iterable[str], *, run: RunFolder, step: int) -> list[MetricsLogger]:
-    """Start the loggers of a training that goes on after `step`."""
-    makers: dict[str, Callable[[RunFolder], MetricsLogger]]
-    makers = {"tensorboard": partial(_tensorboard, step=step), "wandb": WandbLogger, "mlflow": MlflowLogger}
-    return [makers[name](run) for name in names]
-
-
-def require_loggers(names: Iterable[str]) -> None:
-    """Raise InputError if the library of a logger is missing."""
-    libraries = {"tensorboard": "tensorboardX", "wandb": "wandb", "mlflow": "mlflow"}
-    missing = [libraries[name] for name in names if find_spec(libraries[name]) is None]
-    if missing:
-        raise InputError(f"the setting loggers needs {' and '.join(missing)}: pip install {' '.join(missing)}")
-
-
 def show_data(console: Console, *, label_map: LabelMap, counts: Mapping[str, int], findings: Iterable[Finding]) -> None:
     """Print the label map, the sizes of the splits and what is wrong with the data."""
     table = Table("id in file", "training id", "name", title="Classes", title_justify="left")
@@ -165,36 +137,3 @@ def show_data(console: Console, *, label_map: LabelMap, counts: Mapping[str, int
 def _cell(value: float | int | None) -> str:
     """Return a float with all its digits, so that equal cells are equal numbers."""
     return "" if value is None else repr(value)
-
-
-def _tensorboard(run: RunFolder, step: int) -> MetricsLogger:
-    # What a killed process wrote after its last checkpoint comes again.
-    return TensorBoardLogger(run.path, name="", version="", purge_step=step + 1)
-
-
-class WandbLogger:
-    """Weights & Biases."""
-
-    def __init__(self, run: RunFolder) -> None:
-        import wandb
-
-        self._run = wandb.init(project="condetr", name=run.path.name, dir=run.path)
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Record numbers at a step."""
-        self._run.log(dict(metrics), step=step)
-
-
-class MlflowLogger:
-    """MLflow, at the tracking server that its own environment variables name."""
-
-    def __init__(self, run: RunFolder) -> None:
-        import mlflow
-
-        self._mlflow = mlflow
-        mlflow.set_experiment("condetr")
-        mlflow.start_run(run_name=run.path.name)
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Record numbers at a step."""
-        self._mlflow.log_metrics(dict(metrics), step=step)

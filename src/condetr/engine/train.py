@@ -24,7 +24,8 @@ from condetr.engine.keeper import Keeper
 from condetr.engine.launch import launch, resolve_precision
 from condetr.engine.layout import memory_format
 from condetr.engine.loaders import data_findings, make_loaders, open_splits
-from condetr.engine.log import METRICS, Display, Means, require_loggers, show_data
+from condetr.engine.log import METRICS, Display, Means, show_data
+from condetr.engine.loggers import require_loggers
 from condetr.engine.nonfinite import SkippedSteps
 from condetr.engine.optim import Schedule, set_learning_rates
 from condetr.engine.results import TrainResult, write_results
@@ -134,21 +135,21 @@ class Training:
 
     def fit(self) -> TrainResult:
         """Run the remaining epochs, then evaluate the best model once more and write the results."""
-        self.keeper.begin()
-        with self.stop, self.display:
-            while self.progress.epoch < self.config.epochs and not self._is_out_of_patience():
-                self._epoch()
-            self.fabric.barrier()  # the first process has written the best model
-            best = load_model(self.run.best).detector.to(self.fabric.device)
-            evaluation = self._evaluate(best)
-        return write_results(
-            self.run,
-            evaluation=evaluation,
-            config=self.config,
-            splits=self.splits,
-            progress=self.progress,
-            parameters=sum(parameter.numel() for parameter in best.parameters()),
-        )
+        with self.keeper.running():
+            with self.stop, self.display:
+                while self.progress.epoch < self.config.epochs and not self._is_out_of_patience():
+                    self._epoch()
+                self.fabric.barrier()  # the first process has written the best model
+                best = load_model(self.run.best).detector.to(self.fabric.device)
+                evaluation = self._evaluate(best)
+            return write_results(
+                self.run,
+                evaluation=evaluation,
+                config=self.config,
+                splits=self.splits,
+                progress=self.progress,
+                parameters=sum(parameter.numel() for parameter in best.parameters()),
+            )
 
     def _resumed(self) -> Progress:
         return restore_checkpoint(
