@@ -32,7 +32,7 @@ from condetr.engine.results import TrainResult, write_results
 from condetr.engine.run_folder import RunFolder
 from condetr.inference.model_folder import load_model
 from condetr.losses.criterion import LossReport, SetCriterion
-from condetr.optimize.training import merge_frozen_norms
+from condetr.optimize.training import merge_frozen_norms, quicken
 
 
 def train(config: TrainConfig, *, out: Path | str, resume: bool = False, console: Console | None = None) -> TrainResult:
@@ -85,7 +85,10 @@ class Training:
         )
         layout = memory_format(detector, device=fabric.device)
         detector = detector.to(fabric.device, memory_format=layout)  # type: ignore[call-overload]
-        merge_frozen_norms(detector.features.backbone)
+        if config.compile:  # it wants torch's own operators
+            merge_frozen_norms(detector.features.backbone)
+        else:
+            quicken(detector)
         self.criterion: SetCriterion = config.criterion.build(scores=config.detector.scores)
         self.schedule: Schedule = config.schedule.build(steps_per_epoch=self.steps_per_epoch, epochs=config.epochs)
         self.ema: Ema | None = config.ema.build(detector) if config.ema else None
