@@ -32,8 +32,10 @@ class Batch(NamedTuple):
     """Images padded on the right and below to a common size; bytes until they are where they are used."""
 
     pixels: UInt8[Tensor, "B 3 H W"]
-    """RGB, zero where padded."""
+    """RGB, zero where padded; the three bytes of a pixel lie side by side, as images are decoded."""
     is_padding: Bool[Tensor, "B H W"]
+    sizes_hw: tuple[tuple[int, int], ...]
+    """Sizes without padding."""
     targets: tuple[Target, ...]
     image_ids: tuple[int, ...]
     original_sizes_hw: tuple[tuple[int, int], ...]
@@ -43,8 +45,12 @@ class Batch(NamedTuple):
     def images(self) -> Float[Tensor, "B 3 H W"]:
         """What detectors take: (pixels / 255 - mean) / deviation by ImageNet's figures, zero where padded."""
         mean, std = (self._per_channel(values) for values in (IMAGENET_MEAN, IMAGENET_STD))
-        images = self.pixels.float().mul_(1 / (255 * std)).sub_(mean / std)
-        return images.masked_fill_(self.is_padding[:, None], 0)
+        images = torch.empty(self.pixels.shape, device=self.pixels.device)
+        images.copy_(self.pixels).mul_(1 / (255 * std)).sub_(mean / std)
+        for image, (height, width) in zip(images, self.sizes_hw, strict=True):
+            image[:, height:] = 0
+            image[:, :, width:] = 0
+        return images
 
     def to(self, device: str | torch.device) -> "Batch":
         """Return the batch on a device."""
@@ -67,7 +73,7 @@ def collate(samples: Sequence[Sample], *, multiple: int = 1) -> Batch:
     height, width = (
         math.ceil(max(sample.image.shape[axis] for sample in samples) / multiple) * multiple for axis in (1, 2)
     )
-    pixels = torch.zeros(len(samples), 3, height, width, dtype=torch.uint8)
+    pixels = torch.zeros(len(samples), height, width, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
     is_padding = torch.ones(len(samples), height, width, dtype=torch.bool)
     for index, sample in enumerate(samples):
         _, rows, columns = sample.image.shape
@@ -76,6 +82,7 @@ def collate(samples: Sequence[Sample], *, multiple: int = 1) -> Batch:
     return Batch(
         pixels=pixels,
         is_padding=is_padding,
+        sizes_hw=tuple((sample.image.shape[1], sample.image.shape[2]) for sample in samples),
         targets=tuple(_target(sample) for sample in samples),
         image_ids=tuple(sample.image_id for sample in samples),
         original_sizes_hw=tuple(sample.original_size_hw for sample in samples),

@@ -28,7 +28,12 @@ class Root(nn.Module):
 def batch() -> Batch:
     pixels = torch.ones(1, 3, 2, 2, dtype=torch.uint8)
     return Batch(
-        pixels, torch.zeros(1, 2, 2, dtype=torch.bool), targets=(), image_ids=(7,), original_sizes_hw=((2, 2),)
+        pixels,
+        torch.zeros(1, 2, 2, dtype=torch.bool),
+        sizes_hw=((2, 2),),
+        targets=(),
+        image_ids=(7,),
+        original_sizes_hw=((2, 2),),
     )
 
 
