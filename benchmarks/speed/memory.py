@@ -1,13 +1,12 @@
 """Peak memory of a DC5 training step, each contender in a process of its own."""
 
-import resource
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import torch
 
+from benchmarks.speed.peak import peak_gibibytes, print_peak
 from benchmarks.speed.report import Cell, Table
 from benchmarks.speed.training import make_inputs, our_step, their_step
 
@@ -17,7 +16,8 @@ CONTENDERS = ("transformers fp32", "ours fp32", "transformers bf16", "ours bf16"
 def measure(*, quick: bool) -> Table:
     """Let each contender make a step, and read the most memory that its process ever had."""
     side = "320" if quick else "1333"
-    gibibytes = {name: _peak(name, side=side) for name in CONTENDERS}
+    threads = str(torch.get_num_threads())
+    gibibytes = {name: peak_gibibytes("benchmarks.speed.memory", name, side, threads) for name in CONTENDERS}
     return Table(
         name="memory",
         title=f"Peak memory of a training step, Conditional DETR-DC5-R50, one image {side} wide",
@@ -36,12 +36,6 @@ def _row(name: str, value: float) -> tuple[Cell, ...]:
     return name, value
 
 
-def _peak(name: str, *, side: str) -> float:
-    command = [sys.executable, "-m", "benchmarks.speed.memory", name, side, str(torch.get_num_threads())]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(done.stdout.split()[-1])
-
-
 def _one_step(name: str, *, width: int, threads: int) -> None:
     torch.set_num_threads(threads)
     batch = make_inputs(images=1, size_hw=(width * 800 // 1333, width))
@@ -52,7 +46,7 @@ def _one_step(name: str, *, width: int, threads: int) -> None:
         else:
             step = their_step(Path(folder) / "model", batch, bf16=bf16, dilation=True)
         step()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+    print_peak()
 
 
 if __name__ == "__main__":
