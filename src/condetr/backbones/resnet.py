@@ -75,7 +75,7 @@ class ResNet(nn.Module):
 
 @settings
 class SmallResNetConfig:
-    """A small ResNet for training from scratch: a strided stem, then a stage of basic blocks for each width."""
+    """A small ResNet for small images: a strided stem, then a stage of basic blocks for each width."""
 
     kind: Literal["small_resnet"] = "small_resnet"
     widths: tuple[int, ...] = (32, 64, 128, 192)
@@ -84,12 +84,17 @@ class SmallResNetConfig:
     """Residual blocks in each stage."""
     dilation: bool = False
     """DC5: the last stage keeps the resolution of the one before it, its convolutions are dilated instead."""
+    weights: str | None = None
+    """A local .pth or .safetensors file to start from, or null."""
 
     def build(self, *, pretrained: bool) -> "SmallResNet":
-        """Build the backbone with fresh weights."""
+        """Build the backbone; without `pretrained` nothing is read."""
         if len(self.widths) != len(self.blocks) + 1:
             raise InputError(f"widths needs one entry more than blocks, got {self.widths} and {self.blocks}")
-        return SmallResNet(widths=self.widths, blocks=self.blocks, dilation=self.dilation)
+        backbone = SmallResNet(widths=self.widths, blocks=self.blocks, dilation=self.dilation)
+        if pretrained and self.weights is not None:
+            load_weights(backbone, Path(self.weights), source=self.weights)
+        return backbone
 
 
 class SmallResNet(nn.Module):

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,12 @@ def test_a_pickle_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot read the weights file"):
         ResNetConfig(depth=18, weights=str(bad)).build(pretrained=True)
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_small_resnet_starts_from_a_file_of_weights(tmp_path: Path) -> None:
+    config = SmallResNetConfig(widths=(4, 8, 8), blocks=(1, 1))
+    saved = config.build(pretrained=False).state_dict()
+    save_file(saved, tmp_path / "weights.safetensors")
+    from_file = replace(config, weights=str(tmp_path / "weights.safetensors"), dilation=True)
+
+    torch.testing.assert_close(dict(from_file.build(pretrained=True).state_dict()), dict(saved))
