@@ -1,7 +1,8 @@
 """The runs of the benchmark: what differs between them, and nothing else does.
 
-Both settings train from scratch on the same scenes of 128x128. `stride32` ends in a map of 64 cells; `dc5` dilates the
-last stage instead of striding, which gives four times as many, as DC5 does in the paper.
+All settings train on the same scenes of 128x128. `stride32` ends in a map of 64 cells; `dc5` dilates the last stage
+instead of striding, which gives four times as many, as DC5 does in the paper. Both start from fresh weights;
+`pretrained` is `stride32` with a backbone that classifies objects, and a rate of its own for it, as in the paper.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,9 @@ from condetr.engine.config import DataConfig, TrainConfig
 from condetr.engine.optim import OptimizerConfig, StepScheduleConfig
 from condetr.recipes.small import TINY
 
-Setting = Literal["stride32", "dc5"]
+Setting = Literal["stride32", "dc5", "pretrained"]
+
+PRETRAINED = "runs/convergence/backbone.safetensors"
 
 TRAINING_IMAGES, VALIDATION_IMAGES, SCENES_SEED = 4000, 500, 1
 BATCH_SIZE = 16
@@ -34,6 +37,8 @@ SHORT_EPOCHS = (8, 12, 16, 20)
 FASTER_EPOCHS = (8, 10, 12)
 ABLATION_EPOCHS = 8
 SEEDS = (1, 2)
+
+BACKBONE = SmallResNetConfig(widths=(24, 48, 96, 128), blocks=(1, 2, 1))
 
 SIDES: dict[str, Callable[..., Any]] = {
     "conditional_detr": ConditionalDetrConfig,
@@ -107,7 +112,8 @@ class Run:
 
     def config(self) -> TrainConfig:
         """Return the whole settings; the learning rate drops after four fifths of the epochs, as in the papers."""
-        backbone = SmallResNetConfig(widths=(24, 48, 96, 128), blocks=(1, 2, 1), dilation=self.setting == "dc5")
+        is_pretrained = self.setting == "pretrained"
+        backbone = replace(BACKBONE, dilation=self.setting == "dc5", weights=PRETRAINED if is_pretrained else None)
         detector = SIDES[self.side](**{**TINY, "backbone": backbone})
         return TrainConfig(
             recipe=self.name,
@@ -119,7 +125,7 @@ class Run:
                 workers=0,
                 cache_mb=1024,
             ),
-            optimizer=OptimizerConfig(lr=self.lr, backbone_lr=3 * self.lr),
+            optimizer=OptimizerConfig(lr=self.lr, backbone_lr=self.lr * (0.1 if is_pretrained else 3)),
             schedule=StepScheduleConfig(drop_epoch=max(self.epochs * 4 // 5, 1), warmup_steps=200),
             epochs=self.epochs,
             seed=self.seed,

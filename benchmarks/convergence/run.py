@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 
 from benchmarks.convergence import plan
+from benchmarks.convergence.pretrain import pretrain
 from condetr.config import to_yaml
 from condetr.data.synthetic import write_scenes
 
@@ -46,6 +47,8 @@ def main(
     if unknown := set(stage) - set(STAGES):
         raise SystemExit(f"there is no stage {', '.join(sorted(unknown))}; choose among {', '.join(STAGES)}")
     scenes = _scenes()
+    if setting == "pretrained":
+        pretrain(plan.BACKBONE, weights=Path(plan.PRETRAINED))
     for name in stage:
         with ThreadPoolExecutor(parallel) as pool:
             list(pool.map(lambda run: _train(run, data=scenes, threads=_cores() // parallel), runs_of(setting, name)))
