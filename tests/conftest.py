@@ -1,11 +1,16 @@
-"""What all tests share: few threads, and laws that are quick and repeatable."""
+"""What all tests share: few threads, ears for Ctrl-C, and laws that are quick and repeatable."""
 
 import os
+import signal
 
 from hypothesis import settings
 
 # Tensors in tests are tiny: more threads only get in one another's way. Set before torch is first imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell starts background jobs deaf to Ctrl-C, and the commands under test would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("condetr", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("condetr")
