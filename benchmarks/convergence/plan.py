@@ -32,7 +32,7 @@ LEARNING_RATES = {
 SEARCH_EPOCHS = {"conditional_detr": 8, "detr": 16, "detr_focal": 16}
 LONG_EPOCHS = 48
 """DETR's 500 epochs, in this world."""
-SHORT_EPOCHS = (8, 12, 16, 20)
+SHORT_EPOCHS = (8, 12, 16)
 """Complete schedules of Conditional DETR, the drop of the learning rate included, from which the shortest is sought."""
 FASTER_EPOCHS = (8, 10, 12)
 ABLATION_EPOCHS = 8

@@ -24,6 +24,9 @@ SUMMARY = RESULTS.parent / "summary.json"
 LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
 """AP on the way, at which both are compared epoch by epoch."""
 
+TICKS = (1, 2, 4, 8, 16, 32, 48)
+"""Epochs beneath the picture."""
+
 Curve = list[tuple[float, float]]
 """Epochs and AP, growing epochs."""
 
@@ -196,6 +199,8 @@ def _picture(settings: list[plan.Setting], path: Path) -> None:
                 axis.plot(epochs, [100 * value for value in ap], color=colour, label=None if index else label, lw=1.2)
                 axis.plot(epochs[-1], 100 * ap[-1], "o", color=colour, ms=4)
         axis.set(xscale="log", xlabel="epochs", ylabel="AP", title=setting)
+        axis.set_xticks(TICKS, labels=[str(tick) for tick in TICKS])
+        axis.minorticks_off()
         axis.grid(alpha=0.3)
         axis.legend(frameon=False)
     figure.savefig(path, dpi=150)
