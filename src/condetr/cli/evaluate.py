@@ -57,8 +57,13 @@ def evaluate(
     require_same_classes(predictor.label_map, truth.label_map, weights=weights, data=data)
     results = _evaluate(predictor, truth, batch_size=batch_size, workers=workers)
     _show(results, title=f"{weights} on {truth.name} of {data}, {len(truth):,} images")
-    facts: dict[str, Any] = {"weights": str(weights), "data": str(data), "split": truth.name, "images": len(truth)}
-    facts["precision"] = precision
+    facts: dict[str, Any] = {
+        "weights": str(weights),
+        "data": str(data),
+        "split": truth.name,
+        "images": len(truth),
+        "precision": precision,
+    }
     if padding_check:
         other_size = 1 if batch_size > 1 else PADDED_BATCH
         other = _evaluate(predictor, truth, batch_size=other_size, workers=workers)
