@@ -106,7 +106,13 @@ def read_checkpoint(hostile: bytes, folder: Path) -> None:
     _put(folder / "last.ckpt", hostile)
     detector, optimizer = _training()
     restore_checkpoint(
-        folder / "last.ckpt", detector=detector, optimizer=optimizer, ema=None, splits=SPLITS, config=CONFIG_OF_RUN
+        folder / "last.ckpt",
+        detector=detector,
+        optimizer=optimizer,
+        ema=None,
+        splits=SPLITS,
+        config=CONFIG_OF_RUN,
+        steps_per_epoch=1,
     )
 
 

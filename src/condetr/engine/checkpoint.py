@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from torch import nn
 
 from condetr.backbones.pickles import TORCH_LOAD_ERRORS, load_pickle
@@ -24,9 +25,9 @@ from condetr.inference.atomic import replaced_file
 Row = dict[str, float | int | None]
 """What is known about one epoch: the columns of metrics.csv and timing.csv."""
 
-MAY_CHANGE = (*WITHOUT_INFLUENCE, "data.path")
-"""Settings that a resumed training may have otherwise; data that moved is known by its classes and counts."""
-
+MAY_CHANGE = (*WITHOUT_INFLUENCE, "data.path", "epochs", "schedule")
+"""Settings that a resumed training may have otherwise; data that moved is known by its classes and counts, and another
+schedule must agree with the steps made."""
 
 _PARTS = {"detector": dict, "optimizer": dict, "progress": dict, "label_map": list, "settings": dict}
 
@@ -95,6 +96,7 @@ def restore_checkpoint(
     ema: Ema | None,
     splits: DataSplits,
     config: TrainConfig,
+    steps_per_epoch: int,
 ) -> Progress:
     """Put a training back where `path` has it; raises InputError if it is another data set's or other settings'."""
     state = _read(path)
@@ -108,9 +110,11 @@ def restore_checkpoint(
         optimizer.load_state_dict(state["optimizer"])
         if ema is not None:
             ema.load_state_dict(state["ema"])
-        return Progress(**state["progress"])
+        progress = TypeAdapter(Progress).validate_python(state["progress"])
     except TORCH_LOAD_ERRORS as error:
         raise InputError(f"cannot resume from {path}, it is damaged: {_first_line(error)}") from None
+    _require_same_past(progress, then=then, now=config, steps_per_epoch=steps_per_epoch)
+    return progress
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -145,6 +149,21 @@ def _require_same_data(state: dict[str, Any], splits: DataSplits, *, path: Path)
         known_count = state.get("num_images", {}).get(part, count)
         if count != known_count:
             raise InputError(f"cannot resume: {path} knows {known_count} {part} images, the data has {count}")
+
+
+def _require_same_past(progress: Progress, *, then: TrainConfig, now: TrainConfig, steps_per_epoch: int) -> None:
+    """Raise InputError unless the steps made would be the same with the number of epochs and the schedule of now."""
+    if progress.epoch > now.epochs:
+        raise InputError(f"cannot resume for {now.epochs} epochs: {progress.epoch} are trained already")
+    old, new = (each.schedule.build(steps_per_epoch=steps_per_epoch, epochs=each.epochs) for each in (then, now))
+    made = min(progress.step, now.epochs * steps_per_epoch)
+    # Rates drop where an epoch begins, and those that change with every step differ there or at the last one too.
+    for step in (*range(0, made, steps_per_epoch), max(made - 1, 0)):
+        if old(step) != new(step):
+            raise InputError(
+                f"cannot resume with another schedule: step {step + 1} was made at {old(step):.4g} of the learning "
+                f"rate, this schedule wants {new(step):.4g}; keep it, or start anew from these weights with --init-from"
+            )
 
 
 def _first_difference(old: object, new: object, *, path: str = "") -> str | None:

@@ -162,6 +162,7 @@ class Training:
             ema=self.ema,
             splits=self.splits,
             config=self.config,
+            steps_per_epoch=self.steps_per_epoch,
         )
 
     def _epoch(self) -> None:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from condetr.data.synthetic import write_scenes
 from condetr.detectors.detr import DetrConfig
 from condetr.engine.config import EarlyStoppingConfig, TrainConfig
-from condetr.engine.optim import OptimizerConfig
+from condetr.engine.optim import CosineScheduleConfig, OptimizerConfig, ScheduleConfig, StepScheduleConfig
 from condetr.engine.train import train
 from condetr.errors import InputError
 
@@ -66,10 +66,38 @@ def test_a_resumed_run_ends_like_one_that_was_never_stopped(tiny: Config, tmp_pa
     torch.testing.assert_close(states[0]["ema"], states[1]["ema"], rtol=0, atol=0)
 
 
+def test_a_finished_run_goes_on_with_more_epochs_and_a_later_drop(tiny: Config, tmp_path: Path) -> None:
+    longer = tiny(epochs=3, schedule=StepScheduleConfig(drop_epoch=2))
+    train(longer, out=tmp_path / "whole")
+    train(tiny(epochs=1, schedule=StepScheduleConfig(drop_epoch=1)), out=tmp_path / "run")
+    train(longer, out=tmp_path / "run", resume=True)
+    for name in ("metrics.csv", "config.yaml", "best/model.safetensors"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
 def test_resuming_with_other_settings_is_refused(tiny: Config, tmp_path: Path) -> None:
-    train(tiny(epochs=1), out=tmp_path / "run")
-    with pytest.raises(InputError, match=r"epochs \(1 then, 2 now\)"):
-        train(tiny(epochs=2), out=tmp_path / "run", resume=True)
+    train(tiny(epochs=1, seed=1), out=tmp_path / "run")
+    with pytest.raises(InputError, match=r"seed \(1 then, 2 now\)"):
+        train(tiny(epochs=1, seed=2), out=tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "epochs", "message"),
+    [
+        (StepScheduleConfig(drop_epoch=1), 3, "step 3 was made at 1 of the learning rate, this schedule wants 0.1"),
+        (StepScheduleConfig(warmup_steps=4), 3, "step 1 was made at 1 of the learning rate, this schedule wants 0.25"),
+        (CosineScheduleConfig(), 3, "step 3 was made at 1 of the learning rate, this schedule wants 0.75"),
+        (StepScheduleConfig(), 1, "cannot resume for 1 epochs: 2 are trained already"),
+    ],
+)
+def test_a_schedule_that_past_steps_contradict_is_refused(
+    schedule: ScheduleConfig, epochs: int, message: str, tiny: Config, tmp_path: Path
+) -> None:
+    train(tiny(epochs=2, schedule=StepScheduleConfig()), out=tmp_path / "run")
+    kept = (tmp_path / "run" / "config.yaml").read_bytes()
+    with pytest.raises(InputError, match=message):
+        train(tiny(epochs=epochs, schedule=schedule), out=tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "config.yaml").read_bytes() == kept
 
 
 def test_what_does_not_touch_the_numbers_may_change_on_resuming(tiny: Config, tmp_path: Path) -> None:
