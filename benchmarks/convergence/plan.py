@@ -2,7 +2,7 @@
 
 All settings train on the same scenes of 128x128. `stride32` ends in a map of 64 cells; `dc5` dilates the last stage
 instead of striding, which gives four times as many, as DC5 does in the paper. Both start from fresh weights;
-`pretrained` is `stride32` with a backbone that classifies objects, and a rate of its own for it, as in the paper.
+`pretrained` is `stride32` with a backbone that classifies objects.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,11 +30,17 @@ LEARNING_RATES = {
 }
 """Around what each side is known to like; where the best is an outermost one, the next beyond it belongs here too."""
 SEARCH_EPOCHS = {"conditional_detr": 8, "detr": 16, "detr_focal": 16}
-LONG_EPOCHS = 48
-"""DETR's 500 epochs, in this world."""
-SHORT_EPOCHS = (8, 12, 16)
-"""Complete schedules of Conditional DETR, the drop of the learning rate included, from which the shortest is sought."""
+LONG_EPOCHS: dict[Setting, Sequence[int]] = {"stride32": (48, 96, 144), "dc5": (48,), "pretrained": (48,)}
+"""Complete schedules of DETR, the drop of the learning rate included; the longest is its 500 epochs in this world."""
+SHORT_EPOCHS: dict[Setting, Sequence[int]] = {
+    "stride32": (8, 12, 16, 24, 32),
+    "dc5": (8, 12, 16),
+    "pretrained": (8, 12, 16),
+}
+"""Complete schedules of Conditional DETR, from which the shortest that is as good as DETR's is sought."""
 FASTER_EPOCHS = (8, 10, 12)
+FASTER_GOAL_EPOCHS = 16
+"""The schedule of plain Conditional DETR whose AP training aids are to reach in fewer epochs."""
 ABLATION_EPOCHS = 8
 SEEDS = (1, 2)
 
@@ -110,8 +116,22 @@ class Run:
         """The run's folder: what was trained, and how."""
         return f"{self.setting}/{self.side}-{self.variant}-lr{self.lr:.0e}-{self.epochs}e-seed{self.seed}"
 
+    @property
+    def trunk_name(self) -> str:
+        """The folder of the training at a constant rate from which schedules of all lengths branch off."""
+        return f"{self.setting}/{self.side}-{self.variant}-lr{self.lr:.0e}-trunk-seed{self.seed}"
+
+    @property
+    def drop_epoch(self) -> int:
+        """The epochs before the learning rate drops: four fifths, as in the papers."""
+        return max(self.epochs * 4 // 5, 1)
+
+    def trunk_config(self) -> TrainConfig:
+        """Return the settings of the epochs before the drop, which schedules of all lengths have in common."""
+        return replace(self.config(), recipe=self.trunk_name, epochs=self.drop_epoch)
+
     def config(self) -> TrainConfig:
-        """Return the whole settings; the learning rate drops after four fifths of the epochs, as in the papers."""
+        """Return the whole settings."""
         is_pretrained = self.setting == "pretrained"
         backbone = replace(BACKBONE, dilation=self.setting == "dc5", weights=PRETRAINED if is_pretrained else None)
         detector = SIDES[self.side](**{**TINY, "backbone": backbone})
@@ -125,8 +145,8 @@ class Run:
                 workers=0,
                 cache_mb=1024,
             ),
-            optimizer=OptimizerConfig(lr=self.lr, backbone_lr=self.lr * (0.1 if is_pretrained else 3)),
-            schedule=StepScheduleConfig(drop_epoch=max(self.epochs * 4 // 5, 1), warmup_steps=200),
+            optimizer=OptimizerConfig(lr=self.lr, backbone_lr=self.lr * (1 if is_pretrained else 3)),
+            schedule=StepScheduleConfig(drop_epoch=self.drop_epoch, warmup_steps=200),
             epochs=self.epochs,
             seed=self.seed,
             loggers=(),
@@ -155,12 +175,20 @@ class Choice:
 def long(setting: Setting, *, choice: Choice) -> Sequence[Run]:
     """Return DETR's long schedules, with the better of its two losses at its best rate."""
     side = choice.detr
-    return [Run(setting=setting, side=side, lr=choice.lr[side], epochs=LONG_EPOCHS, seed=seed) for seed in SEEDS]
+    return [
+        Run(setting=setting, side=side, lr=choice.lr[side], epochs=epochs, seed=seed)
+        for epochs in LONG_EPOCHS[setting]
+        for seed in SEEDS
+    ]
 
 
 def schedules(setting: Setting, *, choice: Choice) -> Sequence[Run]:
     """Return complete schedules of Conditional DETR of growing length."""
-    return [_conditional(setting, choice=choice, epochs=epochs, seed=seed) for epochs in SHORT_EPOCHS for seed in SEEDS]
+    return [
+        _conditional(setting, choice=choice, epochs=epochs, seed=seed)
+        for epochs in SHORT_EPOCHS[setting]
+        for seed in SEEDS
+    ]
 
 
 def faster(setting: Setting, *, choice: Choice) -> Sequence[Run]:

@@ -1,6 +1,8 @@
 """Train what the plan names: `python -m benchmarks.convergence.run --setting stride32 --stage search`.
 
-Each run is one `condetr train` and may be stopped and started again; complete ones are left alone. The data and the run
+Each run is one `condetr train` and may be stopped and started again; complete ones are left alone. Schedules that
+differ in their length alone share the epochs before their drops: a run at a constant rate goes on from drop to drop,
+and each schedule from a copy of it, which ends bit for bit as if it had been trained alone. The data and the run
 folders lie under runs/convergence; settings and logs are copied to benchmarks/results/convergence.
 """
 
@@ -9,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +24,7 @@ from benchmarks.convergence import plan
 from benchmarks.convergence.pretrain import pretrain
 from condetr.config import to_yaml
 from condetr.data.synthetic import write_scenes
+from condetr.engine.config import TrainConfig
 
 RUNS = Path("runs/convergence")
 RESULTS = Path("benchmarks/results/convergence")
@@ -50,8 +54,11 @@ def main(
     if setting == "pretrained":
         pretrain(plan.BACKBONE, weights=Path(plan.PRETRAINED))
     for name in stage:
+        chains: dict[str, list[plan.Run]] = defaultdict(list)
+        for run in runs_of(setting, name):
+            chains[run.trunk_name].append(run)
         with ThreadPoolExecutor(parallel) as pool:
-            list(pool.map(lambda run: _train(run, data=scenes, threads=_cores() // parallel), runs_of(setting, name)))
+            list(pool.map(lambda chain: _train_all(chain, scenes, threads=_cores() // parallel), chains.values()))
 
 
 def runs_of(setting: plan.Setting, stage: str) -> Sequence[plan.Run]:
@@ -88,16 +95,40 @@ def _scenes() -> Path:
     return folder
 
 
-def _train(run: plan.Run, *, data: Path, threads: int) -> None:
-    kept = RESULTS / run.name
-    if (kept / "results.json").exists():
+def _train_all(chain: Sequence[plan.Run], scenes: Path, *, threads: int) -> None:
+    """Train schedules that branch off one trunk, the shortest first."""
+    for run in sorted(chain, key=lambda run: run.epochs):
+        if not (RESULTS / run.name / "results.json").exists():
+            _branch_off(run, scenes, threads=threads)
+            _train(run.config(), RUNS / run.name, scenes, threads=threads)
+            _keep(run)
+
+
+def _branch_off(run: plan.Run, scenes: Path, *, threads: int) -> None:
+    """Put the run where its learning rate drops, unless it has begun."""
+    folder, trunk = RUNS / run.name, RUNS / run.trunk_name
+    if folder.exists() or _epochs_of(trunk) > run.drop_epoch:
         return
-    folder = RUNS / run.name
+    if _epochs_of(trunk) < run.drop_epoch:
+        _train(run.trunk_config(), trunk, scenes, threads=threads)
+    draft = folder.with_name(f"{folder.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    shutil.copytree(trunk, draft)
+    draft.rename(folder)
+
+
+def _epochs_of(folder: Path) -> int:
+    """Return how many epochs a training has behind it."""
+    rows = folder / "metrics.csv"
+    return len(rows.read_text().splitlines()) - 1 if rows.exists() else 0
+
+
+def _train(config: TrainConfig, folder: Path, scenes: Path, *, threads: int) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     settings, log = folder.with_suffix(".yaml"), folder.with_suffix(".log")
-    settings.write_text(to_yaml(run.config()))
+    settings.write_text(to_yaml(config))
     # The command of the environment that runs this, so that nothing else needs to be on the path.
-    command = [str(Path(sys.executable).parent / "condetr"), "train", str(settings), "--data", str(data)]
+    command = [str(Path(sys.executable).parent / "condetr"), "train", str(settings), "--data", str(scenes)]
     with log.open("a") as output:
         done = subprocess.run(
             [*command, "--out", str(folder), "--resume", "auto"],
@@ -107,9 +138,14 @@ def _train(run: plan.Run, *, data: Path, threads: int) -> None:
             check=False,
         )
     if done.returncode:
-        raise SystemExit(f"{run.name} ended with exit code {done.returncode}; see {log}")
+        raise SystemExit(f"{folder} ended with exit code {done.returncode}; see {log}")
+
+
+def _keep(run: plan.Run) -> None:
+    """Copy what a complete run has found."""
+    folder, kept = RUNS / run.name, RESULTS / run.name
     kept.mkdir(parents=True, exist_ok=True)
-    for name in KEPT:
+    for name in KEPT:  # results.json, by which a complete run is known, comes last
         shutil.copyfile(folder / name, kept / name)
     results = json.loads((folder / "results.json").read_text())
     console.print(f"{run.name}  AP {final_ap(run):.3f}  {results['train_seconds']:.0f} s", highlight=False)

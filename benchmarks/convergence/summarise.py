@@ -1,13 +1,16 @@
 """Turn the kept logs into the ratios, the tables and the picture: `python -m benchmarks.convergence.summarise`.
 
-The ratio is the paper's: DETR's long schedule, over the shortest complete schedule with which Conditional DETR is as
-good as DETR is at its end. Lengths between two schedules that were trained are interpolated by AP.
+The ratio is the paper's: a long schedule of DETR, over the shortest complete schedule with which Conditional DETR is as
+good as DETR is at its end; the headline is that of DETR's longest. Lengths between two schedules that were trained are
+interpolated by AP. Runs that are not there yet are left out.
 """
 
 import csv
 import json
 import typing
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -21,10 +24,10 @@ from benchmarks.convergence.run import RESULTS, choose, final_ap, runs_of
 from condetr.explain.compare import needed
 
 SUMMARY = RESULTS.parent / "summary.json"
-LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
+LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 """AP on the way, at which both are compared epoch by epoch."""
 
-TICKS = (1, 2, 4, 8, 16, 32, 48)
+TICKS = (1, 2, 4, 8, 16, 32, 64, 128)
 """Epochs beneath the picture."""
 
 Curve = list[tuple[float, float]]
@@ -56,48 +59,66 @@ def curve_of(run: plan.Run) -> Curve:
 
 
 def _is_complete(setting: plan.Setting) -> bool:
-    return all(
-        _is_there(plan.search(setting)) and _is_there(runs_of(setting, stage)) for stage in ("long", "schedules")
+    """Return whether a search and at least one schedule of each side are there."""
+    return len(_there(plan.search(setting))) == len(plan.search(setting)) and all(
+        _there(runs_of(setting, stage)) for stage in ("long", "schedules")
     )
 
 
-def _is_there(runs: Sequence[plan.Run]) -> bool:
-    return all((RESULTS / run.name / "results.json").exists() for run in runs)
+def _there(runs: Sequence[plan.Run]) -> list[plan.Run]:
+    """Return the runs of which every seed was trained."""
+    found = [run for run in runs if (RESULTS / run.name / "results.json").exists()]
+    seeds = Counter(replace(run, seed=0).name for run in found)
+    wanted = Counter(replace(run, seed=0).name for run in runs)
+    return [run for run in found if seeds[replace(run, seed=0).name] == wanted[replace(run, seed=0).name]]
 
 
 def _setting(setting: plan.Setting) -> dict[str, Any]:
     choice = choose(setting)
-    long, schedules = runs_of(setting, "long"), runs_of(setting, "schedules")
-    goal = mean(final_ap(run) for run in long)
-    complete = _by_length(schedules)
-    epochs_needed = crossing(complete, goal)
-    by_seed = [
-        crossing(_by_length([run for run in schedules if run.seed == seed]), final_ap(detr))
-        for detr in long
-        for seed in plan.SEEDS
-    ]
-    longest = [run for run in schedules if run.epochs == max(plan.SHORT_EPOCHS)]
+    detr, conditional = (_there(runs_of(setting, stage)) for stage in ("long", "schedules"))
     return {
         "search": {run.name: final_ap(run) for run in plan.search(setting)},
         "lr": choice.lr,
         "detr_loss": "focal" if choice.detr == "detr_focal" else "cross-entropy",
-        "detr_epochs": plan.LONG_EPOCHS,
-        "detr_final_ap": {run.seed: final_ap(run) for run in long},
-        "conditional_complete_schedules": dict(complete),
-        "conditional_epochs_needed": epochs_needed,
-        "ratio": None if epochs_needed is None else plan.LONG_EPOCHS / epochs_needed,
-        "ratio_is_a_lower_bound": epochs_needed == complete[0][0],
-        "ratios_by_seeds": [plan.LONG_EPOCHS / epochs for epochs in by_seed if epochs is not None],
-        "levels": [_level(level, slow=long, fast=longest) for level in LEVELS],
-        "faster": _faster(setting, complete=complete),
+        "conditional_detr": dict(_by_length(conditional)),
+        "detr": [_schedule(epochs, detr=detr, conditional=conditional) for epochs in _lengths(detr)],
+        "levels": [_level(level, slow=_longest(detr), fast=_longest(conditional)) for level in LEVELS],
+        "faster": _faster(setting, plain=conditional),
         "ablations": _ablations(setting),
     }
 
 
+def _schedule(epochs: int, *, detr: Sequence[plan.Run], conditional: Sequence[plan.Run]) -> dict[str, Any]:
+    """Return how much shorter Conditional DETR's schedule is than this one of DETR, to the same final AP."""
+    final = {run.seed: final_ap(run) for run in detr if run.epochs == epochs}
+    complete = _by_length(conditional)
+    epochs_needed = crossing(complete, mean(final.values()))
+    by_seed = [
+        crossing(_by_length([run for run in conditional if run.seed == seed]), goal)
+        for goal in final.values()
+        for seed in plan.SEEDS
+    ]
+    return {
+        "epochs": epochs,
+        "final_ap": final,
+        "conditional_epochs_needed": epochs_needed,
+        "ratio": None if epochs_needed is None else epochs / epochs_needed,
+        "ratio_is_a_lower_bound": epochs_needed == complete[0][0],
+        "ratios_by_seeds": [epochs / needed for needed in by_seed if needed is not None],
+    }
+
+
+def _lengths(runs: Sequence[plan.Run]) -> list[int]:
+    return sorted({run.epochs for run in runs})
+
+
+def _longest(runs: Sequence[plan.Run]) -> list[plan.Run]:
+    return [run for run in runs if run.epochs == _lengths(runs)[-1]]
+
+
 def _by_length(runs: Sequence[plan.Run]) -> Curve:
     """Return complete schedules as a curve: their length and their final AP, a mean over seeds."""
-    lengths = sorted({run.epochs for run in runs})
-    return [(length, mean(final_ap(run) for run in runs if run.epochs == length)) for length in lengths]
+    return [(length, mean(final_ap(run) for run in runs if run.epochs == length)) for length in _lengths(runs)]
 
 
 def _level(level: float, *, slow: Sequence[plan.Run], fast: Sequence[plan.Run]) -> dict[str, float | None]:
@@ -107,19 +128,20 @@ def _level(level: float, *, slow: Sequence[plan.Run], fast: Sequence[plan.Run]) 
     return {"AP": level, "detr": detr, "conditional_detr": conditional, "ratio": ratio}
 
 
-def _faster(setting: plan.Setting, *, complete: Curve) -> dict[str, dict[str, Any]]:
-    """Return, for each aid, how much shorter the schedule is that equals plain Conditional DETR's longest."""
-    length, goal = complete[-1]
-    runs = [run for run in runs_of(setting, "faster") if _is_there([run])]
+def _faster(setting: plan.Setting, *, plain: Sequence[plan.Run]) -> dict[str, dict[str, Any]]:
+    """Return, for each aid, how much shorter the schedule is that equals a certain one of plain Conditional DETR."""
+    goals = [final_ap(run) for run in plain if run.epochs == plan.FASTER_GOAL_EPOCHS]
+    runs = _there(runs_of(setting, "faster"))
     found = {}
     for variant in plan.FASTER:
         curve = _by_length([run for run in runs if run.variant == variant])
-        if curve:
-            epochs_needed = crossing(curve, goal)
+        if curve and goals:
+            epochs_needed = crossing(curve, mean(goals))
             found[variant] = {
                 "complete_schedules": dict(curve),
+                "goal_ap": mean(goals),
                 "epochs_needed": epochs_needed,
-                "ratio": None if epochs_needed is None else length / epochs_needed,
+                "ratio": None if epochs_needed is None else plan.FASTER_GOAL_EPOCHS / epochs_needed,
             }
     return found
 
@@ -128,7 +150,7 @@ def _ablations(setting: plan.Setting) -> dict[str, list[float]]:
     """Return the final AP of every seed of each row that was trained."""
     runs, seeds = runs_of(setting, "ablations"), len(plan.SEEDS)
     rows = {name: runs[seeds * row : seeds * (row + 1)] for row, name in enumerate(plan.ABLATIONS)}
-    return {name: [final_ap(run) for run in row] for name, row in rows.items() if _is_there(row)}
+    return {name: [final_ap(run) for run in row] for name, row in rows.items() if len(_there(row)) == seeds}
 
 
 def _markdown(found: dict[str, Any]) -> str:
@@ -136,35 +158,55 @@ def _markdown(found: dict[str, Any]) -> str:
 
 
 def _section(setting: str, values: dict[str, Any]) -> list[str]:
-    final = mean(values["detr_final_ap"].values())
-    ratio, at_least = values["ratio"], "at least " * values["ratio_is_a_lower_bound"]
     return [
         f"## {setting}",
         "",
-        f"DETR ({values['detr_loss']}), {values['detr_epochs']} epochs: AP {100 * final:.1f}. "
-        + (f"Conditional DETR gets there **{at_least}{ratio:.1f} times** sooner." if ratio else "Not reached."),
+        f"Two seeds; DETR with {values['detr_loss']}.",
         "",
         "| Conditional DETR, complete schedule of | AP |",
         "|---|---|",
-        *(f"| {epochs:g} epochs | {100 * ap:.1f} |" for epochs, ap in values["conditional_complete_schedules"].items()),
+        *(f"| {epochs:g} epochs | {100 * ap:.1f} |" for epochs, ap in values["conditional_detr"].items()),
+        "",
+        "| DETR, complete schedule of | AP | Conditional DETR needs | ratio | ratios between single seeds |",
+        "|---|---|---|---|---|",
+        *(_schedule_row(schedule) for schedule in values["detr"]),
         "",
         "| on the way to AP | DETR | Conditional DETR | ratio |",
         "|---|---|---|---|",
-        *(_level_row(level) for level in values["levels"]),
+        *(_level_row(level, epochs=values["detr"][-1]["epochs"]) for level in values["levels"]),
         "",
-        *_faster_lines(values),
+        *_faster_lines(values["faster"]),
         *_ablation_lines(values["ablations"]),
     ]
 
 
-def _faster_lines(values: dict[str, Any]) -> list[str]:
-    if not values["faster"]:
+def _schedule_row(schedule: dict[str, Any]) -> str:
+    cells = [f"{schedule['epochs']} epochs", f"{100 * mean(schedule['final_ap'].values()):.1f}"]
+    if schedule["ratio"] is None:
+        return f"| {' | '.join(cells)} | more than was trained | - | - |"
+    bounds, single = (
+        ("at most ", "at least ") if schedule["ratio_is_a_lower_bound"] else ("", ""),
+        sorted(schedule["ratios_by_seeds"]),
+    )
+    cells.append(f"{bounds[0]}{schedule['conditional_epochs_needed']:.1f}")
+    cells.append(f"**{bounds[1]}{schedule['ratio']:.1f}**")
+    cells.append(f"{single[0]:.1f} to {single[-1]:.1f}" if single else "-")
+    return f"| {' | '.join(cells)} |"
+
+
+def _faster_lines(found: dict[str, dict[str, Any]]) -> list[str]:
+    if not found:
         return []
-    length, goal = max(values["conditional_complete_schedules"].items())
-    lines = [f"| to AP {100 * goal:.1f}, as plain in {length:g} epochs | epochs | times sooner |", "|---|---|---|"]
-    for name, aid in values["faster"].items():
-        shown = "never | -" if aid["ratio"] is None else f"{aid['epochs_needed']:.1f} | {aid['ratio']:.1f}"
-        lines.append(f"| {name} | {shown} |")
+    goal = next(iter(found.values()))["goal_ap"]
+    lines = [
+        f"| to AP {100 * goal:.1f}, as plain in {plan.FASTER_GOAL_EPOCHS} epochs | AP after schedules of | epochs | "
+        "times sooner |",
+        "|---|---|---|---|",
+    ]
+    for name, aid in found.items():
+        schedules = ", ".join(f"{epochs:g}: {100 * ap:.1f}" for epochs, ap in aid["complete_schedules"].items())
+        shown = "more | -" if aid["ratio"] is None else f"{aid['epochs_needed']:.1f} | {aid['ratio']:.1f}"
+        lines.append(f"| {name} | {schedules} | {shown} |")
     return [*lines, ""]
 
 
@@ -179,12 +221,12 @@ def _ablation_lines(found: dict[str, list[float]]) -> list[str]:
     return [f"| ablation, {plan.ABLATION_EPOCHS} epochs | AP | by seed | paper's AP |", "|---|---|---|---|", *rows, ""]
 
 
-def _level_row(level: dict[str, float | None]) -> str:
+def _level_row(level: dict[str, float | None], *, epochs: int) -> str:
     detr, conditional, ratio = (level[name] for name in ("detr", "conditional_detr", "ratio"))
     assert level["AP"] is not None
-    cells = ["never" if epochs is None else f"{epochs:.1f}" for epochs in (detr, conditional)]
+    cells = ["never" if needed is None else f"{needed:.1f}" for needed in (detr, conditional)]
     if detr is None and conditional is not None:
-        cells.append(f"more than {plan.LONG_EPOCHS / conditional:.1f}")
+        cells.append(f"more than {epochs / conditional:.1f}")
     else:
         cells.append("-" if ratio is None else f"{ratio:.1f}")
     return f"| {100 * level['AP']:.0f} | " + " | ".join(cells) + " |"
@@ -194,7 +236,7 @@ def _picture(settings: list[plan.Setting], path: Path) -> None:
     figure, axes = plt.subplots(1, len(settings), figsize=(6 * len(settings), 4), squeeze=False, layout="constrained")
     for axis, setting in zip(axes[0], settings, strict=True):
         for stage, colour, label in (("long", "tab:gray", "DETR"), ("schedules", "tab:red", "Conditional DETR")):
-            for index, run in enumerate(runs_of(setting, stage)):
+            for index, run in enumerate(_there(runs_of(setting, stage))):
                 epochs, ap = zip(*curve_of(run), strict=True)
                 axis.plot(epochs, [100 * value for value in ap], color=colour, label=None if index else label, lw=1.2)
                 axis.plot(epochs[-1], 100 * ap[-1], "o", color=colour, ms=4)
@@ -209,7 +251,7 @@ def _picture(settings: list[plan.Setting], path: Path) -> None:
 def _summarise(found: dict[str, Any]) -> None:
     """Put the headline ratios into summary.json, beside those of other benchmarks."""
     summary = json.loads(SUMMARY.read_text()) if SUMMARY.exists() else {}
-    ratios = {setting: values["ratio"] for setting, values in found.items()}
+    ratios = {setting: values["detr"][-1]["ratio"] for setting, values in found.items()}
     faster = [aid["ratio"] for values in found.values() for aid in values["faster"].values() if aid["ratio"]]
     summary["convergence"] = {**ratios, "faster_than_paper": max(faster, default=None)}
     SUMMARY.write_text(json.dumps(summary, indent=2, sort_keys=True) + "\n")
