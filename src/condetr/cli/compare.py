@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from condetr.cli.options import Overwrite
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -19,7 +21,7 @@ def compare(
     *,
     levels: Annotated[str | None, typer.Option(help="AP levels such as 0.2,0.3; else round ones.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for comparison.png and comparison.json.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Compare runs: what each needed to reach an AP, and how many times faster it was than the first.
 

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from condetr.cli.options import Assignments
+
 TRAINING_IMAGES, VALIDATION_IMAGES, SEED = 8_000, 500, 1
 SHOWN = 12
 """Images that are predicted at the end."""
@@ -19,9 +21,7 @@ def demo(
     resume: Annotated[
         Literal["auto"] | None, typer.Option(help="auto: go on where a demo in this folder stopped, else start.")
     ] = None,
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change any setting; may be repeated.")
-    ] = None,
+    assignments: Assignments = None,
 ) -> None:
     """Generate scenes, train Conditional DETR on them from scratch, evaluate, predict, explain and report."""
     from condetr.cli.explain import explain

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from condetr.cli.options import Data
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -22,7 +24,7 @@ COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
 
 
 def doctor(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder or file in COCO, Pascal VOC or YOLO layout.")],
+    data: Data,
     *,
     recipe: Annotated[
         str, typer.Option(help="What the data shall be trained with: a recipe, or a YAML file of settings.")

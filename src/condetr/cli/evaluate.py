@@ -1,9 +1,11 @@
 """`condetr evaluate`: the COCO numbers of a trained model on a data set."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from condetr.cli.options import Device, Overwrite, Precision, Weights
 
 PADDED_BATCH = 8
 
@@ -14,9 +16,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    weights: Annotated[
-        Path, typer.Argument(metavar="WEIGHTS", help="Run folder, model folder, official .pth or hub id.")
-    ],
+    weights: Weights,
     *,
     data: Annotated[Path, typer.Option(help="Data set in COCO, Pascal VOC or YOLO layout.")],
     split: Annotated[str | None, typer.Option(help="Its name; else the validation split, else the test split.")] = None,
@@ -24,13 +24,10 @@ def evaluate(
         int, typer.Option(min=1, help="Above 1 is faster on a GPU, but padding changes the numbers a little.")
     ] = 1,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 0,
-    device: Annotated[str | None, typer.Option(help="Such as cpu or cuda; else the GPU if there is one.")] = None,
-    precision: Annotated[
-        Literal["fp32", "bf16", "auto"],
-        typer.Option(help="bf16 is faster and a little less exact; auto takes it where the machine computes in it."),
-    ] = "fp32",
+    device: Device = None,
+    precision: Precision = "fp32",
     out: Annotated[Path | None, typer.Option(help="Folder for results.json.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
+    overwrite: Overwrite = False,
     padding_check: Annotated[
         bool,
         typer.Option(

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from condetr.cli.options import Device, Overwrite
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -27,8 +29,8 @@ def explain(
         str, typer.Option(help="all, sides (for each side the head that prefers it), or numbers such as 0,2,5.")
     ] = "all",
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("explanation"),
-    device: Annotated[str | None, typer.Option(help="Such as cpu or cuda; else the GPU if there is one.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
+    device: Device = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Show where each attention head looks for a detection.
 

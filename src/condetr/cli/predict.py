@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
+
+from condetr.cli.options import Device, Overwrite, Precision, Weights
 
 if TYPE_CHECKING:
     from condetr.inference.predictor import Predictor
@@ -15,9 +17,7 @@ SHOWN_WARNINGS = 5
 
 
 def predict(
-    weights: Annotated[
-        Path, typer.Argument(metavar="WEIGHTS", help="Run folder, model folder, official .pth or hub id.")
-    ],
+    weights: Weights,
     sources: Annotated[
         list[str], typer.Argument(metavar="SOURCE...", help="Image files, folders with their subfolders, or patterns.")
     ],
@@ -25,12 +25,9 @@ def predict(
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("predictions"),
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Least score of what the pictures show.")] = 0.5,
     limit: Annotated[int, typer.Option(min=1, help="Most detections in an image.")] = 100,
-    device: Annotated[str | None, typer.Option(help="Such as cpu or cuda; else the GPU if there is one.")] = None,
-    precision: Annotated[
-        Literal["fp32", "bf16", "auto"],
-        typer.Option(help="bf16 is faster and a little less exact; auto takes it where the machine computes in it."),
-    ] = "fp32",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
+    device: Device = None,
+    precision: Precision = "fp32",
+    overwrite: Overwrite = False,
 ) -> None:
     """Find objects in images.
 

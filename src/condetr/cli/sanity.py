@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from condetr.cli.options import Assignments, Data, Overwrite
+
 if TYPE_CHECKING:
     from condetr.engine.sanity import Sanity
 
@@ -18,16 +20,14 @@ ENOUGH = 0.3
 
 
 def sanity(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder or file in COCO, Pascal VOC or YOLO layout.")],
+    data: Data,
     *,
     recipe: Annotated[str, typer.Option(help="A recipe, or a YAML file of settings.")] = DEFAULT_RECIPE,
     images: Annotated[int, typer.Option(min=1, help="How many to learn.")] = 4,
     steps: Annotated[int, typer.Option(min=1, help="How often to look at them.")] = 400,
     out: Annotated[Path | None, typer.Option(help="Folder for pictures of ground truth beside predictions.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")] = False,
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change any setting; may be repeated.")
-    ] = None,
+    overwrite: Overwrite = False,
+    assignments: Assignments = None,
 ) -> None:
     """Learn a few images by heart and say whether labels and settings are sound.
 

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from condetr.cli.options import Assignments
+
 
 def train(
     recipe: Annotated[str, typer.Argument(help="A name that `condetr recipes` lists, or a YAML file of settings.")],
@@ -22,9 +24,7 @@ def train(
     resume: Annotated[
         Literal["auto"] | None, typer.Option(help="auto: go on where a run in this folder stopped, else start.")
     ] = None,
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change any setting; may be repeated.")
-    ] = None,
+    assignments: Assignments = None,
 ) -> None:
     """Train a detector, evaluate it and write its report."""
     from rich.console import Console
