@@ -28,7 +28,9 @@ LEARNING_RATES = {
     "detr": (1e-4, 2e-4, 4e-4),
     "detr_focal": (1e-4, 2e-4, 4e-4),
 }
-"""Around what each side is known to like; where the best is an outermost one, the next beyond it belongs here too."""
+"""Around what each side is known to like."""
+FURTHER_RATES: dict[tuple[Setting, str], Sequence[float]] = {("dc5", "conditional_detr"): (1.6e-3,)}
+"""The next one, where the best was an outermost one."""
 SEARCH_EPOCHS = {"conditional_detr": 8, "detr": 16, "detr_focal": 16}
 LONG_EPOCHS: dict[Setting, Sequence[int]] = {"stride32": (48, 96, 144), "dc5": (48,), "pretrained": (48,)}
 """Complete schedules of DETR, the drop of the learning rate included; the longest is its 500 epochs in this world."""
@@ -158,7 +160,7 @@ def search(setting: Setting) -> Sequence[Run]:
     return [
         Run(setting=setting, side=side, lr=lr, epochs=epochs, seed=SEEDS[0])
         for side, epochs in SEARCH_EPOCHS.items()
-        for lr in LEARNING_RATES[side]
+        for lr in (*LEARNING_RATES[side], *FURTHER_RATES.get((setting, side), ()))
     ]
 
 
