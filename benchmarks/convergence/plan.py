@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import numpy as np
+
 from condetr.backbones.resnet import SmallResNetConfig
 from condetr.data.transforms import LightTransformConfig
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
@@ -29,7 +31,10 @@ LEARNING_RATES = {
     "detr_focal": (1e-4, 2e-4, 4e-4),
 }
 """Around what each side is known to like."""
-FURTHER_RATES: dict[tuple[Setting, str], Sequence[float]] = {("dc5", "conditional_detr"): (1.6e-3,)}
+FURTHER_RATES: dict[tuple[Setting, str], Sequence[float]] = {
+    ("dc5", "conditional_detr"): (1.6e-3,),
+    ("dc5", "detr"): (8e-4,),
+}
 """The next one, where the best was an outermost one."""
 SEARCH_EPOCHS = {"conditional_detr": 8, "detr": 16, "detr_focal": 16}
 LONG_EPOCHS: dict[Setting, Sequence[int]] = {"stride32": (48, 96, 144), "dc5": (48,), "pretrained": (48,)}
@@ -116,12 +121,16 @@ class Run:
     @property
     def name(self) -> str:
         """The run's folder: what was trained, and how."""
-        return f"{self.setting}/{self.side}-{self.variant}-lr{self.lr:.0e}-{self.epochs}e-seed{self.seed}"
+        return self._name(f"{self.epochs}e")
 
     @property
     def trunk_name(self) -> str:
         """The folder of the training at a constant rate from which schedules of all lengths branch off."""
-        return f"{self.setting}/{self.side}-{self.variant}-lr{self.lr:.0e}-trunk-seed{self.seed}"
+        return self._name("trunk")
+
+    def _name(self, length: str) -> str:
+        rate = np.format_float_scientific(self.lr, trim="-", exp_digits=2)
+        return f"{self.setting}/{self.side}-{self.variant}-lr{rate}-{length}-seed{self.seed}"
 
     @property
     def drop_epoch(self) -> int:
