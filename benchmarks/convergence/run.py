@@ -125,7 +125,7 @@ def _epochs_of(folder: Path) -> int:
 
 def _train(config: TrainConfig, folder: Path, scenes: Path, *, threads: int) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    settings, log = folder.with_suffix(".yaml"), folder.with_suffix(".log")
+    settings, log = (folder.with_name(f"{folder.name}.{kind}") for kind in ("yaml", "log"))
     settings.write_text(to_yaml(config))
     # The command of the environment that runs this, so that nothing else needs to be on the path.
     command = [str(Path(sys.executable).parent / "condetr"), "train", str(settings), "--data", str(scenes)]
