@@ -30,6 +30,8 @@ LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 TICKS = (1, 2, 4, 8, 16, 32, 64, 128)
 """Epochs beneath the picture."""
 
+Measure = typing.Literal["AP", "AP50", "AP75"]
+
 Curve = list[tuple[float, float]]
 """Epochs and AP, growing epochs."""
 
@@ -52,10 +54,10 @@ def crossing(curve: Curve, level: float) -> float | None:
     return None if found is None else max(found, curve[0][0])
 
 
-def curve_of(run: plan.Run) -> Curve:
-    """Return the AP after every epoch of a complete run."""
+def curve_of(run: plan.Run, *, measure: Measure = "AP") -> Curve:
+    """Return the AP, or that at one IoU, after every epoch of a complete run."""
     with (RESULTS / run.name / "metrics.csv").open() as file:
-        return [(float(row["epoch"]), float(row["AP"])) for row in csv.DictReader(file)]
+        return [(float(row["epoch"]), float(row[measure])) for row in csv.DictReader(file)]
 
 
 def _is_complete(setting: plan.Setting) -> bool:
@@ -82,7 +84,12 @@ def _setting(setting: plan.Setting) -> dict[str, Any]:
         "detr_loss": "focal" if choice.detr == "detr_focal" else "cross-entropy",
         "conditional_detr": dict(_by_length(conditional)),
         "detr": [_schedule(epochs, detr=detr, conditional=conditional) for epochs in _lengths(detr)],
-        "levels": [_level(level, slow=_longest(detr), fast=_longest(conditional)) for level in LEVELS],
+        "levels": {
+            measure: [
+                _level(level, slow=_longest(detr), fast=_longest(conditional), measure=measure) for level in LEVELS
+            ]
+            for measure in typing.get_args(Measure)
+        },
         "faster": _faster(setting, plain=conditional),
         "ablations": _ablations(setting),
     }
@@ -121,11 +128,13 @@ def _by_length(runs: Sequence[plan.Run]) -> Curve:
     return [(length, mean(final_ap(run) for run in runs if run.epochs == length)) for length in _lengths(runs)]
 
 
-def _level(level: float, *, slow: Sequence[plan.Run], fast: Sequence[plan.Run]) -> dict[str, float | None]:
-    epochs = [[crossing(curve_of(run), level) for run in runs] for runs in (slow, fast)]
+def _level(
+    level: float, *, slow: Sequence[plan.Run], fast: Sequence[plan.Run], measure: Measure
+) -> dict[str, float | None]:
+    epochs = [[crossing(curve_of(run, measure=measure), level) for run in runs] for runs in (slow, fast)]
     detr, conditional = (None if None in side else mean(typing.cast(list[float], side)) for side in epochs)
     ratio = None if detr is None or conditional is None else detr / conditional
-    return {"AP": level, "detr": detr, "conditional_detr": conditional, "ratio": ratio}
+    return {"level": level, "detr": detr, "conditional_detr": conditional, "ratio": ratio}
 
 
 def _faster(setting: plan.Setting, *, plain: Sequence[plan.Run]) -> dict[str, dict[str, Any]]:
@@ -171,9 +180,12 @@ def _section(setting: str, values: dict[str, Any]) -> list[str]:
         "|---|---|---|---|---|",
         *(_schedule_row(schedule) for schedule in values["detr"]),
         "",
-        "| on the way to AP | DETR | Conditional DETR | ratio |",
-        "|---|---|---|---|",
-        *(_level_row(level, epochs=values["detr"][-1]["epochs"]) for level in values["levels"]),
+        "| on the way to | AP: DETR | Conditional DETR | ratio | AP50: ratio | AP75: ratio |",
+        "|---|---|---|---|---|---|",
+        *(
+            _level_row(measures, epochs=values["detr"][-1]["epochs"])
+            for measures in zip(*values["levels"].values(), strict=True)
+        ),
         "",
         *_faster_lines(values["faster"]),
         *_ablation_lines(values["ablations"]),
@@ -211,7 +223,7 @@ def _faster_lines(found: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def _ablation_lines(found: dict[str, list[float]]) -> list[str]:
-    if not found:
+    if len(found) < 2:  # one of them is trained for its own sake
         return []
     rows = [
         f"| {name} | {100 * mean(scores):.1f} | {', '.join(f'{100 * score:.1f}' for score in scores)} "
@@ -221,15 +233,20 @@ def _ablation_lines(found: dict[str, list[float]]) -> list[str]:
     return [f"| ablation, {plan.ABLATION_EPOCHS} epochs | AP | by seed | paper's AP |", "|---|---|---|---|", *rows, ""]
 
 
-def _level_row(level: dict[str, float | None], *, epochs: int) -> str:
-    detr, conditional, ratio = (level[name] for name in ("detr", "conditional_detr", "ratio"))
-    assert level["AP"] is not None
-    cells = ["never" if needed is None else f"{needed:.1f}" for needed in (detr, conditional)]
-    if detr is None and conditional is not None:
-        cells.append(f"more than {epochs / conditional:.1f}")
-    else:
-        cells.append("-" if ratio is None else f"{ratio:.1f}")
-    return f"| {100 * level['AP']:.0f} | " + " | ".join(cells) + " |"
+def _level_row(measures: Sequence[dict[str, float | None]], *, epochs: int) -> str:
+    """Return one level as AP, AP50 and AP75 reach it."""
+    ap, level = measures[0], measures[0]["level"]
+    assert level is not None
+    cells = ["never" if needed is None else f"{needed:.1f}" for needed in (ap["detr"], ap["conditional_detr"])]
+    cells += [_level_ratio(each, epochs=epochs) for each in measures]
+    return f"| {100 * level:.0f} | " + " | ".join(cells) + " |"
+
+
+def _level_ratio(values: dict[str, float | None], *, epochs: int) -> str:
+    if values["ratio"] is not None:
+        return f"{values['ratio']:.1f}"
+    conditional = values["conditional_detr"]
+    return "-" if conditional is None else f"more than {epochs / conditional:.1f}"
 
 
 def _picture(settings: list[plan.Setting], path: Path) -> None:
