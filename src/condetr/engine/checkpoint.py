@@ -154,7 +154,7 @@ def _require_same_data(state: dict[str, Any], splits: DataSplits, *, path: Path)
 def _require_same_past(progress: Progress, *, then: TrainConfig, now: TrainConfig, steps_per_epoch: int) -> None:
     """Raise InputError unless the steps made would be the same with the number of epochs and the schedule of now."""
     if progress.epoch > now.epochs:
-        raise InputError(f"cannot resume for {now.epochs} epochs: {progress.epoch} are trained already")
+        raise InputError(f"cannot resume with epochs={now.epochs}: {progress.epoch} are trained already")
     old, new = (each.schedule.build(steps_per_epoch=steps_per_epoch, epochs=each.epochs) for each in (then, now))
     made = min(progress.step, now.epochs * steps_per_epoch)
     # Rates drop where an epoch begins, and those that change with every step differ there or at the last one too.

@@ -87,7 +87,7 @@ def test_resuming_with_other_settings_is_refused(tiny: Config, tmp_path: Path) -
         (StepScheduleConfig(drop_epoch=1), 3, "step 3 was made at 1 of the learning rate, this schedule wants 0.1"),
         (StepScheduleConfig(warmup_steps=4), 3, "step 1 was made at 1 of the learning rate, this schedule wants 0.25"),
         (CosineScheduleConfig(), 3, "step 3 was made at 1 of the learning rate, this schedule wants 0.75"),
-        (StepScheduleConfig(), 1, "cannot resume for 1 epochs: 2 are trained already"),
+        (StepScheduleConfig(), 1, "cannot resume with epochs=1: 2 are trained already"),
     ],
 )
 def test_a_schedule_that_past_steps_contradict_is_refused(
