@@ -70,10 +70,11 @@ def runs_of(setting: plan.Setting, stage: str) -> Sequence[plan.Run]:
 def choose(setting: plan.Setting) -> plan.Choice:
     """Return the best learning rate of each side, and DETR's better loss, by the search's final AP."""
     found = {(run.side, run.lr): final_ap(run) for run in plan.search(setting)}
-    best = {side: max((key for key in found if key[0] == side), key=found.__getitem__) for side in plan.SIDES}
+    sides = plan.SEARCHED[setting]
+    best = {side: max((key for key in found if key[0] == side), key=found.__getitem__) for side in sides}
     return plan.Choice(
         lr={side: key[1] for side, key in best.items()},
-        detr=max(("detr", "detr_focal"), key=lambda side: found[best[side]]),
+        detr=max((side for side in sides if side != "conditional_detr"), key=lambda side: found[best[side]]),
     )
 
 

@@ -1,0 +1,111 @@
+"""What the heads of trained models watch: `python -m benchmarks.convergence.heads --setting dc5`.
+
+Figures 1 and 4 of the paper: Conditional DETR, DETR after as many epochs, and DETR after a long schedule, of one seed.
+Every object that Conditional DETR finds in the validation scenes is looked up in the other models, in the last decoder
+layer; a head's habit is the mean over these objects. The pictures show the one whose sides Conditional DETR's heads
+part most clearly. The models must be there, under runs/convergence.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import track
+
+from benchmarks.convergence import plan
+from benchmarks.convergence.run import RESULTS, RUNS, choose, runs_of
+from condetr.data.images import read_image
+from condetr.data.sources import open_data
+from condetr.explain.choose import Shown
+from condetr.explain.choose import choose as choose_detections
+from condetr.explain.measures import OPPOSITE, SIDES, MapNumbers, heads_of_sides, mean, measure, watched
+from condetr.explain.render import draw_heads, draw_models
+from condetr.explain.view import look
+from condetr.inference.predictor import Predictor
+from condetr.interop.loading import load
+
+THRESHOLD = 0.7
+
+
+def main(
+    *,
+    setting: Annotated[plan.Setting, typer.Option(help="Which feature map.")] = "dc5",
+    images: Annotated[int, typer.Option(min=1, help="Validation scenes to look at.")] = 200,
+) -> None:
+    """Write heads.json, heads.md and the pictures into the results of the setting."""
+    models = {name: load(RUNS / run.name) for name, run in _runs(setting).items()}
+    objects = _objects(models, images=images)
+    habits = {
+        name: [mean(numbers) for numbers in zip(*(_numbers(shown) for shown in seen), strict=True)]
+        for name, seen in zip(models, zip(*objects, strict=True), strict=True)
+    }
+    folder, table = RESULTS / setting, _markdown(habits, objects=len(objects))
+    heads = {name: [each.to_dict() for each in numbers] for name, numbers in habits.items()}
+    (folder / "heads.json").write_text(json.dumps({"objects": len(objects), "heads": heads}, indent=2) + "\n")
+    (folder / "heads.md").write_text(table)
+    clearest = max(objects, key=lambda seen: _parting(_numbers(seen[0])))
+    draw_models(clearest).savefig(folder / "heads.png")
+    for number, shown in enumerate(clearest, start=1):
+        draw_heads(shown).savefig(folder / f"heads-{number}.png")
+    Console().print(table, highlight=False)
+
+
+def _runs(setting: plan.Setting) -> Mapping[str, plan.Run]:
+    choice = choose(setting)
+    schedules, epochs = runs_of(setting, "schedules"), plan.SEARCH_EPOCHS["detr"]
+    conditional = next(run for run in schedules if run.epochs == epochs)
+    lr = choice.lr[choice.detr]
+    short = next(run for run in plan.search(setting) if (run.side, run.lr) == (choice.detr, lr))
+    long = runs_of(setting, "long")[0]
+    return {
+        f"Conditional DETR, {conditional.epochs} epochs": conditional,
+        f"DETR, {short.epochs} epochs": short,
+        f"DETR, {long.epochs} epochs": long,
+    }
+
+
+def _objects(models: Mapping[str, Predictor], *, images: int) -> list[list[Shown]]:
+    """Return what the first model finds, each as all models see it."""
+    objects = []
+    for record in track(open_data(RUNS / "scenes").val.records[:images], description="looking"):
+        pixels = read_image(record.path).permute(1, 2, 0).numpy()
+        views = {name: look(predictor, pixels) for name, predictor in models.items()}
+        if views[next(iter(views))].detections.scores[0] >= THRESHOLD:
+            objects += choose_detections(views, query="all", threshold=THRESHOLD)
+    return objects
+
+
+def _numbers(shown: Shown) -> list[MapNumbers]:
+    return [measure(each, box_xyxy=shown.explanation.box_xyxy) for each in shown.explanation.maps.spatial]
+
+
+def _parting(heads: Sequence[MapNumbers]) -> float:
+    """Return how much more of their mass heads have at the sides they are given to than at the opposite ones."""
+    chosen = heads_of_sides(heads)
+    return sum(heads[head].at_sides[side] - heads[head].at_sides[OPPOSITE[side]] for side, head in chosen.items())
+
+
+def _markdown(habits: Mapping[str, Sequence[MapNumbers]], *, objects: int) -> str:
+    rows = [
+        f"| {name} | {number} | {watched(head)} | "
+        + " | ".join(f"{100 * share:.0f} %" for share in (*(head.at_sides[side] for side in SIDES), head.in_box))
+        + f" | {head.entropy:.1f} |"
+        for name, heads in habits.items()
+        for number, head in enumerate(heads)
+    ]
+    return "\n".join(
+        [
+            f"Spatial attention of the last decoder layer, mean over {objects} objects.",
+            "",
+            f"| model | head | watches | {' | '.join(SIDES)} | in the box | bits |",
+            "|---" * 9 + "|",
+            *rows,
+            "",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)
