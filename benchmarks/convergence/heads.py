@@ -82,9 +82,9 @@ def _numbers(shown: Shown) -> list[MapNumbers]:
 
 
 def _parting(heads: Sequence[MapNumbers]) -> float:
-    """Return how much more of their mass heads have at the sides they are given to than at the opposite ones."""
+    """Return how much more mass a head has at the side it is given to than at the opposite one, at the least."""
     chosen = heads_of_sides(heads)
-    return sum(heads[head].at_sides[side] - heads[head].at_sides[OPPOSITE[side]] for side, head in chosen.items())
+    return min(heads[head].at_sides[side] - heads[head].at_sides[OPPOSITE[side]] for side, head in chosen.items())
 
 
 def _markdown(habits: Mapping[str, Sequence[MapNumbers]], *, objects: int) -> str:

@@ -25,7 +25,7 @@ DOTS_PER_INCH = 150
 def draw_heads(shown: Shown) -> Figure:
     """Draw the spatial, content and combined maps of the chosen heads over the image, a column for each (figure 4)."""
     _, view, explanation, heads = shown
-    page = _Page(view.pixels, columns=len(heads), rows=3, left=0.95, top=1.25, notes=_notes(view))
+    page = _Page(view.pixels, columns=len(heads), rows=3, left=0.95, top=1.25, notes=_notes([view]))
     page.title(f"{explanation.name} {explanation.score:.2f}", _where(view, explanation))
     for row, (part, maps) in enumerate(explanation.maps._asdict().items()):
         page.row_label(row, f"{part}\n(mixed)" if part == "content" and view.is_mixed else part)
@@ -41,7 +41,7 @@ def draw_models(models: Sequence[Shown]) -> Figure:
 
     A column shows the head that prefers that side of the box; which head this is differs between models.
     """
-    notes = [*dict.fromkeys(note for model in models for note in _notes(model.view))]
+    notes = _notes([model.view for model in models])
     page = _Page(
         models[0].view.pixels, columns=len(SIDES), rows=len(models), left=0.1, top=1.0, above_row=0.5, notes=notes
     )
@@ -67,13 +67,13 @@ def _watches(explanation: Explanation, head: int) -> str:
     return watched(measure(explanation.maps.spatial[head], box_xyxy=explanation.box_xyxy))
 
 
-def _notes(view: View) -> list[str]:
+def _notes(views: Sequence[View]) -> list[str]:
     notes = ["Each map runs from 0 (dark) to its own maximum (bright). Frame: the detection."]
-    if view.reference_xy is not None:
+    if any(view.reference_xy is not None for view in views):
         notes[0] += " Dot: its reference point."
-    if view.is_mixed:
+    if any(view.is_mixed for view in views):
         notes.append("In this first layer the positions are also part of the content, so content is not purely that.")
-    if view.is_one_sum:
+    if any(view.is_one_sum for view in views):
         notes.append("DETR adds content and position: its spatial map is the whole query against the positions alone.")
     return notes
 
