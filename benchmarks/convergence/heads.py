@@ -47,8 +47,8 @@ def main(
     (folder / "heads.md").write_text(table)
     clearest = max(objects, key=lambda seen: _parting(_numbers(seen[0])))
     draw_models(clearest).savefig(folder / "heads.png")
-    for number, shown in enumerate(clearest, start=1):
-        draw_heads(shown).savefig(folder / f"heads-{number}.png")
+    draw_heads(clearest[0]).savefig(folder / "heads-conditional.png")
+    draw_heads(clearest[-1]).savefig(folder / "heads-detr.png")
     Console().print(table, highlight=False)
 
 

@@ -47,7 +47,7 @@ LONG_EPOCHS: dict[Setting, Sequence[int]] = {"stride32": (48, 96, 144), "dc5": (
 """Complete schedules of DETR, the drop of the learning rate included; the longest is its 500 epochs in this world."""
 SHORT_EPOCHS: dict[Setting, Sequence[int]] = {
     "stride32": (8, 12, 16, 24, 32),
-    "dc5": (8, 12, 16),
+    "dc5": (8, 12, 16, 20),
     "pretrained": (8, 12, 16),
 }
 """Complete schedules of Conditional DETR, from which the shortest that is as good as DETR's is sought."""
