@@ -27,6 +27,12 @@ SUMMARY = RESULTS.parent / "summary.json"
 LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 """AP on the way, at which both are compared epoch by epoch."""
 
+TITLES: dict[str, str] = {
+    "stride32": "stride 32: 64 cells",
+    "dc5": "DC5: 256 cells",
+    "pretrained": "stride 32, pretrained backbone",
+}
+
 TICKS = (1, 2, 4, 8, 16, 32, 64, 128)
 """Epochs beneath the picture."""
 
@@ -168,7 +174,7 @@ def _markdown(found: dict[str, Any]) -> str:
 
 def _section(setting: str, values: dict[str, Any]) -> list[str]:
     return [
-        f"## {setting}",
+        f"## {TITLES[setting]}",
         "",
         f"Two seeds; DETR with {values['detr_loss']}.",
         "",
@@ -257,7 +263,7 @@ def _picture(settings: list[plan.Setting], path: Path) -> None:
                 epochs, ap = zip(*curve_of(run), strict=True)
                 axis.plot(epochs, [100 * value for value in ap], color=colour, label=None if index else label, lw=1.2)
                 axis.plot(epochs[-1], 100 * ap[-1], "o", color=colour, ms=4)
-        axis.set(xscale="log", xlabel="epochs", ylabel="AP", title=setting)
+        axis.set(xscale="log", xlabel="epochs", ylabel="AP", title=TITLES[setting])
         axis.set_xticks(TICKS, labels=[str(tick) for tick in TICKS])
         axis.minorticks_off()
         axis.grid(alpha=0.3)
