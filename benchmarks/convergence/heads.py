@@ -20,7 +20,7 @@ from condetr.data.images import read_image
 from condetr.data.sources import open_data
 from condetr.explain.choose import Shown
 from condetr.explain.choose import choose as choose_detections
-from condetr.explain.measures import OPPOSITE, SIDES, MapNumbers, heads_of_sides, mean, measure, watched
+from condetr.explain.measures import OPPOSITE, SIDES, MapNumbers, heads_of_sides, mean, watched
 from condetr.explain.render import draw_heads, draw_models
 from condetr.explain.view import look
 from condetr.inference.predictor import Predictor
@@ -38,14 +38,14 @@ def main(
     models = {name: load(RUNS / run.name) for name, run in _runs(setting).items()}
     objects = _objects(models, images=images)
     habits = {
-        name: [mean(numbers) for numbers in zip(*(_numbers(shown) for shown in seen), strict=True)]
+        name: [mean(numbers) for numbers in zip(*(shown.explanation.spatial_numbers() for shown in seen), strict=True)]
         for name, seen in zip(models, zip(*objects, strict=True), strict=True)
     }
     folder, table = RESULTS / setting, _markdown(habits, objects=len(objects))
     heads = {name: [each.to_dict() for each in numbers] for name, numbers in habits.items()}
     (folder / "heads.json").write_text(json.dumps({"objects": len(objects), "heads": heads}, indent=2) + "\n")
     (folder / "heads.md").write_text(table)
-    clearest = max(objects, key=lambda seen: _parting(_numbers(seen[0])))
+    clearest = max(objects, key=lambda seen: _parting(seen[0].explanation.spatial_numbers()))
     draw_models(clearest).savefig(folder / "heads.png")
     draw_heads(clearest[0]).savefig(folder / "heads-conditional.png")
     draw_heads(clearest[-1]).savefig(folder / "heads-detr.png")
@@ -75,10 +75,6 @@ def _objects(models: Mapping[str, Predictor], *, images: int) -> list[list[Shown
         if views[next(iter(views))].detections.scores[0] >= THRESHOLD:
             objects += choose_detections(views, query="all", threshold=THRESHOLD)
     return objects
-
-
-def _numbers(shown: Shown) -> list[MapNumbers]:
-    return [measure(each, box_xyxy=shown.explanation.box_xyxy) for each in shown.explanation.maps.spatial]
 
 
 def _parting(heads: Sequence[MapNumbers]) -> float:

@@ -8,7 +8,7 @@ import torch
 from torchvision.ops import box_iou
 
 from condetr.errors import InputError
-from condetr.explain.measures import heads_of_sides, measure
+from condetr.explain.measures import heads_of_sides
 from condetr.explain.view import Explanation, View
 
 Query = int | Literal["best", "all"]
@@ -79,15 +79,14 @@ def _rank_of(query: int, queries: Sequence[int]) -> int:
 
 
 def _shown(model: str, view: View, explanation: Explanation, *, heads: Heads) -> Shown:
-    spatial = explanation.maps.spatial
+    num_heads = len(explanation.maps.spatial)
     if heads == "all":
-        numbers = list(range(len(spatial)))
+        numbers = list(range(num_heads))
     elif heads == "sides":
-        by_side = heads_of_sides([measure(each, box_xyxy=explanation.box_xyxy) for each in spatial])
-        numbers = list(by_side.values())
+        numbers = list(heads_of_sides(explanation.spatial_numbers()).values())
     else:
         numbers = list(heads)
-    beyond = [head for head in numbers if head not in range(len(spatial))]
+    beyond = [head for head in numbers if head not in range(num_heads)]
     if beyond:
-        raise InputError(f"there is no head {beyond[0]} in {model}; its heads are 0 to {len(spatial) - 1}")
+        raise InputError(f"there is no head {beyond[0]} in {model}; its heads are 0 to {num_heads - 1}")
     return Shown(model, view, explanation, numbers)

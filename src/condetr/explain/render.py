@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image, ImageOps
 
 from condetr.explain.choose import Shown
-from condetr.explain.measures import SIDES, heads_of_sides, measure, watched
+from condetr.explain.measures import SIDES, heads_of_sides, watched
 from condetr.explain.view import Explanation, View
 
 COLORS = mpl.colormaps["inferno"]
@@ -31,8 +31,9 @@ def draw_heads(shown: Shown) -> Figure:
         page.row_label(row, f"{part}\n(mixed)" if part == "content" and view.is_mixed else part)
         for column, head in enumerate(heads):
             page.panel(row, column, attention=maps[head], explanation=explanation)
+    numbers = explanation.spatial_numbers()
     for column, head in enumerate(heads):
-        page.column_label(column, f"head {head}", _watches(explanation, head))
+        page.column_label(column, f"head {head}", watched(numbers[head]))
     return page.figure
 
 
@@ -49,8 +50,8 @@ def draw_models(models: Sequence[Shown]) -> Figure:
     for column, side in enumerate(SIDES):
         page.column_label(column, side)
     for row, model in enumerate(models):
-        spatial, box_xyxy = model.explanation.maps.spatial, model.explanation.box_xyxy
-        chosen = heads_of_sides([measure(each, box_xyxy=box_xyxy) for each in spatial])
+        spatial = model.explanation.maps.spatial
+        chosen = heads_of_sides(model.explanation.spatial_numbers())
         numbers = ", ".join(str(head) for head in chosen.values())
         page.row_caption(row, model.model, f"{model.explanation.name} {model.explanation.score:.2f} · heads {numbers}")
         for column, side in enumerate(SIDES):
@@ -61,10 +62,6 @@ def draw_models(models: Sequence[Shown]) -> Figure:
 
 def _where(view: View, explanation: Explanation) -> str:
     return f"query {explanation.query} · decoder layer {view.layer} of 0 to {view.num_layers - 1}"
-
-
-def _watches(explanation: Explanation, head: int) -> str:
-    return watched(measure(explanation.maps.spatial[head], box_xyxy=explanation.box_xyxy))
 
 
 def _notes(views: Sequence[View]) -> list[str]:

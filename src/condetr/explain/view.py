@@ -17,6 +17,7 @@ from condetr.explain.capture import (
     cross_attention_modules,
     is_one_sum,
 )
+from condetr.explain.measures import MapNumbers, measure
 from condetr.inference.postprocess import rank_sigmoid, rank_softmax, to_detections
 from condetr.inference.predictor import Predictor
 from condetr.layers.features import FeatureMap
@@ -45,6 +46,10 @@ class Explanation(NamedTuple):
     maps: Maps
     spatial_logits: Float[np.ndarray, "M h w"]
     content_logits: Float[np.ndarray, "M h w"]
+
+    def spatial_numbers(self) -> list[MapNumbers]:
+        """Return the numbers of each head's spatial map, seen from the box."""
+        return [measure(each, box_xyxy=self.box_xyxy) for each in self.maps.spatial]
 
 
 @dataclass(frozen=True, kw_only=True)

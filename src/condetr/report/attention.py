@@ -12,7 +12,7 @@ from condetr.data.images import read_image
 from condetr.engine.run_folder import RunFolder
 from condetr.errors import InputError
 from condetr.explain.choose import Shown, choose
-from condetr.explain.measures import SIDES, MapNumbers, mean, measure, watched, who_watches
+from condetr.explain.measures import SIDES, MapNumbers, mean, watched, who_watches
 from condetr.explain.render import draw_heads
 from condetr.explain.view import look
 from condetr.interop.loading import load
@@ -80,7 +80,7 @@ def _most_certain(split: Split, detections: Mapping[int, Detections], *, thresho
 
 
 def _habits(found: Sequence[Shown]) -> tuple[Habit, ...]:
-    per_head = zip(*(_spatial_numbers(shown) for shown in found), strict=True)
+    per_head = zip(*(shown.explanation.spatial_numbers() for shown in found), strict=True)
     return tuple(_habit(head, mean(numbers)) for head, numbers in enumerate(per_head))
 
 
@@ -89,13 +89,8 @@ def _habit(head: int, numbers: MapNumbers) -> Habit:
     return Habit(head, watched(numbers), shares)
 
 
-def _spatial_numbers(shown: Shown) -> list[MapNumbers]:
-    explanation = shown.explanation
-    return [measure(each, box_xyxy=explanation.box_xyxy) for each in explanation.maps.spatial]
-
-
 def _picture(shown: Shown) -> Picture:
-    caption = f"{shown.model} · {who_watches(_spatial_numbers(shown))}"
+    caption = f"{shown.model} · {who_watches(shown.explanation.spatial_numbers())}"
     return Picture(data_uri(_drawn(draw_heads(shown))), caption)
 
 
