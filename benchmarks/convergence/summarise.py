@@ -202,13 +202,10 @@ def _schedule_row(schedule: dict[str, Any]) -> str:
     cells = [f"{schedule['epochs']} epochs", f"{100 * mean(schedule['final_ap'].values()):.1f}"]
     if schedule["ratio"] is None:
         return f"| {' | '.join(cells)} | more than was trained | - | - |"
-    bounds, single = (
-        ("at most ", "at least ") if schedule["ratio_is_a_lower_bound"] else ("", ""),
-        sorted(schedule["ratios_by_seeds"]),
-    )
-    cells.append(f"{bounds[0]}{schedule['conditional_epochs_needed']:.1f}")
-    cells.append(f"**{bounds[1]}{schedule['ratio']:.1f}**")
-    cells.append(f"{single[0]:.1f} to {single[-1]:.1f}" if single else "-")
+    is_bound, single = schedule["ratio_is_a_lower_bound"], schedule["ratios_by_seeds"]
+    cells.append(f"{'at most ' * is_bound}{schedule['conditional_epochs_needed']:.1f}")
+    cells.append(f"**{'at least ' * is_bound}{schedule['ratio']:.1f}**")
+    cells.append(f"{min(single):.1f} to {max(single):.1f}" if single else "-")
     return f"| {' | '.join(cells)} |"
 
 
