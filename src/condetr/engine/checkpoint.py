@@ -158,7 +158,7 @@ def _require_same_past(progress: Progress, *, then: TrainConfig, now: TrainConfi
     old, new = (each.schedule.build(steps_per_epoch=steps_per_epoch, epochs=each.epochs) for each in (then, now))
     made = min(progress.step, now.epochs * steps_per_epoch)
     # Rates drop where an epoch begins, and those that change with every step differ there or at the last one too.
-    for step in (*range(0, made, steps_per_epoch), max(made - 1, 0)):
+    for step in (*range(0, made, steps_per_epoch), *range(made)[-1:]):
         if old(step) != new(step):
             raise InputError(
                 f"cannot resume with another schedule: step {step + 1} was made at {old(step):.4g} of the learning "

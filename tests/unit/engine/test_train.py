@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from condetr.data.synthetic import write_scenes
 from condetr.detectors.detr import DetrConfig
+from condetr.engine.checkpoint import Progress, _require_same_past
 from condetr.engine.config import EarlyStoppingConfig, TrainConfig
 from condetr.engine.optim import CosineScheduleConfig, OptimizerConfig, ScheduleConfig, StepScheduleConfig
 from condetr.engine.train import train
@@ -98,6 +99,13 @@ def test_a_schedule_that_past_steps_contradict_is_refused(
     with pytest.raises(InputError, match=message):
         train(tiny(epochs=epochs, schedule=schedule), out=tmp_path / "run", resume=True)
     assert (tmp_path / "run" / "config.yaml").read_bytes() == kept
+
+
+def test_before_the_first_step_any_schedule_may_be_chosen(tiny: Config) -> None:
+    then, now = tiny(schedule=StepScheduleConfig()), tiny(schedule=StepScheduleConfig(warmup_steps=4))
+    _require_same_past(Progress(), then=then, now=now, steps_per_epoch=2)
+    with pytest.raises(InputError, match=r"step 1 was made at 1 of .*, this schedule wants 0\.25"):
+        _require_same_past(Progress(step=1), then=then, now=now, steps_per_epoch=2)
 
 
 def test_what_does_not_touch_the_numbers_may_change_on_resuming(tiny: Config, tmp_path: Path) -> None:
