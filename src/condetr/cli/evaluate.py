@@ -38,8 +38,6 @@ def evaluate(
     ] = False,
 ) -> None:
     """Measure a model on a data set: average precision and recall as COCO defines them, and for each class."""
-    import torch
-
     from condetr.data.sources import open_split
     from condetr.inference.atomic import require_free
     from condetr.interop.loading import load
@@ -49,7 +47,7 @@ def evaluate(
     if out is not None:
         require_free(out, overwrite=overwrite)
     keep_memory()
-    predictor = load(weights, device=device or ("cuda" if torch.cuda.is_available() else "cpu")).optimize(precision)
+    predictor = load(weights, device=device).optimize(precision)
     truth = open_split(data, split=split)
     require_same_classes(predictor.label_map, truth.label_map, weights=weights, data=data)
     results = _evaluate(predictor, truth, batch_size=batch_size, workers=workers)

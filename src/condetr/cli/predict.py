@@ -34,8 +34,6 @@ def predict(
     Writes OUT/pictures, with what scores at least the threshold, and OUT/detections.json, a COCO file with every
     detection, its score, and the category ids of the data that the model was trained on.
     """
-    import torch
-
     from condetr.errors import InputError
     from condetr.inference.atomic import require_free
     from condetr.inference.sources import find_images
@@ -45,7 +43,7 @@ def predict(
     require_free(out, overwrite=overwrite)
     paths = find_images(sources)
     keep_memory()
-    predictor = load(weights, device=device or ("cuda" if torch.cuda.is_available() else "cpu")).optimize(precision)
+    predictor = load(weights, device=device).optimize(precision)
     found, failures = _predict_all(predictor, paths, pictures=out / "pictures", threshold=threshold, limit=limit)
     if not found:
         raise InputError(f"none of the {len(paths)} images could be read; the first: {failures[0]}")

@@ -33,8 +33,6 @@ def sanity(
 
     A detector that cannot learn four images will not learn four thousand. Exit code 0: learnt; 1: not; 2: bad input.
     """
-    import torch
-
     from condetr.config import assign, override
     from condetr.engine.loaders import open_splits
     from condetr.engine.sanity import learn_by_heart
@@ -47,9 +45,8 @@ def sanity(
     config = override(find_settings(recipe), [*size, *(assignments or [])])
     config = assign(config, {"data.path": str(data)}, source="command line")
     split = open_splits(config).train
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     with _Bar(steps) as bar:
-        result = learn_by_heart(config, split, num_images=images, steps=steps, device=device, progress=bar.show)
+        result = learn_by_heart(config, split, num_images=images, steps=steps, progress=bar.show)
     scores = result.evaluation.results
     typer.echo(
         f"{len(result.split)} images of {split.name}, {len(result.losses)} steps: loss {result.losses[0]:.2f} to "

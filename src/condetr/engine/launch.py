@@ -4,11 +4,11 @@ import os
 from datetime import timedelta
 from typing import Literal
 
-import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 
 from condetr.engine.config import Precision
+from condetr.inference.predictor import usable_device
 from condetr.optimize.precision import has_native_bf16
 
 
@@ -38,5 +38,4 @@ def resolve_precision(precision: Precision) -> Literal["32-true", "bf16-mixed"]:
     """Return what `auto` means on this machine: bf16 where it is computed natively."""
     if precision != "auto":
         return precision
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return "bf16-mixed" if has_native_bf16(device) else "32-true"
+    return "bf16-mixed" if has_native_bf16(usable_device()) else "32-true"

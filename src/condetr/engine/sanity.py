@@ -14,6 +14,7 @@ from condetr.engine.config import TrainConfig
 from condetr.engine.evaluate import Evaluation, evaluate_shares
 from condetr.engine.optim import CosineScheduleConfig, set_learning_rates
 from condetr.errors import InputError
+from condetr.inference.predictor import usable_device
 from condetr.losses.criterion import LossReport, SetCriterion
 
 BY_HEART = 0.8
@@ -39,7 +40,6 @@ def learn_by_heart(
     *,
     num_images: int,
     steps: int,
-    device: str | torch.device = "cpu",
     progress: Callable[[int, float], None] | None = None,
 ) -> Sanity:
     """Train a fresh detector on a few images of a split, without augmentation or dropout, and evaluate it on them.
@@ -50,6 +50,7 @@ def learn_by_heart(
     loader = eval_loader(chosen, config.data.transform.build_eval(), batch_size=len(chosen))
     (batch,) = loader
     torch.manual_seed(config.seed)
+    device = usable_device()
     detector = replace(config.detector, dropout=0.0).build(num_classes=len(split.label_map)).to(device)
     criterion: SetCriterion = config.criterion.build(scores=config.detector.scores)
     optimizer = config.optimizer.build(detector)
@@ -72,9 +73,7 @@ def learn_by_heart(
             progress(step, losses[-1])
         if not math.isfinite(losses[-1]):
             break
-    evaluation = evaluate_shares(
-        detector, split=chosen, loader=loader, scores=config.detector.scores, device=torch.device(device)
-    )
+    evaluation = evaluate_shares(detector, split=chosen, loader=loader, scores=config.detector.scores, device=device)
     ap50 = evaluation.results.AP50
     return Sanity(chosen, evaluation, tuple(losses), ap50 >= BY_HEART, verdict(losses, ap50=ap50))
 

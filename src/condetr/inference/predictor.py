@@ -36,8 +36,13 @@ def find_model_folder(weights: Path) -> Path:
     raise InputError(f"{weights} {what}; give a run folder or a model folder with {CONFIG} and its weights")
 
 
-def usable_device(name: str | torch.device) -> torch.device:
-    """Return a device that tensors can be put on; raises InputError if this machine has none of that name."""
+def usable_device(name: str | torch.device | None = None) -> torch.device:
+    """Return a device that tensors can be put on, by default the GPU if there is one.
+
+    Raises InputError if this machine has none of that name.
+    """
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:  # torch without CUDA fails by assertion
@@ -55,7 +60,7 @@ class Predictor:
         scores: Literal["sigmoid", "softmax"],
         transform: TransformConfig,
         label_map: LabelMap,
-        device: str | torch.device = "cpu",
+        device: str | torch.device | None = None,
     ) -> None:
         self.device = usable_device(device)
         self.detector = detector.to(self.device).eval()

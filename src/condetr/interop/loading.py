@@ -26,8 +26,8 @@ class Source(NamedTuple):
     format: Format
 
 
-def load(weights: Path | str, *, device: str | torch.device = "cpu") -> Predictor:
-    """Load a model, ready to predict.
+def load(weights: Path | str, *, device: str | torch.device | None = None) -> Predictor:
+    """Load a model, ready to predict; without `device` on the GPU if there is one.
 
     `weights` is a run folder (its best model counts), a model folder of condetr or of transformers, a .pth checkpoint
     of the official Conditional DETR or DETR code, or an id on the Hugging Face hub. Raises InputError if there is no

@@ -23,13 +23,14 @@ def evaluate(
     split: str | None = None,
     batch_size: int = 1,
     workers: int = 0,
-    device: str | torch.device = "cpu",
+    device: str | torch.device | None = None,
 ) -> CocoResults:
     """Return the COCO numbers of a model on one split of a data set, in all and for each class.
 
     `weights` are whatever `condetr.load` takes, `data` is in COCO, Pascal VOC or YOLO layout; without `split` it is the
-    validation split, else the test split. Above a `batch_size` of 1, padding changes the numbers a little. Raises
-    InputError if weights or data cannot be used, or do not have the same classes.
+    validation split, else the test split; without `device` it runs on the GPU if there is one. Above a `batch_size` of
+    1, padding changes the numbers a little. Raises InputError if weights or data cannot be used, or do not have the
+    same classes.
     """
     predictor = load(weights, device=device)
     truth = open_split(Path(data), split=split)

@@ -7,7 +7,7 @@ from PIL import Image
 
 from condetr.errors import InputError
 from condetr.inference.model_folder import LoadedModel
-from condetr.inference.predictor import Predictor
+from condetr.inference.predictor import Predictor, usable_device
 from condetr.interop.loading import load
 from condetr.shapes import Detections
 
@@ -104,6 +104,17 @@ def test_weights_that_are_nowhere_are_refused(tmp_path: Path) -> None:
 def test_a_device_that_is_not_here_is_refused(model_folder: Path) -> None:
     with pytest.raises(InputError, match="the device 'abacus' cannot be used here"):
         load(model_folder, device="abacus")
+
+
+def test_without_a_device_the_gpu_is_taken_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[object] = []
+    monkeypatch.setattr(torch, "empty", lambda _, device: taken.append(device) or torch.zeros(0))
+
+    for is_there in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda is_there=is_there: is_there)
+        usable_device()
+
+    assert taken == ["cpu", "cuda"]
 
 
 def test_a_device_may_be_a_torch_device(model_folder: Path) -> None:
