@@ -1,5 +1,6 @@
 """Prediction of one 800 x 1066 image with Conditional DETR-R50: tensors in, tensors out."""
 
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -22,6 +23,7 @@ Run = Callable[[], Any]
 
 
 THEIRS, OURS = ("transformers sdpa fp32", "transformers sdpa bf16"), ("ours, fast fp32", "ours, fast bf16")
+COMPILED = ("ours, compiled fp32", "ours, compiled bf16") if shutil.which("g++") else ()
 KEPT = ", memory kept"
 
 
@@ -42,7 +44,7 @@ def measure(*, quick: bool) -> Table:
         runs: dict[str, Run] = {
             **_transformers(Path(folder), images, attentions=("sdpa", "eager")),
             "ours, reference fp32": lambda: peers.ours(images, is_padding).final,
-            **{name: partial(elsewhere.run, name) for name in (*(name + KEPT for name in THEIRS), *OURS)},
+            **{name: partial(elsewhere.run, name) for name in (*(name + KEPT for name in THEIRS), *OURS, *COMPILED)},
         }
         others, notes = _deployed(peers.ours, images, folder=Path(folder))
         runs |= others
@@ -88,7 +90,10 @@ def _with_kept_memory(size_hw: tuple[int, int]) -> dict[str, Run]:
     with tempfile.TemporaryDirectory() as folder:
         peers = make_peers(Path(folder), random_model(detector_config("conditional_detr")))
         theirs = _transformers(Path(folder), images, attentions=("sdpa",))
-    ours = {name: _fast(peers.ours, images, is_padding, precision=name[-4:]) for name in OURS}
+    ours = {
+        name: _fast(peers.ours, images, is_padding, precision=name[-4:], compile=name in COMPILED)
+        for name in (*OURS, *COMPILED)
+    }
     runs = {**{name + KEPT: run for name, run in theirs.items()}, **ours}
     return {name: partial(_logits, run) for name, run in runs.items()}
 
@@ -110,8 +115,15 @@ def _transformers(folder: Path, images: Tensor, *, attentions: Sequence[str]) ->
     return runs
 
 
-def _fast(detector: nn.Module, images: Tensor, is_padding: Tensor, *, precision: Any) -> Run:  # noqa: ANN401
-    fast = optimize(detector, precision=precision)
+def _fast(
+    detector: nn.Module,
+    images: Tensor,
+    is_padding: Tensor,
+    *,
+    precision: Any,  # noqa: ANN401
+    compile: bool,
+) -> Run:
+    fast = optimize(detector, precision=precision, compile=compile)
     return lambda: fast(images, is_padding).final
 
 

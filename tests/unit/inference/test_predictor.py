@@ -1,4 +1,5 @@
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -107,14 +108,14 @@ def test_a_device_that_is_not_here_is_refused(model_folder: Path) -> None:
 
 
 def test_without_a_device_the_gpu_is_taken_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    taken: list[object] = []
-    monkeypatch.setattr(torch, "empty", lambda _, device: taken.append(device) or torch.zeros(0))
+    asked = Mock(return_value=torch.zeros(0))
+    monkeypatch.setattr(torch, "empty", asked)
 
     for is_there in (False, True):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda is_there=is_there: is_there)
+        monkeypatch.setattr(torch.cuda, "is_available", Mock(return_value=is_there))
         usable_device()
 
-    assert taken == ["cpu", "cuda"]
+    assert [call.kwargs["device"] for call in asked.call_args_list] == ["cpu", "cuda"]
 
 
 def test_a_device_may_be_a_torch_device(model_folder: Path) -> None:
