@@ -1,8 +1,8 @@
 """The most memory that a process of its own ever had."""
 
-import resource
 import subprocess
 import sys
+from pathlib import Path
 
 
 def peak_gibibytes(module: str, *arguments: str) -> float:
@@ -12,5 +12,6 @@ def peak_gibibytes(module: str, *arguments: str) -> float:
 
 
 def print_peak() -> None:
-    """Print the most memory that this process ever had, in GiB."""
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+    """Print the most memory that this process ever had, in GiB; getrusage would count its parent's before it began."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    print(int(status["VmHWM"].removesuffix("kB")) / 2**20)
