@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks.convergence import plan
-from benchmarks.convergence.run import RESULTS, RUNS, choose, runs_of
+from benchmarks.convergence.run import RESULTS, RUNS, choose, runs_of, scenes_of
+from condetr.data.dataset import ImageRecord
 from condetr.data.images import read_image
 from condetr.data.sources import open_data
 from condetr.explain.choose import Shown
@@ -36,7 +37,7 @@ def main(
 ) -> None:
     """Write heads.json, heads.md and the pictures into the results of the setting."""
     models = {name: load(RUNS / run.name) for name, run in _runs(setting).items()}
-    objects = _objects(models, images=images)
+    objects = _objects(models, open_data(scenes_of(setting)).val.records[:images])
     habits = {
         name: [mean(numbers) for numbers in zip(*(shown.explanation.spatial_numbers() for shown in seen), strict=True)]
         for name, seen in zip(models, zip(*objects, strict=True), strict=True)
@@ -66,10 +67,10 @@ def _runs(setting: plan.Setting) -> Mapping[str, plan.Run]:
     }
 
 
-def _objects(models: Mapping[str, Predictor], *, images: int) -> list[list[Shown]]:
+def _objects(models: Mapping[str, Predictor], records: Sequence[ImageRecord]) -> list[list[Shown]]:
     """Return what the first model finds, each as all models see it."""
     objects = []
-    for record in track(open_data(RUNS / "scenes").val.records[:images], description="looking"):
+    for record in track(records, description="looking"):
         pixels = read_image(record.path).permute(1, 2, 0).numpy()
         views = {name: look(predictor, pixels) for name, predictor in models.items()}
         if views[next(iter(views))].detections.scores[0] >= THRESHOLD:

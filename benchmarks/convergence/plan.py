@@ -1,8 +1,8 @@
 """The runs of the benchmark: what differs between them, and nothing else does.
 
-All settings train on the same scenes of 128x128. `stride32` ends in a map of 64 cells; `dc5` dilates the last stage
-instead of striding, which gives four times as many, as DC5 does in the paper. Both start from fresh weights;
-`pretrained` is `stride32` with a backbone that classifies objects.
+All settings train on scenes of 128x128. `stride32` ends in a map of 64 cells; `dc5` dilates the last stage instead of
+striding, which gives four times as many, as DC5 does in the paper. Both start from fresh weights; `pretrained` is
+`stride32` with a backbone that classifies objects, and `digits` is `stride32` on handwritten digits.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ from condetr.engine.config import DataConfig, TrainConfig
 from condetr.engine.optim import OptimizerConfig, StepScheduleConfig
 from condetr.recipes.small import TINY
 
-Setting = Literal["stride32", "dc5", "pretrained"]
+Setting = Literal["stride32", "dc5", "pretrained", "digits"]
 
 PRETRAINED = "runs/convergence/backbone.safetensors"
 
@@ -35,6 +35,7 @@ SEARCHED: dict[Setting, Sequence[str]] = {
     "stride32": ("conditional_detr", "detr", "detr_focal"),
     "dc5": ("conditional_detr", "detr"),
     "pretrained": ("conditional_detr", "detr"),
+    "digits": ("conditional_detr", "detr"),
 }
 """With the focal loss DETR is far behind at stride 32, so that it is left out of the others."""
 FURTHER_RATES: dict[tuple[Setting, str], Sequence[float]] = {
@@ -43,12 +44,18 @@ FURTHER_RATES: dict[tuple[Setting, str], Sequence[float]] = {
 }
 """The next one, where the best was an outermost one."""
 SEARCH_EPOCHS = {"conditional_detr": 8, "detr": 16, "detr_focal": 16}
-LONG_EPOCHS: dict[Setting, Sequence[int]] = {"stride32": (48, 96, 144), "dc5": (48,), "pretrained": (48,)}
+LONG_EPOCHS: dict[Setting, Sequence[int]] = {
+    "stride32": (48, 96, 144),
+    "dc5": (48,),
+    "pretrained": (48,),
+    "digits": (48,),
+}
 """Complete schedules of DETR, the drop of the learning rate included; the longest is its 500 epochs in this world."""
 SHORT_EPOCHS: dict[Setting, Sequence[int]] = {
     "stride32": (8, 12, 16, 24, 32),
     "dc5": (8, 12, 16, 20),
     "pretrained": (8, 12, 16),
+    "digits": (8, 12, 16),
 }
 """Complete schedules of Conditional DETR, from which the shortest that is as good as DETR's is sought."""
 FASTER_EPOCHS = (8, 10, 12)

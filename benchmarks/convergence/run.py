@@ -23,6 +23,7 @@ from rich.console import Console
 from benchmarks.convergence import plan
 from benchmarks.convergence.pretrain import pretrain
 from condetr.config import to_yaml
+from condetr.data.digits import write_digit_scenes
 from condetr.data.synthetic import write_scenes
 from condetr.engine.config import TrainConfig
 
@@ -50,7 +51,7 @@ def main(
     """Make the runs of the given stages."""
     if unknown := set(stage) - set(STAGES):
         raise SystemExit(f"there is no stage {', '.join(sorted(unknown))}; choose among {', '.join(STAGES)}")
-    scenes = _scenes()
+    scenes = scenes_of(setting)
     if setting == "pretrained":
         pretrain(plan.BACKBONE, weights=Path(plan.PRETRAINED))
     for name in stage:
@@ -59,6 +60,16 @@ def main(
             chains[run.trunk_name].append(run)
         with ThreadPoolExecutor(parallel) as pool:
             list(pool.map(lambda chain: _train_all(chain, scenes, threads=_cores() // parallel), chains.values()))
+
+
+def scenes_of(setting: plan.Setting) -> Path:
+    """Return the folder of a setting's scenes, which are drawn unless they are there."""
+    name, write = ("digit_scenes", write_digit_scenes) if setting == "digits" else ("scenes", write_scenes)
+    folder = RUNS / name
+    if not folder.exists():
+        console.print(f"writing {plan.TRAINING_IMAGES} + {plan.VALIDATION_IMAGES} scenes to {folder}")
+        write(folder, num_images=plan.TRAINING_IMAGES, val_images=plan.VALIDATION_IMAGES, seed=plan.SCENES_SEED)
+    return folder
 
 
 def runs_of(setting: plan.Setting, stage: str) -> Sequence[plan.Run]:
@@ -84,16 +95,6 @@ def final_ap(run: plan.Run) -> float:
     values = dict(zip(rows[0].split(","), rows[-1].split(","), strict=True))
     assert int(values["epoch"]) == run.epochs, f"{run.name} is not complete"
     return float(values["AP"])
-
-
-def _scenes() -> Path:
-    folder = RUNS / "scenes"
-    if not folder.exists():
-        console.print(f"writing {plan.TRAINING_IMAGES} + {plan.VALIDATION_IMAGES} scenes to {folder}")
-        write_scenes(
-            folder, num_images=plan.TRAINING_IMAGES, val_images=plan.VALIDATION_IMAGES, seed=plan.SCENES_SEED, size=128
-        )
-    return folder
 
 
 def _train_all(chain: Sequence[plan.Run], scenes: Path, *, threads: int) -> None:

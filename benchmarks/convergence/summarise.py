@@ -31,6 +31,7 @@ TITLES: dict[str, str] = {
     "stride32": "stride 32: 64 cells",
     "dc5": "DC5: 256 cells",
     "pretrained": "stride 32, pretrained backbone",
+    "digits": "stride 32, handwritten digits",
 }
 
 TICKS = (1, 2, 4, 8, 16, 32, 64, 128)
