@@ -59,7 +59,7 @@ def _runs(setting: plan.Setting) -> Mapping[str, plan.Run]:
     conditional = next(run for run in schedules if run.epochs == epochs)
     lr = choice.lr[choice.detr]
     short = next(run for run in plan.search(setting) if (run.side, run.lr) == (choice.detr, lr))
-    long = runs_of(setting, "long")[0]
+    long = next(run for run in runs_of(setting, "long") if run.epochs > epochs)
     return {
         f"Conditional DETR, {conditional.epochs} epochs": conditional,
         f"DETR, {short.epochs} epochs": short,

@@ -17,6 +17,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from rich.console import Console
 
 from benchmarks.convergence import plan
@@ -34,7 +35,7 @@ TITLES: dict[str, str] = {
     "digits": "stride 32, handwritten digits",
 }
 
-TICKS = (1, 2, 4, 8, 16, 32, 64, 128)
+TICKS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 """Epochs beneath the picture."""
 
 Measure = typing.Literal["AP", "AP50", "AP75"]
@@ -46,11 +47,17 @@ Curve = list[tuple[float, float]]
 def main() -> None:
     """Write convergence.json, convergence.md, convergence.png and this benchmark's part of summary.json."""
     found = {setting: _setting(setting) for setting in typing.get_args(plan.Setting) if _is_complete(setting)}
-    (RESULTS / "convergence.json").write_text(json.dumps(found, indent=2) + "\n")
-    (RESULTS / "convergence.md").write_text(_markdown(found))
-    _picture(list(found), RESULTS / "convergence.png")
+    published = {backbone: _published(**sides) for backbone, sides in plan.PUBLISHED.items()}
+    (RESULTS / "convergence.json").write_text(json.dumps({**found, "published": published}, indent=2) + "\n")
+    table = "\n".join(
+        line
+        for lines in (_published_section(published), *(_section(*each) for each in found.items()))
+        for line in lines
+    )
+    (RESULTS / "convergence.md").write_text(table + "\n")
+    _picture(found, published, RESULTS / "convergence.png")
     _summarise(found)
-    Console().print(_markdown(found), highlight=False)
+    Console().print(table, highlight=False)
 
 
 def crossing(curve: Curve, level: float) -> float | None:
@@ -122,6 +129,17 @@ def _schedule(epochs: int, *, detr: Sequence[plan.Run], conditional: Sequence[pl
     }
 
 
+def _published(*, conditional_detr: dict[int, float], detr: dict[int, float]) -> list[dict[str, Any]]:
+    """Return the same of published schedules."""
+    curve = [(float(epochs), ap) for epochs, ap in conditional_detr.items()]
+    needs = {epochs: crossing(curve, ap) for epochs, ap in detr.items()}
+    return [
+        {"epochs": epochs, "ap": detr[epochs], "conditional_epochs_needed": needed, "ratio": epochs / needed}
+        for epochs, needed in needs.items()
+        if needed is not None
+    ]
+
+
 def _lengths(runs: Sequence[plan.Run]) -> list[int]:
     return sorted({run.epochs for run in runs})
 
@@ -169,8 +187,20 @@ def _ablations(setting: plan.Setting) -> dict[str, list[float]]:
     return {name: [final_ap(run) for run in row] for name, row in rows.items() if len(_there(row)) == seeds}
 
 
-def _markdown(found: dict[str, Any]) -> str:
-    return "\n".join(line for setting, values in found.items() for line in _section(setting, values)) + "\n"
+def _published_section(published: dict[str, list[dict[str, Any]]]) -> list[str]:
+    return [
+        "## COCO, from published AP",
+        "",
+        "| DETR, complete schedule of | AP | Conditional DETR needs | ratio |",
+        "|---|---|---|---|",
+        *(
+            f"| {backbone}, {each['epochs']} epochs | {each['ap']:.1f} | {each['conditional_epochs_needed']:.1f} "
+            f"| {each['ratio']:.1f} |"
+            for backbone, schedules in published.items()
+            for each in schedules
+        ),
+        "",
+    ]
 
 
 def _section(setting: str, values: dict[str, Any]) -> list[str]:
@@ -253,20 +283,34 @@ def _level_ratio(values: dict[str, float | None], *, epochs: int) -> str:
     return "-" if conditional is None else f"more than {epochs / conditional:.1f}"
 
 
-def _picture(settings: list[plan.Setting], path: Path) -> None:
-    figure, axes = plt.subplots(1, len(settings), figsize=(6 * len(settings), 4), squeeze=False, layout="constrained")
-    for axis, setting in zip(axes[0], settings, strict=True):
+def _picture(found: dict[str, Any], published: dict[str, list[dict[str, Any]]], path: Path) -> None:
+    """Draw AP against epochs for each setting, and the ratio against the length of DETR's schedule."""
+    columns = len(found) + 1
+    figure, axes = plt.subplots(1, columns, figsize=(5 * columns, 4), squeeze=False, layout="constrained")
+    for axis, setting in zip(axes[0], found, strict=False):
         for stage, colour, label in (("long", "tab:gray", "DETR"), ("schedules", "tab:red", "Conditional DETR")):
-            for index, run in enumerate(_there(runs_of(setting, stage))):
+            for index, run in enumerate(_there(runs_of(typing.cast(plan.Setting, setting), stage))):
                 epochs, ap = zip(*curve_of(run), strict=True)
                 axis.plot(epochs, [100 * value for value in ap], color=colour, label=None if index else label, lw=1.2)
                 axis.plot(epochs[-1], 100 * ap[-1], "o", color=colour, ms=4)
-        axis.set(xscale="log", xlabel="epochs", ylabel="AP", title=TITLES[setting])
-        axis.set_xticks(TICKS, labels=[str(tick) for tick in TICKS])
-        axis.minorticks_off()
-        axis.grid(alpha=0.3)
-        axis.legend(frameon=False)
+        _label(axis, ylabel="AP", title=TITLES[setting])
+    ratios = {TITLES[setting]: values["detr"] for setting, values in found.items()}
+    ratios |= {f"COCO, {backbone}, published": schedules for backbone, schedules in published.items()}
+    for name, schedules in ratios.items():
+        shown = [(each["epochs"], each["ratio"]) for each in schedules if each["ratio"] is not None]
+        if shown:
+            axes[0][-1].plot(*zip(*shown, strict=True), "o-", label=name, ms=4, lw=1.2)
+    _label(axes[0][-1], ylabel="times as many as Conditional DETR", title="complete schedules of DETR")
     figure.savefig(path, dpi=150)
+
+
+def _label(axis: Axes, *, ylabel: str, title: str) -> None:
+    axis.set(xscale="log", xlabel="epochs", ylabel=ylabel, title=title)
+    ticks = [tick for tick in TICKS if tick <= axis.get_xlim()[1]]
+    axis.set_xticks(ticks, labels=[str(tick) for tick in ticks])
+    axis.minorticks_off()
+    axis.grid(alpha=0.3)
+    axis.legend(frameon=False)
 
 
 def _summarise(found: dict[str, Any]) -> None:
