@@ -58,7 +58,7 @@ SHORT_EPOCHS: dict[Setting, Sequence[int]] = {
     "digits": (8, 12, 16),
 }
 """Complete schedules of Conditional DETR, from which the shortest that is as good as DETR's is sought."""
-FASTER_EPOCHS = (8, 10, 12)
+FASTER_EPOCHS = (8, 10, 12, 16, 20)
 """Complete schedules with training aids, to be as good as longer ones without."""
 ABLATION_EPOCHS = 8
 SEEDS = (1, 2)
