@@ -1,0 +1,160 @@
+"""How many epochs to the same AP, from the kept logs.
+
+The ratio is the paper's: a long schedule of DETR, over the shortest complete schedule with which Conditional DETR is as
+good as DETR is at its end; the headline is that of DETR's longest. Lengths between two schedules that were trained are
+interpolated by AP. Runs that are not there yet are left out.
+"""
+
+import csv
+import typing
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import mean
+from typing import Any
+
+import numpy as np
+
+from benchmarks.convergence import plan
+from benchmarks.convergence.run import RESULTS, choose, final_ap, runs_of
+from condetr.explain.compare import needed
+
+LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+"""AP on the way, at which both are compared epoch by epoch."""
+
+Measure = typing.Literal["AP", "AP50", "AP75"]
+
+Curve = list[tuple[float, float]]
+"""Epochs and AP, growing epochs."""
+
+
+def crossing(curve: Curve, level: float) -> float | None:
+    """Return the epochs at which a curve first reaches an AP, interpolated; None if it never does."""
+    epochs, ap = (np.array(values) for values in zip(*curve, strict=True))
+    found = needed(ap, epochs, level=level)
+    # Before its first point nothing is known about a curve.
+    return None if found is None else max(found, curve[0][0])
+
+
+def curve_of(run: plan.Run, *, measure: Measure = "AP") -> Curve:
+    """Return the AP, or that at one IoU, after every epoch of a complete run."""
+    with (RESULTS / run.name / "metrics.csv").open() as file:
+        return [(float(row["epoch"]), float(row[measure])) for row in csv.DictReader(file)]
+
+
+def is_complete(setting: plan.Setting) -> bool:
+    """Return whether a search and at least one schedule of each side are there."""
+    return len(there(plan.search(setting))) == len(plan.search(setting)) and all(
+        there(runs_of(setting, stage)) for stage in ("long", "schedules")
+    )
+
+
+def there(runs: Sequence[plan.Run]) -> list[plan.Run]:
+    """Return the runs of which every seed was trained."""
+    found = [run for run in runs if (RESULTS / run.name / "results.json").exists()]
+    seeds = Counter(replace(run, seed=0).name for run in found)
+    wanted = Counter(replace(run, seed=0).name for run in runs)
+    return [run for run in found if seeds[replace(run, seed=0).name] == wanted[replace(run, seed=0).name]]
+
+
+def ratios_of(setting: plan.Setting) -> dict[str, Any]:
+    """Return everything that the logs of a setting say."""
+    choice = choose(setting)
+    detr, conditional = (there(runs_of(setting, stage)) for stage in ("long", "schedules"))
+    return {
+        "search": {run.name: final_ap(run) for run in plan.search(setting)},
+        "lr": choice.lr,
+        "detr_loss": "focal" if choice.detr == "detr_focal" else "cross-entropy",
+        "conditional_detr": dict(_by_length(conditional)),
+        "detr": [_schedule(epochs, detr=detr, conditional=conditional) for epochs in _lengths(detr)],
+        "levels": {
+            measure: [
+                _level(level, slow=_longest(detr), fast=_longest(conditional), measure=measure) for level in LEVELS
+            ]
+            for measure in typing.get_args(Measure)
+        },
+        "faster": _faster(setting, plain=conditional),
+        "ablations": _ablations(setting),
+    }
+
+
+def _schedule(epochs: int, *, detr: Sequence[plan.Run], conditional: Sequence[plan.Run]) -> dict[str, Any]:
+    """Return how much shorter Conditional DETR's schedule is than this one of DETR, to the same final AP."""
+    final = {run.seed: final_ap(run) for run in detr if run.epochs == epochs}
+    by_seed = [
+        _as_good(_by_length([run for run in conditional if run.seed == seed]), epochs=epochs, ap=goal)["ratio"]
+        for goal in final.values()
+        for seed in plan.SEEDS
+    ]
+    return {
+        **_as_good(_by_length(conditional), epochs=epochs, ap=mean(final.values())),
+        "final_ap": final,
+        "ratios_by_seeds": [ratio for ratio in by_seed if ratio is not None],
+    }
+
+
+def published_ratios(*, conditional_detr: dict[int, float], detr: dict[int, float]) -> list[dict[str, Any]]:
+    """Return how much shorter Conditional DETR's schedule is than each of DETR's, from published AP in percent."""
+    curve = [(float(epochs), ap / 100) for epochs, ap in conditional_detr.items()]
+    return [_as_good(curve, epochs=epochs, ap=ap / 100) for epochs, ap in detr.items()]
+
+
+def _as_good(curve: Curve, *, epochs: float, ap: float) -> dict[str, Any]:
+    """Return which of the complete schedules on a curve is as good as one of so many epochs that ended in this AP."""
+    needed = crossing(curve, ap)
+    return {
+        "epochs": epochs,
+        "ap": ap,
+        "epochs_needed": needed,
+        "ratio": None if needed is None else epochs / needed,
+        "ratio_is_a_lower_bound": needed == curve[0][0],
+    }
+
+
+def _lengths(runs: Sequence[plan.Run]) -> list[int]:
+    return sorted({run.epochs for run in runs})
+
+
+def _longest(runs: Sequence[plan.Run]) -> list[plan.Run]:
+    return [run for run in runs if run.epochs == _lengths(runs)[-1]]
+
+
+def _by_length(runs: Sequence[plan.Run]) -> Curve:
+    """Return complete schedules as a curve: their length and their final AP, a mean over seeds."""
+    return [(length, mean(final_ap(run) for run in runs if run.epochs == length)) for length in _lengths(runs)]
+
+
+def _level(
+    level: float, *, slow: Sequence[plan.Run], fast: Sequence[plan.Run], measure: Measure
+) -> dict[str, float | None]:
+    epochs = [[crossing(curve_of(run, measure=measure), level) for run in runs] for runs in (slow, fast)]
+    detr, conditional = (None if None in side else mean(typing.cast(list[float], side)) for side in epochs)
+    ratio = None if detr is None or conditional is None else detr / conditional
+    return {"level": level, "detr": detr, "conditional_detr": conditional, "ratio": ratio}
+
+
+def _faster(setting: plan.Setting, *, plain: Sequence[plan.Run]) -> dict[str, dict[str, Any]]:
+    """Return, for each aid, how much shorter its schedule is than each that plain Conditional DETR was trained with."""
+    runs = there(runs_of(setting, "faster"))
+    curves = {variant: _by_length([run for run in runs if run.variant == variant]) for variant in plan.FASTER}
+    return {
+        variant: {
+            "complete_schedules": dict(curve),
+            "plain": [_as_good(curve, epochs=epochs, ap=ap) for epochs, ap in _by_length(plain)],
+        }
+        for variant, curve in curves.items()
+        if curve
+    }
+
+
+def _ablations(setting: plan.Setting) -> dict[str, list[float]]:
+    """Return the final AP of every seed of each row that was trained."""
+    runs, seeds = runs_of(setting, "ablations"), len(plan.SEEDS)
+    rows = {name: runs[seeds * row : seeds * (row + 1)] for row, name in enumerate(plan.ABLATIONS)}
+    return {name: [final_ap(run) for run in row] for name, row in rows.items() if len(there(row)) == seeds}
+
+
+def headline(schedules: Sequence[dict[str, Any]]) -> float | None:
+    """Return the largest ratio to the longest schedule that the faster side was trained long enough to equal."""
+    ratios = [(each["epochs"], each["ratio"]) for each in schedules if each["ratio"] is not None]
+    return max(ratios)[1] if ratios else None
