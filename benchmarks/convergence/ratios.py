@@ -30,7 +30,7 @@ Curve = list[tuple[float, float]]
 
 def crossing(curve: Curve, level: float) -> float | None:
     """Return the epochs at which a curve first reaches an AP, interpolated; None if it never does."""
-    epochs, ap = (np.array(values) for values in zip(*curve, strict=True))
+    epochs, ap = (np.array(values, dtype=float) for values in zip(*curve, strict=True))
     found = needed(ap, epochs, level=level)
     # Before its first point nothing is known about a curve.
     return None if found is None else max(found, curve[0][0])
