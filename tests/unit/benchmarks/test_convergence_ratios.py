@@ -63,7 +63,7 @@ def test_a_side_that_learns_four_times_as_fast_needs_a_quarter_of_the_epochs(
     assert [level["ratio"] for level in found["levels"]["AP"] if level["detr"]] == pytest.approx([4] * 5)
 
 
-def test_training_aids_are_compared_with_every_plain_schedule_that_they_equal(
+def test_training_aids_are_compared_with_longer_plain_schedules(
     searched: Callable[[plan.Run], None],
 ) -> None:
     for trained in (*stage("long"), *stage("schedules"), *stage("faster")):
@@ -71,8 +71,8 @@ def test_training_aids_are_compared_with_every_plain_schedule_that_they_equal(
 
     plain = ratios.ratios_of("dc5")["faster"]["groups"]["plain"]
 
-    assert [each["epochs_needed"] for each in plain] == pytest.approx([8, 8, 16 / 1.5, 20 / 1.5])
-    assert [each["ratio_is_a_lower_bound"] for each in plain] == [True, True, False, False]
+    assert [each["epochs_needed"] for each in plain] == pytest.approx([8, 16 / 1.5, 20 / 1.5])
+    assert [each["ratio_is_a_lower_bound"] for each in plain] == [True, False, False]
     assert ratios.headline(plain) == pytest.approx(1.5)
 
 
