@@ -50,7 +50,7 @@ LONG_EPOCHS: dict[Setting, Sequence[int]] = {
     "pretrained": (48,),
     "digits": (48,),
 }
-"""Complete schedules of DETR, the drop of the learning rate included; the longest is its 500 epochs in this world."""
+"""Complete schedules of DETR, the drop of the learning rate included."""
 SHORT_EPOCHS: dict[Setting, Sequence[int]] = {
     "stride32": (4, 8, 12, 16, 24, 32),
     "dc5": (8, 12, 16, 20),

@@ -101,13 +101,13 @@ def published_ratios(*, conditional_detr: dict[int, float], detr: dict[int, floa
 
 def _as_good(curve: Curve, *, epochs: float, ap: float) -> dict[str, Any]:
     """Return which of the complete schedules on a curve is as good as one of so many epochs that ended in this AP."""
-    needed = crossing(curve, ap)
+    epochs_needed = crossing(curve, ap)
     return {
         "epochs": epochs,
         "ap": ap,
-        "epochs_needed": needed,
-        "ratio": None if needed is None else epochs / needed,
-        "ratio_is_a_lower_bound": needed == curve[0][0],
+        "epochs_needed": epochs_needed,
+        "ratio": None if epochs_needed is None else epochs / epochs_needed,
+        "ratio_is_a_lower_bound": epochs_needed == curve[0][0],
     }
 
 

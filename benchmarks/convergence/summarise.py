@@ -69,7 +69,7 @@ def _section(setting: str, values: dict[str, Any]) -> list[str]:
         "",
         "| Conditional DETR, complete schedule of | AP |",
         "|---|---|",
-        *(f"| {epochs:g} epochs | {100 * ap:.1f} |" for epochs, ap in values["conditional_detr"].items()),
+        *(_row([f"{epochs:g} epochs", f"{100 * ap:.1f}"]) for epochs, ap in values["conditional_detr"].items()),
         "",
         "| DETR, complete schedule of | AP | Conditional DETR needs | ratio | ratios between single seeds |",
         "|---|---|---|---|---|",
@@ -125,8 +125,14 @@ def _ablation_lines(found: dict[str, list[float]]) -> list[str]:
     if len(found) < 2:  # one of them is trained for its own sake
         return []
     rows = [
-        f"| {name} | {100 * mean(scores):.1f} | {', '.join(f'{100 * score:.1f}' for score in scores)} "
-        f"| {plan.PAPER[name]} |"
+        _row(
+            [
+                name,
+                f"{100 * mean(scores):.1f}",
+                ", ".join(f"{100 * score:.1f}" for score in scores),
+                str(plan.PAPER[name]),
+            ]
+        )
         for name, scores in found.items()
     ]
     return [f"| ablation, {plan.ABLATION_EPOCHS} epochs | AP | by seed | paper's AP |", "|---|---|---|---|", *rows, ""]

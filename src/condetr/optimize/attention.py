@@ -68,8 +68,9 @@ def _attend_in_blocks(
     """
     query = (query * query.shape[-1] ** -0.5).to(logits).contiguous()
     key, value_t = key.to(logits).contiguous(), value.mT.contiguous()
+    images, num_heads, queries, _ = query.shape
     # In memory, a query's heads are side by side: what `attend` returns is a view of it.
-    attended = value.new_empty(*query.shape[:3:2], query.shape[1], value.shape[-1]).transpose(1, 2)
+    attended = value.new_empty(images, queries, num_heads, value.shape[-1]).transpose(1, 2)
     rows = max(BLOCK_BYTES // (key.shape[2] * logits.itemsize), 1)
     for image, heads in enumerate(zip(query, key, value_t, attended, strict=True)):
         for q, k, v_t, result in zip(*heads, strict=True):
