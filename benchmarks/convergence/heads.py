@@ -16,6 +16,7 @@ from rich.progress import track
 
 from benchmarks.convergence import plan
 from benchmarks.convergence.run import RESULTS, RUNS, choose, runs_of, scenes_of
+from benchmarks.markdown import table_lines
 from condetr.data.dataset import ImageRecord
 from condetr.data.images import read_image
 from condetr.data.sources import open_data
@@ -86,22 +87,19 @@ def _parting(heads: Sequence[MapNumbers]) -> float:
 
 def _markdown(habits: Mapping[str, Sequence[MapNumbers]], *, objects: int) -> str:
     rows = [
-        f"| {name} | {number} | {watched(head)} | "
-        + " | ".join(f"{100 * share:.0f} %" for share in (*(head.at_sides[side] for side in SIDES), head.in_box))
-        + f" | {head.entropy:.1f} |"
+        [
+            name,
+            str(number),
+            watched(head),
+            *(f"{100 * share:.0f} %" for share in (*(head.at_sides[side] for side in SIDES), head.in_box)),
+            f"{head.entropy:.1f}",
+        ]
         for name, heads in habits.items()
         for number, head in enumerate(heads)
     ]
-    return "\n".join(
-        [
-            f"Spatial attention of the last decoder layer, mean over {objects} objects.",
-            "",
-            f"| model | head | watches | {' | '.join(SIDES)} | in the box | bits |",
-            "|---" * 9 + "|",
-            *rows,
-            "",
-        ]
-    )
+    columns = ("model", "head", "watches", *SIDES, "in the box", "bits")
+    title = f"Spatial attention of the last decoder layer, mean over {objects} objects."
+    return "\n".join([title, "", *table_lines(columns, rows), ""])
 
 
 if __name__ == "__main__":

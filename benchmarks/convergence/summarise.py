@@ -14,6 +14,7 @@ from rich.console import Console
 from benchmarks.convergence import plan
 from benchmarks.convergence.ratios import curve_of, headline, is_complete, published_ratios, ratios_of, there
 from benchmarks.convergence.run import RESULTS, runs_of
+from benchmarks.markdown import table_lines
 
 SUMMARY = RESULTS.parent / "summary.json"
 
@@ -47,39 +48,35 @@ def main() -> None:
 
 
 def _published_section(published: dict[str, list[dict[str, Any]]]) -> list[str]:
-    return [
-        "## COCO, from published AP",
-        "",
-        "| DETR, complete schedule of | AP | Conditional DETR needs | ratio |",
-        "|---|---|---|---|",
-        *(
-            _row([f"{backbone}, {each['epochs']} epochs", *_cells(each)])
-            for backbone, schedules in published.items()
-            for each in schedules
-        ),
-        "",
-    ]
+    rows = (
+        [f"{backbone}, {each['epochs']} epochs", *as_good_cells(each)]
+        for backbone, schedules in published.items()
+        for each in schedules
+    )
+    columns = ("DETR, complete schedule of", "AP", "Conditional DETR needs", "ratio")
+    return ["## COCO, from published AP", "", *table_lines(columns, rows), ""]
 
 
 def _section(setting: str, values: dict[str, Any]) -> list[str]:
+    detr, levels = values["detr"], zip(*values["levels"].values(), strict=True)
     return [
         f"## {TITLES[setting]}",
         "",
         f"Two seeds; DETR with {values['detr_loss']}.",
         "",
-        "| Conditional DETR, complete schedule of | AP |",
-        "|---|---|",
-        *(_row([f"{epochs:g} epochs", f"{100 * ap:.1f}"]) for epochs, ap in values["conditional_detr"].items()),
+        *table_lines(
+            ("Conditional DETR, complete schedule of", "AP"),
+            ([f"{epochs:g} epochs", f"{100 * ap:.1f}"] for epochs, ap in values["conditional_detr"].items()),
+        ),
         "",
-        "| DETR, complete schedule of | AP | Conditional DETR needs | ratio | ratios between single seeds |",
-        "|---|---|---|---|---|",
-        *(_schedule_row(schedule) for schedule in values["detr"]),
+        *table_lines(
+            ("DETR, complete schedule of", "AP", "Conditional DETR needs", "ratio", "ratios between single seeds"),
+            map(_schedule_row, detr),
+        ),
         "",
-        "| on the way to | AP: DETR | Conditional DETR | ratio | AP50: ratio | AP75: ratio |",
-        "|---|---|---|---|---|---|",
-        *(
-            _level_row(measures, epochs=values["detr"][-1]["epochs"])
-            for measures in zip(*values["levels"].values(), strict=True)
+        *table_lines(
+            ("on the way to", "AP: DETR", "Conditional DETR", "ratio", "AP50: ratio", "AP75: ratio"),
+            (_level_row(measures, epochs=detr[-1]["epochs"]) for measures in levels),
         ),
         "",
         *_faster_lines(values["faster"]),
@@ -87,28 +84,27 @@ def _section(setting: str, values: dict[str, Any]) -> list[str]:
     ]
 
 
-def _schedule_row(schedule: dict[str, Any]) -> str:
+def _schedule_row(schedule: dict[str, Any]) -> list[str]:
     single = schedule["ratios_by_seeds"]
     between = f"{min(single):.1f} to {max(single):.1f}" if single else "-"
-    return _row([f"{schedule['epochs']} epochs", *_cells(schedule), between])
+    return [f"{schedule['epochs']} epochs", *as_good_cells(schedule), between]
 
 
 def _faster_lines(found: dict[str, dict[str, Any]]) -> list[str]:
     lines = []
     for name, aid in found.items():
         schedules = ", ".join(f"{epochs:g}: {100 * ap:.1f}" for epochs, ap in aid["complete_schedules"].items())
+        rows = ([f"{each['epochs']:g} epochs", *as_good_cells(each)] for each in aid["plain"])
         lines += [
             f"With {AIDS[name]}, AP after complete schedules of so many epochs: {schedules}.",
             "",
-            "| plain, complete schedule of | AP | with it | ratio |",
-            "|---|---|---|---|",
-            *(_row([f"{each['epochs']:g} epochs", *_cells(each)]) for each in aid["plain"]),
+            *table_lines(("plain, complete schedule of", "AP", "with it", "ratio"), rows),
             "",
         ]
     return lines
 
 
-def _cells(schedule: dict[str, Any]) -> list[str]:
+def as_good_cells(schedule: dict[str, Any]) -> list[str]:
     """Return the AP of a schedule, the epochs of the one that is as good, and the ratio of both."""
     ap, is_bound = f"{100 * schedule['ap']:.1f}", schedule["ratio_is_a_lower_bound"]
     if schedule["ratio"] is None:
@@ -117,33 +113,23 @@ def _cells(schedule: dict[str, Any]) -> list[str]:
     return [ap, f"{'at most ' * is_bound}{needed}", f"**{'at least ' * is_bound}{ratio}**"]
 
 
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
 def _ablation_lines(found: dict[str, list[float]]) -> list[str]:
     if len(found) < 2:  # one of them is trained for its own sake
         return []
-    rows = [
-        _row(
-            [
-                name,
-                f"{100 * mean(scores):.1f}",
-                ", ".join(f"{100 * score:.1f}" for score in scores),
-                str(plan.PAPER[name]),
-            ]
-        )
-        for name, scores in found.items()
-    ]
-    return [f"| ablation, {plan.ABLATION_EPOCHS} epochs | AP | by seed | paper's AP |", "|---|---|---|---|", *rows, ""]
+    rows = (
+        [name, f"{100 * mean(ap):.1f}", ", ".join(f"{100 * each:.1f}" for each in ap), str(plan.PAPER[name])]
+        for name, ap in found.items()
+    )
+    columns = (f"ablation, {plan.ABLATION_EPOCHS} epochs", "AP", "by seed", "paper's AP")
+    return [*table_lines(columns, rows), ""]
 
 
-def _level_row(measures: Sequence[dict[str, float | None]], *, epochs: int) -> str:
+def _level_row(measures: Sequence[dict[str, float | None]], *, epochs: int) -> list[str]:
     """Return one level as AP, AP50 and AP75 reach it."""
     ap, level = measures[0], measures[0]["level"]
     assert level is not None
     cells = ["never" if needed is None else f"{needed:.1f}" for needed in (ap["detr"], ap["conditional_detr"])]
-    return _row([f"{100 * level:.0f}", *cells, *(_level_ratio(each, epochs=epochs) for each in measures)])
+    return [f"{100 * level:.0f}", *cells, *(_level_ratio(each, epochs=epochs) for each in measures)]
 
 
 def _level_ratio(values: dict[str, float | None], *, epochs: int) -> str:

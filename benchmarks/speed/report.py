@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from benchmarks.markdown import table_lines
+
 RESULTS = Path(__file__).parents[1] / "results"
 SUMMARY = RESULTS / "summary.json"
 PACKAGES = (
@@ -70,11 +72,12 @@ def _stamp(*, load_before: float) -> dict[str, Any]:
 
 
 def _markdown(table: Table, stamp: dict[str, Any]) -> str:
-    lines = [f"# {table.title}", "", "| " + " | ".join(table.columns) + " |", "|---" * len(table.columns) + "|"]
-    lines += ["| " + " | ".join(_shown(cell) for cell in row) + " |" for row in table.rows]
+    lines = table_lines(table.columns, ([_shown(cell) for cell in row] for row in table.rows))
     headline = "; ".join(f"{name} {value:.3g}" for name, value in table.headline.items())
     facts = ", ".join(f"{name} {value}" for name, value in stamp.items() if value is not None)
-    return "\n".join([*lines, "", *(f"- {note}" for note in [*table.notes, headline, facts]), ""])
+    return "\n".join(
+        [f"# {table.title}", "", *lines, "", *(f"- {note}" for note in [*table.notes, headline, facts]), ""]
+    )
 
 
 def _shown(cell: Cell) -> str:
