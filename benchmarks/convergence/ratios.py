@@ -82,12 +82,12 @@ def _schedule(epochs: int, *, detr: Sequence[plan.Run], conditional: Sequence[pl
     """Return how much shorter Conditional DETR's schedule is than this one of DETR, to the same final AP."""
     final = {run.seed: final_ap(run) for run in detr if run.epochs == epochs}
     by_seed = [
-        _as_good(_by_length([run for run in conditional if run.seed == seed]), epochs=epochs, ap=goal)["ratio"]
+        as_good(_by_length([run for run in conditional if run.seed == seed]), epochs=epochs, ap=goal)["ratio"]
         for goal in final.values()
         for seed in plan.SEEDS
     ]
     return {
-        **_as_good(_by_length(conditional), epochs=epochs, ap=mean(final.values())),
+        **as_good(_by_length(conditional), epochs=epochs, ap=mean(final.values())),
         "final_ap": final,
         "ratios_by_seeds": [ratio for ratio in by_seed if ratio is not None],
     }
@@ -96,10 +96,10 @@ def _schedule(epochs: int, *, detr: Sequence[plan.Run], conditional: Sequence[pl
 def published_ratios(*, conditional_detr: dict[int, float], detr: dict[int, float]) -> list[dict[str, Any]]:
     """Return how much shorter Conditional DETR's schedule is than each of DETR's, from published AP in percent."""
     curve = [(float(epochs), ap / 100) for epochs, ap in conditional_detr.items()]
-    return [_as_good(curve, epochs=epochs, ap=ap / 100) for epochs, ap in detr.items()]
+    return [as_good(curve, epochs=epochs, ap=ap / 100) for epochs, ap in detr.items()]
 
 
-def _as_good(curve: Curve, *, epochs: float, ap: float) -> dict[str, Any]:
+def as_good(curve: Curve, *, epochs: float, ap: float) -> dict[str, Any]:
     """Return which of the complete schedules on a curve is as good as one of so many epochs that ended in this AP."""
     epochs_needed = crossing(curve, ap)
     return {
@@ -140,9 +140,7 @@ def _faster(setting: plan.Setting, *, plain: Sequence[plan.Run]) -> dict[str, di
     return {
         variant: {
             "complete_schedules": dict(curve),
-            "plain": [
-                _as_good(curve, epochs=epochs, ap=ap) for epochs, ap in _by_length(plain) if epochs > curve[0][0]
-            ],
+            "plain": [as_good(curve, epochs=epochs, ap=ap) for epochs, ap in _by_length(plain) if epochs > curve[0][0]],
         }
         for variant, curve in curves.items()
         if curve

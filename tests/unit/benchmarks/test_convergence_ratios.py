@@ -86,7 +86,7 @@ def test_a_schedule_of_which_one_seed_was_trained_does_not_count(searched: Calla
 
 def test_the_headline_is_that_of_the_longest_schedule_that_was_equalled() -> None:
     curve = [(4.0, 0.2), (8.0, 0.4)]
-    schedules = [ratios._as_good(curve, epochs=epochs, ap=ap) for epochs, ap in ((40, 0.2), (48, 0.4), (96, 0.5))]
+    schedules = [ratios.as_good(curve, epochs=epochs, ap=ap) for epochs, ap in ((40, 0.2), (48, 0.4), (96, 0.5))]
 
     assert [each["ratio"] for each in schedules] == [pytest.approx(10), pytest.approx(6), None]
     assert ratios.headline(schedules) == pytest.approx(6)

@@ -1,0 +1,148 @@
+"""Where the ratio comes from: `python -m benchmarks.convergence.parts --setting stride32`.
+
+The models of all complete schedules are evaluated once more on parts of the task: finding objects without naming them,
+objects by their size, scenes by their number of objects, and what each decoder layer predicts. For each part, DETR's AP
+is looked up among Conditional DETR's schedules, as it is for the whole. The models must be there, under
+runs/convergence; their best epochs are used.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import mean
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from jaxtyping import Float
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from benchmarks.convergence import plan
+from benchmarks.convergence.ratios import Curve, as_good, there
+from benchmarks.convergence.run import RESULTS, RUNS, runs_of, scenes_of
+from benchmarks.convergence.summarise import as_good_cells
+from benchmarks.markdown import table_lines
+from condetr.data.dataset import Split
+from condetr.data.sources import open_data
+from condetr.inference.postprocess import to_detections
+from condetr.inference.predictor import Predictor
+from condetr.interop.loading import load
+from condetr.labels import Category, LabelMap
+from condetr.layers.heads import Scores
+from condetr.metrics.coco import accumulated_evaluator, evaluate_coco
+from condetr.shapes import Detections, Prediction
+
+SIDES = {"sides below 12 pixels": (0, 12), "sides of 12 to 20": (12, 20), "sides from 20 on": (20, 1000)}
+"""Thirds of the objects; a side is the root of the area."""
+COUNTS = {"scenes of 1 to 3 objects": range(1, 4), "scenes of 6 to 8 objects": range(6, 9)}
+OBJECT = LabelMap((Category(1, "object"),))
+BATCH_SIZE = 50
+
+
+def main(*, setting: Annotated[plan.Setting, typer.Option(help="Which feature map.")] = "stride32") -> None:
+    """Write parts.json and parts.md into the results of the setting."""
+    split = open_data(scenes_of(setting)).val
+    detr, conditional = (there(runs_of(setting, stage)) for stage in ("long", "schedules"))
+    runs = [*detr, *conditional]
+    found = {run.name: _evaluate(run, split) for run in track(runs, description="evaluating")}
+    ratios = {
+        part: [
+            as_good(_by_length(conditional, part=part, found=found), epochs=epochs, ap=ap)
+            for epochs, ap in _by_length(detr, part=part, found=found)
+        ]
+        for part in found[runs[0].name]
+    }
+    folder, table = RESULTS / setting, _markdown(ratios)
+    (folder / "parts.json").write_text(json.dumps({"ratios": ratios, "ap": found}, indent=2) + "\n")
+    (folder / "parts.md").write_text(table)
+    Console().print(table, highlight=False)
+
+
+def _evaluate(run: plan.Run, split: Split) -> dict[str, float]:
+    predictor = load(RUNS / run.name)
+    return measure(_predict(predictor, split), split, scores=predictor.scores)
+
+
+def measure(layers: Sequence[Prediction], split: Split, *, scores: Scores) -> dict[str, float]:
+    """Return the AP on each part of the task, from what each decoder layer predicts for the images of a split."""
+    found = [_detections(layer, split, scores=scores) for layer in layers]
+    unnamed = _unnamed(split)
+    objects = _detections(_unnamed_prediction(layers[-1], scores=scores), unnamed, scores=scores)
+    return {
+        "everything": evaluate_coco(split, found[-1]).AP,
+        "objects without their names": evaluate_coco(unnamed, objects).AP,
+        **_ap_by_side(split, found[-1]),
+        **{part: _ap_by_count(split, found[-1], counts=counts) for part, counts in COUNTS.items()},
+        **{f"decoder layer {number}": evaluate_coco(split, each).AP for number, each in enumerate(found, start=1)},
+    }
+
+
+@torch.inference_mode()
+def _predict(predictor: Predictor, split: Split) -> list[Prediction]:
+    """Return what each decoder layer predicts for all images of a split."""
+    outputs = []
+    for start in range(0, len(split), BATCH_SIZE):
+        records = split.records[start : start + BATCH_SIZE]
+        batch = predictor.make_batch([record.path for record in records]).to(predictor.device)
+        output = predictor.detector(batch.images, batch.is_padding)
+        outputs.append([*output.auxiliary, output.final])
+    return [Prediction(*map(torch.cat, zip(*layer, strict=True))) for layer in zip(*outputs, strict=True)]
+
+
+def _detections(prediction: Prediction, split: Split, *, scores: Scores) -> dict[int, Detections]:
+    sizes = [record.size_hw for record in split.records]
+    detections = to_detections(prediction, scores=scores, sizes_hw=sizes, label_map=split.label_map)
+    return {record.image_id: each for record, each in zip(split.records, detections, strict=True)}
+
+
+def _unnamed(split: Split) -> Split:
+    """Return a split whose objects are all of one class."""
+    records = (replace(record, labels=np.zeros_like(record.labels)) for record in split.records)
+    return replace(split, records=tuple(records), label_map=OBJECT)
+
+
+def _unnamed_prediction(prediction: Prediction, *, scores: Scores) -> Prediction:
+    """Score every query once: with its best class (sigmoid), or by how surely it is not "no object" (softmax)."""
+    logits: Float[Tensor, "B Q K"] = prediction.logits
+    if scores == "sigmoid":
+        return prediction._replace(logits=logits.amax(-1, keepdim=True))
+    classes, no_object = logits[..., :-1], logits[..., -1:]
+    return prediction._replace(logits=torch.cat([classes.logsumexp(-1, keepdim=True), no_object], dim=-1))
+
+
+def _ap_by_side(split: Split, found: dict[int, Detections]) -> dict[str, float]:
+    evaluator = accumulated_evaluator(split, found)
+    evaluator.params.areaRng = [[low**2, high**2] for low, high in SIDES.values()]
+    evaluator.params.areaRngLbl = list(SIDES)
+    evaluator.evaluate()
+    evaluator.accumulate()
+    precision: Float[np.ndarray, "IoU R K A N"] = evaluator.eval["precision"]
+    by_side = (precision[..., index, -1] for index in range(len(SIDES)))
+    return {part: float(each[each > -1].mean()) for part, each in zip(SIDES, by_side, strict=True)}
+
+
+def _ap_by_count(split: Split, found: dict[int, Detections], *, counts: range) -> float:
+    records = tuple(record for record in split.records if len(record.labels) in counts)
+    return evaluate_coco(
+        replace(split, records=records), {record.image_id: found[record.image_id] for record in records}
+    ).AP
+
+
+def _by_length(runs: Sequence[plan.Run], *, part: str, found: dict[str, dict[str, float]]) -> Curve:
+    """Return complete schedules as a curve: their length and their AP on a part, a mean over seeds."""
+    lengths = sorted({run.epochs for run in runs})
+    return [(length, mean(found[run.name][part] for run in runs if run.epochs == length)) for length in lengths]
+
+
+def _markdown(ratios: dict[str, list[dict[str, Any]]]) -> str:
+    schedules = [(f"DETR, {each['epochs']} epochs: AP", "as good", "ratio") for each in ratios["everything"]]
+    rows = ([part, *(cell for each in by_length for cell in as_good_cells(each))] for part, by_length in ratios.items())
+    columns = ("AP on", *(column for schedule in schedules for column in schedule))
+    return "\n".join([*table_lines(columns, rows), ""])
+
+
+if __name__ == "__main__":
+    typer.run(main)
