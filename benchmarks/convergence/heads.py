@@ -58,8 +58,8 @@ def _runs(setting: plan.Setting) -> Mapping[str, plan.Run]:
     choice = choose(setting)
     schedules, epochs = runs_of(setting, "schedules"), plan.SEARCH_EPOCHS["detr"]
     conditional = next(run for run in schedules if run.epochs == epochs)
-    lr = choice.lr[choice.detr]
-    short = next(run for run in plan.search(setting) if (run.side, run.lr) == (choice.detr, lr))
+    tuned = (choice.detr, choice.tuning[choice.detr])
+    short = next(run for run in plan.search(setting) if (run.side, run.tuning) == tuned)
     long = next(run for run in runs_of(setting, "long") if run.epochs > epochs)
     return {
         f"Conditional DETR, {conditional.epochs} epochs": conditional,

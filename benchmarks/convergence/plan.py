@@ -1,13 +1,14 @@
 """The runs of the benchmark: what differs between them, and nothing else does.
 
 All settings train on scenes of 128x128. `stride32` ends in a map of 64 cells; `dc5` dilates the last stage instead of
-striding, which gives four times as many, as DC5 does in the paper. Both start from fresh weights; `pretrained` is
-`stride32` with a backbone that classifies objects, and `digits` is `stride32` on handwritten digits.
+striding, which gives four times as many, as DC5 does in the paper. Both start from fresh weights and have Conditional
+DETR's loss weights. The others are `stride32` with one change: `weighted` has a heavier classification loss, searched
+for on both sides, `pretrained` a backbone that classifies objects, and `digits` shows handwritten digits.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -17,35 +18,50 @@ from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.detectors.detr import DetrConfig
 from condetr.engine.config import DataConfig, TrainConfig
 from condetr.engine.optim import OptimizerConfig, StepScheduleConfig
+from condetr.losses.criterion import CriterionConfig
 from condetr.recipes.small import TINY
 
-Setting = Literal["stride32", "dc5", "pretrained", "digits"]
+Setting = Literal["stride32", "weighted", "dc5", "pretrained", "digits"]
 
 PRETRAINED = "runs/convergence/backbone.safetensors"
 
 TRAINING_IMAGES, VALIDATION_IMAGES, SCENES_SEED = 4000, 500, 1
 BATCH_SIZE = 16
-LEARNING_RATES = {
-    "conditional_detr": (2e-4, 4e-4, 8e-4),
-    "detr": (1e-4, 2e-4, 4e-4),
-    "detr_focal": (1e-4, 2e-4, 4e-4),
+
+
+class Tuning(NamedTuple):
+    """What is searched for on each side."""
+
+    lr: float
+    classification: float = 2.0
+    """Weight of the classification loss, beside 5 for L1 and 2 for GIoU."""
+
+
+_RATES = {
+    "conditional_detr": [Tuning(2e-4), Tuning(4e-4), Tuning(8e-4)],
+    "detr": [Tuning(1e-4), Tuning(2e-4), Tuning(4e-4)],
 }
-"""Around what each side is known to like."""
-SEARCHED: dict[Setting, Sequence[str]] = {
-    "stride32": ("conditional_detr", "detr", "detr_focal"),
-    "dc5": ("conditional_detr", "detr"),
-    "pretrained": ("conditional_detr", "detr"),
-    "digits": ("conditional_detr", "detr"),
+SEARCHED: dict[Setting, dict[str, list[Tuning]]] = {
+    "stride32": {**_RATES, "detr_focal": _RATES["detr"]},
+    "weighted": {
+        "conditional_detr": [Tuning(4e-4, 6), Tuning(4e-4, 16), Tuning(2e-4, 6), Tuning(8e-4, 6)],
+        "detr": [Tuning(2e-4, 6), Tuning(2e-4, 16), Tuning(1e-4, 6), Tuning(4e-4, 6)],
+    },
+    "dc5": {
+        "conditional_detr": [*_RATES["conditional_detr"], Tuning(1.6e-3)],
+        "detr": [*_RATES["detr"], Tuning(8e-4)],
+    },
+    "pretrained": _RATES,
+    "digits": _RATES,
 }
-"""With the focal loss DETR is far behind at stride 32, so that it is left out of the others."""
-FURTHER_RATES: dict[tuple[Setting, str], Sequence[float]] = {
-    ("dc5", "conditional_detr"): (1.6e-3,),
-    ("dc5", "detr"): (8e-4,),
-}
-"""The next one, where the best was an outermost one."""
+"""Around what each side is known to like, and one further where the best was an outermost one.
+
+With the focal loss DETR is far behind at stride 32, so that it is left out of the others.
+"""
 SEARCH_EPOCHS = {"conditional_detr": 8, "detr": 16, "detr_focal": 16}
 LONG_EPOCHS: dict[Setting, Sequence[int]] = {
     "stride32": (16, 48, 96, 144),
+    "weighted": (48, 96),
     "dc5": (48,),
     "pretrained": (48,),
     "digits": (48,),
@@ -53,6 +69,7 @@ LONG_EPOCHS: dict[Setting, Sequence[int]] = {
 """Complete schedules of DETR, the drop of the learning rate included."""
 SHORT_EPOCHS: dict[Setting, Sequence[int]] = {
     "stride32": (4, 8, 12, 16, 24, 32),
+    "weighted": (4, 8, 12, 16, 24),
     "dc5": (8, 12, 16, 20),
     "pretrained": (8, 12, 16),
     "digits": (8, 12, 16),
@@ -138,7 +155,7 @@ class Run:
     variant: str = "plain"
     changes: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the detector that make the variant."""
-    lr: float
+    tuning: Tuning
     epochs: int
     seed: int
 
@@ -153,8 +170,10 @@ class Run:
         return self._name("trunk")
 
     def _name(self, length: str) -> str:
-        rate = np.format_float_scientific(self.lr, trim="-", exp_digits=2)
-        return f"{self.setting}/{self.side}-{self.variant}-lr{rate}-{length}-seed{self.seed}"
+        lr, classification = self.tuning
+        rate = np.format_float_scientific(lr, trim="-", exp_digits=2)
+        weight = "" if classification == Tuning(lr).classification else f"-class{classification:g}"
+        return f"{self.setting}/{self.side}-{self.variant}-lr{rate}{weight}-{length}-seed{self.seed}"
 
     @property
     def drop_epoch(self) -> int:
@@ -167,6 +186,7 @@ class Run:
 
     def config(self) -> TrainConfig:
         """Return the whole settings."""
+        lr, classification = self.tuning
         is_pretrained = self.setting == "pretrained"
         backbone = replace(BACKBONE, dilation=self.setting == "dc5", weights=PRETRAINED if is_pretrained else None)
         detector = SIDES[self.side](**{**TINY, "backbone": backbone})
@@ -180,7 +200,8 @@ class Run:
                 workers=0,
                 cache_mb=1024,
             ),
-            optimizer=OptimizerConfig(lr=self.lr, backbone_lr=self.lr * (1 if is_pretrained else 3)),
+            criterion=CriterionConfig(classification=classification),
+            optimizer=OptimizerConfig(lr=lr, backbone_lr=lr * (1 if is_pretrained else 3)),
             schedule=StepScheduleConfig(drop_epoch=self.drop_epoch, warmup_steps=200),
             epochs=self.epochs,
             seed=self.seed,
@@ -189,11 +210,11 @@ class Run:
 
 
 def search(setting: Setting) -> Sequence[Run]:
-    """Return the runs that find each side's best learning rate."""
+    """Return the runs that find each side's best learning rate, and weight of classification."""
     return [
-        Run(setting=setting, side=side, lr=lr, epochs=SEARCH_EPOCHS[side], seed=SEEDS[0])
-        for side in SEARCHED[setting]
-        for lr in (*LEARNING_RATES[side], *FURTHER_RATES.get((setting, side), ()))
+        Run(setting=setting, side=side, tuning=tuning, epochs=SEARCH_EPOCHS[side], seed=SEEDS[0])
+        for side, tunings in SEARCHED[setting].items()
+        for tuning in tunings
     ]
 
 
@@ -201,17 +222,17 @@ def search(setting: Setting) -> Sequence[Run]:
 class Choice:
     """What the search found best."""
 
-    lr: dict[str, float]
-    """The learning rate of each side."""
+    tuning: dict[str, Tuning]
+    """By side."""
     detr: str
     """DETR's better loss: `detr` or `detr_focal`."""
 
 
 def long(setting: Setting, *, choice: Choice) -> Sequence[Run]:
-    """Return DETR's long schedules, with the better of its two losses at its best rate."""
+    """Return DETR's long schedules, with the better of its two losses, tuned."""
     side = choice.detr
     return [
-        Run(setting=setting, side=side, lr=choice.lr[side], epochs=epochs, seed=seed)
+        Run(setting=setting, side=side, tuning=choice.tuning[side], epochs=epochs, seed=seed)
         for epochs in LONG_EPOCHS[setting]
         for seed in SEEDS
     ]
@@ -237,14 +258,14 @@ def faster(setting: Setting, *, choice: Choice) -> Sequence[Run]:
 
 
 def ablations(setting: Setting, *, choice: Choice) -> Sequence[Run]:
-    """Return the rows of tables 3 and 4 and figure 5, each with its side's best rate."""
+    """Return the rows of tables 3 and 4 and figure 5, each tuned as its side."""
     return [
         Run(
             setting=setting,
             side=side,
             variant=name if changes else "plain",
             changes=changes,
-            lr=choice.lr.get(side, choice.lr["detr"]),
+            tuning=choice.tuning.get(side, choice.tuning["detr"]),
             epochs=ABLATION_EPOCHS,
             seed=seed,
         )
@@ -255,4 +276,4 @@ def ablations(setting: Setting, *, choice: Choice) -> Sequence[Run]:
 
 def _conditional(setting: Setting, *, choice: Choice, epochs: int, seed: int) -> Run:
     side = "conditional_detr"
-    return Run(setting=setting, side=side, lr=choice.lr[side], epochs=epochs, seed=seed)
+    return Run(setting=setting, side=side, tuning=choice.tuning[side], epochs=epochs, seed=seed)

@@ -63,7 +63,7 @@ def ratios_of(setting: plan.Setting) -> dict[str, Any]:
     detr, conditional = (there(runs_of(setting, stage)) for stage in ("long", "schedules"))
     return {
         "search": {run.name: final_ap(run) for run in plan.search(setting)},
-        "lr": choice.lr,
+        "tuning": {side: tuning._asdict() for side, tuning in choice.tuning.items()},
         "detr_loss": "focal" if choice.detr == "detr_focal" else "cross-entropy",
         "conditional_detr": dict(_by_length(conditional)),
         "detr": [_schedule(epochs, detr=detr, conditional=conditional) for epochs in _lengths(detr)],

@@ -79,13 +79,12 @@ def runs_of(setting: plan.Setting, stage: str) -> Sequence[plan.Run]:
 
 
 def choose(setting: plan.Setting) -> plan.Choice:
-    """Return the best learning rate of each side, and DETR's better loss, by the search's final AP."""
-    found = {(run.side, run.lr): final_ap(run) for run in plan.search(setting)}
-    sides = plan.SEARCHED[setting]
-    best = {side: max((key for key in found if key[0] == side), key=found.__getitem__) for side in sides}
+    """Return how each side is best tuned, and DETR's better loss, by the search's final AP."""
+    runs = plan.search(setting)
+    best = {side: max((run for run in runs if run.side == side), key=final_ap) for side in plan.SEARCHED[setting]}
     return plan.Choice(
-        lr={side: key[1] for side, key in best.items()},
-        detr=max((side for side in sides if side != "conditional_detr"), key=lambda side: found[best[side]]),
+        tuning={side: run.tuning for side, run in best.items()},
+        detr=max((side for side in best if side != "conditional_detr"), key=lambda side: final_ap(best[side])),
     )
 
 

@@ -20,6 +20,7 @@ SUMMARY = RESULTS.parent / "summary.json"
 
 TITLES: dict[str, str] = {
     "stride32": "stride 32: 64 cells",
+    "weighted": "64 cells, classification weighted",
     "dc5": "DC5: 256 cells",
     "pretrained": "stride 32, pretrained backbone",
     "digits": "stride 32, handwritten digits",

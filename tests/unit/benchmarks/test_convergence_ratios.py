@@ -20,7 +20,7 @@ def keep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[plan.Run]
 
     def write(trained: plan.Run) -> None:
         rate = AIDED if trained.variant in plan.FASTER else AP_AN_EPOCH[trained.side]
-        rate /= 1 if trained.lr == BEST_LR[trained.side] else 2
+        rate /= 1 if trained.tuning.lr == BEST_LR[trained.side] else 2
         rows = [f"{epoch},{rate * epoch},{rate * epoch},{rate * epoch}" for epoch in range(1, trained.epochs + 1)]
         folder = tmp_path / trained.name
         folder.mkdir(parents=True)
@@ -45,7 +45,9 @@ def stage(name: str) -> list[plan.Run]:
 
 @pytest.mark.usefixtures("searched")
 def test_the_search_chooses_the_best_learning_rate_of_each_side() -> None:
-    assert run.choose("dc5").lr == BEST_LR
+    found = run.choose("dc5").tuning
+
+    assert {side: tuning.lr for side, tuning in found.items()} == BEST_LR
 
 
 def test_a_side_that_learns_four_times_as_fast_needs_a_quarter_of_the_epochs(
