@@ -73,7 +73,8 @@ def ratios_of(setting: plan.Setting) -> dict[str, Any]:
             ]
             for measure in typing.get_args(Measure)
         },
-        "faster": _faster(setting, plain=conditional),
+        "faster": _against(_by_length(conditional), _aided(setting)),
+        "faster_than_paper": _faster_than_paper(setting),
         "ablations": _ablations(setting),
     }
 
@@ -133,17 +134,29 @@ def _level(
     return {"level": level, "detr": detr, "conditional_detr": conditional, "ratio": ratio}
 
 
-def _faster(setting: plan.Setting, *, plain: Sequence[plan.Run]) -> dict[str, dict[str, Any]]:
-    """Return, for each aid, how much shorter its schedules are than longer ones of plain Conditional DETR."""
+def _aided(setting: plan.Setting) -> dict[str, Curve]:
+    """Return complete schedules with each training aid."""
     runs = there(runs_of(setting, "faster"))
     curves = {variant: _by_length([run for run in runs if run.variant == variant]) for variant in plan.FASTER}
+    return {variant: curve for variant, curve in curves.items() if curve}
+
+
+def _faster_than_paper(setting: plan.Setting) -> dict[str, dict[str, Any]]:
+    """Return the ratios of a setting's schedules, with and without aids, to those with the paper's loss weights."""
+    if setting != "weighted":
+        return {}
+    paper, weighted = (_by_length(there(runs_of(each, "schedules"))) for each in ("stride32", setting))
+    return _against(paper, {"plain": weighted, **_aided(setting)})
+
+
+def _against(longer: Curve, curves: dict[str, Curve]) -> dict[str, dict[str, Any]]:
+    """Return how much shorter schedules of each kind are than longer ones of another to the same AP."""
     return {
-        variant: {
+        kind: {
             "complete_schedules": dict(curve),
-            "plain": [as_good(curve, epochs=epochs, ap=ap) for epochs, ap in _by_length(plain) if epochs > curve[0][0]],
+            "longer": [as_good(curve, epochs=epochs, ap=ap) for epochs, ap in longer if epochs > curve[0][0]],
         }
-        for variant, curve in curves.items()
-        if curve
+        for kind, curve in curves.items()
     }
 
 
