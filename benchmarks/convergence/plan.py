@@ -45,7 +45,7 @@ SEARCHED: dict[Setting, dict[str, list[Tuning]]] = {
     "stride32": {**_RATES, "detr_focal": _RATES["detr"]},
     "weighted": {
         "conditional_detr": [Tuning(4e-4, 6), Tuning(4e-4, 16), Tuning(2e-4, 6), Tuning(8e-4, 6), Tuning(1.6e-3, 6)],
-        "detr": [Tuning(2e-4, 6), Tuning(2e-4, 16), Tuning(1e-4, 6), Tuning(4e-4, 6)],
+        "detr": [Tuning(2e-4, 6), Tuning(2e-4, 16), Tuning(1e-4, 6), Tuning(4e-4, 6), Tuning(8e-4, 6)],
     },
     "dc5": {
         "conditional_detr": [*_RATES["conditional_detr"], Tuning(1.6e-3)],
