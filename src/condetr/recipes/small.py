@@ -11,6 +11,7 @@ from condetr.detectors.detr import DetrConfig
 from condetr.engine.config import DataConfig, TrainConfig
 from condetr.engine.ema import EmaConfig
 from condetr.engine.optim import OptimizerConfig, StepScheduleConfig
+from condetr.losses.criterion import CriterionConfig
 
 TINY: dict[str, Any] = {
     "backbone": SmallResNetConfig(widths=(24, 48, 96), blocks=(1, 2)),
@@ -32,9 +33,12 @@ def conditional_detr_tiny() -> TrainConfig:
         data=DataConfig(
             transform=LightTransformConfig(vertical_flip=0.5), eval_batch_size=32, workers=0, cache_mb=1024
         ),
+        # Objects are found long before they are named. With the paper's weight of 2 and a rate of 4e-4, AP at the end
+        # was 55.8 and AP50 76.2, with 6 instead of 2 it was 60.9 and 87.9, with 8e-4 as well 64.3 and 90.6.
+        criterion=CriterionConfig(classification=6.0),
         # A backbone from scratch wants a larger rate: with 4e-4 for both and no vertical flips, AP after 1,500 steps
         # was 24 instead of 29.
-        optimizer=OptimizerConfig(lr=4e-4, backbone_lr=1.2e-3),
+        optimizer=OptimizerConfig(lr=8e-4, backbone_lr=2.4e-3),
         schedule=StepScheduleConfig(drop_epoch=5, warmup_steps=200),
         ema=EmaConfig(decay=0.998),
         epochs=6,
