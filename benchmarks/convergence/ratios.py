@@ -43,10 +43,9 @@ def curve_of(run: plan.Run, *, measure: Measure = "AP") -> Curve:
 
 
 def is_complete(setting: plan.Setting) -> bool:
-    """Return whether a search and at least one schedule of each side are there."""
-    return len(there(plan.search(setting))) == len(plan.search(setting)) and all(
-        there(runs_of(setting, stage)) for stage in ("long", "schedules")
-    )
+    """Return whether the search and at least one schedule of Conditional DETR are there."""
+    search = plan.search(setting)
+    return len(there(search)) == len(search) and bool(there(runs_of(setting, "schedules")))
 
 
 def there(runs: Sequence[plan.Run]) -> list[plan.Run]:
@@ -72,6 +71,7 @@ def ratios_of(setting: plan.Setting) -> dict[str, Any]:
                 _level(level, slow=_longest(detr), fast=_longest(conditional), measure=measure) for level in LEVELS
             ]
             for measure in typing.get_args(Measure)
+            if detr
         },
         "faster": _against(_by_length(conditional), _aided(setting)),
         "faster_than_paper": _faster_than_paper(setting),

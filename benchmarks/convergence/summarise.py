@@ -64,7 +64,6 @@ def _published_section(published: dict[str, list[dict[str, Any]]]) -> list[str]:
 
 
 def _section(setting: str, values: dict[str, Any]) -> list[str]:
-    detr, levels = values["detr"], zip(*values["levels"].values(), strict=True)
     return [
         f"## {TITLES[setting]}",
         "",
@@ -75,19 +74,28 @@ def _section(setting: str, values: dict[str, Any]) -> list[str]:
             ([f"{epochs:g} epochs", f"{100 * ap:.1f}"] for epochs, ap in values["conditional_detr"].items()),
         ),
         "",
+        *_detr_lines(values["detr"], levels=values["levels"]),
+        *_faster_lines(values["faster"], than="without"),
+        *_faster_lines(values["faster_than_paper"], than="paper's loss weights, without"),
+        *_ablation_lines(values["ablations"]),
+    ]
+
+
+def _detr_lines(schedules: Sequence[dict[str, Any]], *, levels: dict[str, list[dict[str, Any]]]) -> list[str]:
+    if not schedules:
+        return []
+    longest = schedules[-1]["epochs"]
+    return [
         *table_lines(
             ("DETR, complete schedule of", "AP", "Conditional DETR needs", "ratio", "ratios between single seeds"),
-            map(_schedule_row, detr),
+            map(_schedule_row, schedules),
         ),
         "",
         *table_lines(
             ("on the way to", "AP: DETR", "Conditional DETR", "ratio", "AP50: ratio", "AP75: ratio"),
-            (_level_row(measures, epochs=detr[-1]["epochs"]) for measures in levels),
+            (_level_row(measures, epochs=longest) for measures in zip(*levels.values(), strict=True)),
         ),
         "",
-        *_faster_lines(values["faster"], than="without"),
-        *_faster_lines(values["faster_than_paper"], than="paper's loss weights, without"),
-        *_ablation_lines(values["ablations"]),
     ]
 
 
@@ -180,7 +188,7 @@ def _label(axis: Axes, *, ylabel: str, title: str) -> None:
 def _summarise(found: dict[str, Any]) -> None:
     """Put the headline ratios into summary.json, beside those of other benchmarks."""
     summary = json.loads(SUMMARY.read_text()) if SUMMARY.exists() else {}
-    ratios = {setting: headline(values["detr"]) for setting, values in found.items()}
+    ratios = {setting: headline(values["detr"]) for setting, values in found.items() if values["detr"]}
     compared = [kinds for values in found.values() for kinds in (values["faster"], values["faster_than_paper"])]
     aided = [each for kinds in compared for aid in plan.FASTER if aid in kinds for each in kinds[aid]["longer"]]
     summary["convergence"] = {**ratios, "faster_than_paper": headline(aided)}

@@ -8,9 +8,10 @@ import pytest
 
 from benchmarks.convergence import plan, ratios, run
 
-BEST_LR = {"conditional_detr": 4e-4, "detr": 2e-4}
-AP_AN_EPOCH = {"conditional_detr": 0.04, "detr": 0.01}
+BEST_LR = {"conditional_detr": 4e-4, "detr": 2e-4, "detr_focal": 2e-4}
+AP_AN_EPOCH = {"conditional_detr": 0.04, "detr": 0.01, "detr_focal": 0.005}
 AIDED = 0.06
+BEST_WEIGHT, FASTER_WITH_IT = 6, 1.5
 
 
 @pytest.fixture
@@ -21,6 +22,7 @@ def keep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[plan.Run]
     def write(trained: plan.Run) -> None:
         rate = AIDED if trained.variant in plan.FASTER else AP_AN_EPOCH[trained.side]
         rate /= 1 if trained.tuning.lr == BEST_LR[trained.side] else 2
+        rate *= FASTER_WITH_IT if trained.tuning.classification == BEST_WEIGHT else 1
         rows = [f"{epoch},{rate * epoch},{rate * epoch},{rate * epoch}" for epoch in range(1, trained.epochs + 1)]
         folder = tmp_path / trained.name
         folder.mkdir(parents=True)
@@ -38,16 +40,17 @@ def searched(keep: Callable[[plan.Run], None]) -> Callable[[plan.Run], None]:
     return keep
 
 
-def stage(name: str) -> list[plan.Run]:
-    there = {each.name for each in plan.search("dc5")}
-    return [each for each in run.runs_of("dc5", name) if each.name not in there]
+def stage(name: str, *, setting: plan.Setting = "dc5") -> list[plan.Run]:
+    there = {each.name for each in plan.search(setting)}
+    return [each for each in run.runs_of(setting, name) if each.name not in there]
 
 
 @pytest.mark.usefixtures("searched")
 def test_the_search_chooses_the_best_learning_rate_of_each_side() -> None:
     found = run.choose("dc5").tuning
 
-    assert {side: tuning.lr for side, tuning in found.items()} == BEST_LR
+    assert {side: tuning.lr for side, tuning in found.items()} == {side: BEST_LR[side] for side in found}
+    assert list(found) == ["conditional_detr", "detr"]
 
 
 def test_a_side_that_learns_four_times_as_fast_needs_a_quarter_of_the_epochs(
@@ -76,6 +79,27 @@ def test_training_aids_are_compared_with_longer_plain_schedules(
     assert [each["epochs_needed"] for each in plain] == pytest.approx([8, 16 / 1.5, 20 / 1.5])
     assert [each["ratio_is_a_lower_bound"] for each in plain] == [True, False, False]
     assert ratios.headline(plain) == pytest.approx(1.5)
+
+
+def test_a_heavier_classification_loss_is_compared_with_the_papers_weights(
+    keep: Callable[[plan.Run], None],
+) -> None:
+    settings: tuple[plan.Setting, ...] = ("stride32", "weighted")
+    for trained in (each for setting in settings for each in plan.search(setting)):
+        keep(trained)
+    for trained in (each for setting in settings for each in stage("schedules", setting=setting)):
+        keep(trained)
+    for trained in stage("faster", setting="weighted"):
+        keep(trained)
+
+    found = ratios.ratios_of("weighted")
+
+    assert ratios.is_complete("weighted")
+    assert found["tuning"]["conditional_detr"] == {"lr": 4e-4, "classification": 6}
+    without, aided = (found["faster_than_paper"][kind]["longer"] for kind in ("plain", "groups"))
+    assert [each["ratio"] for each in without if not each["ratio_is_a_lower_bound"]] == pytest.approx([1.5] * 5)
+    assert ratios.headline(aided) == pytest.approx(1.5 * AIDED / AP_AN_EPOCH["conditional_detr"])
+    assert (found["detr"], found["levels"]) == ([], {})
 
 
 def test_a_schedule_of_which_one_seed_was_trained_does_not_count(searched: Callable[[plan.Run], None]) -> None:
