@@ -143,7 +143,7 @@ def _aided(setting: plan.Setting) -> dict[str, Curve]:
 
 def _faster_than_paper(setting: plan.Setting) -> dict[str, dict[str, Any]]:
     """Return the ratios of a setting's schedules, with and without aids, to those with the paper's loss weights."""
-    if setting != "weighted":
+    if setting != "weighted" or not is_complete("stride32"):
         return {}
     paper, weighted = (_by_length(there(runs_of(each, "schedules"))) for each in ("stride32", setting))
     return _against(paper, {"plain": weighted, **_aided(setting)})

@@ -48,7 +48,8 @@ def main() -> None:
         for line in lines
     )
     (RESULTS / "convergence.md").write_text(table + "\n")
-    _picture(found, published, RESULTS / "convergence.png")
+    with_detr = {setting: values for setting, values in found.items() if values["detr"]}
+    _picture(with_detr, published, RESULTS / "convergence.png")
     _summarise(found)
     Console().print(table, highlight=False)
 
