@@ -77,7 +77,7 @@ def _section(setting: str, values: dict[str, Any]) -> list[str]:
         "",
         *_detr_lines(values["detr"], levels=values["levels"]),
         *_faster_lines(values["faster"], than="without"),
-        *_faster_lines(values["faster_than_paper"], than="paper's loss weights, without"),
+        *_faster_lines(values["faster_than_paper"], than="with the paper's loss weights"),
         *_ablation_lines(values["ablations"]),
     ]
 
