@@ -9,7 +9,6 @@ runs/convergence; their best epochs are used.
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from statistics import mean
 from typing import Annotated, Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from rich.progress import track
 from torch import Tensor
 
 from benchmarks.convergence import plan
-from benchmarks.convergence.ratios import Curve, as_good, there
+from benchmarks.convergence.ratios import as_good, by_length, there
 from benchmarks.convergence.run import RESULTS, RUNS, runs_of, scenes_of
 from benchmarks.convergence.summarise import as_good_cells
 from benchmarks.markdown import table_lines
@@ -49,16 +48,19 @@ def main(*, setting: Annotated[plan.Setting, typer.Option(help="Which feature ma
     runs = [*detr, *conditional]
     found = {run.name: _evaluate(run, split) for run in track(runs, description="evaluating")}
     ratios = {
-        part: [
-            as_good(_by_length(conditional, part=part, found=found), epochs=epochs, ap=ap)
-            for epochs, ap in _by_length(detr, part=part, found=found)
-        ]
+        part: _ratios(detr, conditional, ap={name: ap[part] for name, ap in found.items()})
         for part in found[runs[0].name]
     }
     folder, table = RESULTS / setting, _markdown(ratios)
     (folder / "parts.json").write_text(json.dumps({"ratios": ratios, "ap": found}, indent=2) + "\n")
     (folder / "parts.md").write_text(table)
     Console().print(table, highlight=False)
+
+
+def _ratios(detr: Sequence[plan.Run], conditional: Sequence[plan.Run], *, ap: dict[str, float]) -> list[dict[str, Any]]:
+    """Return how much shorter Conditional DETR's schedules are than each of DETR's, from the AP of every run."""
+    longer, curve = (by_length(runs, ap=lambda run: ap[run.name]) for runs in (detr, conditional))
+    return [as_good(curve, epochs=epochs, ap=level) for epochs, level in longer]
 
 
 def _evaluate(run: plan.Run, split: Split) -> dict[str, float]:
@@ -69,14 +71,15 @@ def _evaluate(run: plan.Run, split: Split) -> dict[str, float]:
 def measure(layers: Sequence[Prediction], split: Split, *, scores: Scores) -> dict[str, float]:
     """Return the AP on each part of the task, from what each decoder layer predicts for the images of a split."""
     found = [_detections(layer, split, scores=scores) for layer in layers]
+    by_layer = [evaluate_coco(split, each).AP for each in found]
     unnamed = _unnamed(split)
     objects = _detections(_unnamed_prediction(layers[-1], scores=scores), unnamed, scores=scores)
     return {
-        "everything": evaluate_coco(split, found[-1]).AP,
+        "everything": by_layer[-1],
         "objects without their names": evaluate_coco(unnamed, objects).AP,
         **_ap_by_side(split, found[-1]),
         **{part: _ap_by_count(split, found[-1], counts=counts) for part, counts in COUNTS.items()},
-        **{f"decoder layer {number}": evaluate_coco(split, each).AP for number, each in enumerate(found, start=1)},
+        **{f"decoder layer {number}": ap for number, ap in enumerate(by_layer, start=1)},
     }
 
 
@@ -131,16 +134,10 @@ def _ap_by_count(split: Split, found: dict[int, Detections], *, counts: range) -
     ).AP
 
 
-def _by_length(runs: Sequence[plan.Run], *, part: str, found: dict[str, dict[str, float]]) -> Curve:
-    """Return complete schedules as a curve: their length and their AP on a part, a mean over seeds."""
-    lengths = sorted({run.epochs for run in runs})
-    return [(length, mean(found[run.name][part] for run in runs if run.epochs == length)) for length in lengths]
-
-
 def _markdown(ratios: dict[str, list[dict[str, Any]]]) -> str:
-    schedules = [(f"DETR, {each['epochs']} epochs: AP", "as good", "ratio") for each in ratios["everything"]]
-    rows = ([part, *(cell for each in by_length for cell in as_good_cells(each))] for part, by_length in ratios.items())
-    columns = ("AP on", *(column for schedule in schedules for column in schedule))
+    heads = [(f"DETR, {each['epochs']} epochs: AP", "as good", "ratio") for each in ratios["everything"]]
+    rows = ([part, *(cell for each in schedules for cell in as_good_cells(each))] for part, schedules in ratios.items())
+    columns = ("AP on", *(column for head in heads for column in head))
     return "\n".join([*table_lines(columns, rows), ""])
 
 

@@ -8,7 +8,7 @@ interpolated by AP. Runs that are not there yet are left out.
 import csv
 import typing
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from statistics import mean
 from typing import Any
@@ -64,7 +64,7 @@ def ratios_of(setting: plan.Setting) -> dict[str, Any]:
         "search": {run.name: final_ap(run) for run in plan.search(setting)},
         "tuning": {side: tuning._asdict() for side, tuning in choice.tuning.items()},
         "detr_loss": "focal" if choice.detr == "detr_focal" else "cross-entropy",
-        "conditional_detr": dict(_by_length(conditional)),
+        "conditional_detr": dict(by_length(conditional)),
         "detr": [_schedule(epochs, detr=detr, conditional=conditional) for epochs in _lengths(detr)],
         "levels": {
             measure: [
@@ -73,7 +73,7 @@ def ratios_of(setting: plan.Setting) -> dict[str, Any]:
             for measure in typing.get_args(Measure)
             if detr
         },
-        "faster": _against(_by_length(conditional), _aided(setting)),
+        "faster": _against(by_length(conditional), _aided(setting)),
         "faster_than_paper": _faster_than_paper(setting),
         "ablations": _ablations(setting),
     }
@@ -83,12 +83,12 @@ def _schedule(epochs: int, *, detr: Sequence[plan.Run], conditional: Sequence[pl
     """Return how much shorter Conditional DETR's schedule is than this one of DETR, to the same final AP."""
     final = {run.seed: final_ap(run) for run in detr if run.epochs == epochs}
     by_seed = [
-        as_good(_by_length([run for run in conditional if run.seed == seed]), epochs=epochs, ap=goal)["ratio"]
+        as_good(by_length([run for run in conditional if run.seed == seed]), epochs=epochs, ap=goal)["ratio"]
         for goal in final.values()
         for seed in plan.SEEDS
     ]
     return {
-        **as_good(_by_length(conditional), epochs=epochs, ap=mean(final.values())),
+        **as_good(by_length(conditional), epochs=epochs, ap=mean(final.values())),
         "final_ap": final,
         "ratios_by_seeds": [ratio for ratio in by_seed if ratio is not None],
     }
@@ -120,9 +120,9 @@ def _longest(runs: Sequence[plan.Run]) -> list[plan.Run]:
     return [run for run in runs if run.epochs == _lengths(runs)[-1]]
 
 
-def _by_length(runs: Sequence[plan.Run]) -> Curve:
-    """Return complete schedules as a curve: their length and their final AP, a mean over seeds."""
-    return [(length, mean(final_ap(run) for run in runs if run.epochs == length)) for length in _lengths(runs)]
+def by_length(runs: Sequence[plan.Run], *, ap: Callable[[plan.Run], float] = final_ap) -> Curve:
+    """Return complete schedules as a curve: their length and their AP, a mean over seeds."""
+    return [(length, mean(ap(run) for run in runs if run.epochs == length)) for length in _lengths(runs)]
 
 
 def _level(
@@ -137,7 +137,7 @@ def _level(
 def _aided(setting: plan.Setting) -> dict[str, Curve]:
     """Return complete schedules with each training aid."""
     runs = there(runs_of(setting, "faster"))
-    curves = {variant: _by_length([run for run in runs if run.variant == variant]) for variant in plan.FASTER}
+    curves = {variant: by_length([run for run in runs if run.variant == variant]) for variant in plan.FASTER}
     return {variant: curve for variant, curve in curves.items() if curve}
 
 
@@ -145,7 +145,7 @@ def _faster_than_paper(setting: plan.Setting) -> dict[str, dict[str, Any]]:
     """Return the ratios of a setting's schedules, with and without aids, to those with the paper's loss weights."""
     if setting != "weighted" or not is_complete("stride32"):
         return {}
-    paper, weighted = (_by_length(there(runs_of(each, "schedules"))) for each in ("stride32", setting))
+    paper, weighted = (by_length(there(runs_of(each, "schedules"))) for each in ("stride32", setting))
     return _against(paper, {"plain": weighted, **_aided(setting)})
 
 
