@@ -1,5 +1,7 @@
 """Scaled dot-product attention without dropout, by the kernel that is fastest where it runs."""
 
+import math
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -10,6 +12,8 @@ from condetr.optimize.precision import has_matrix_tiles
 
 BLOCK_BYTES = 2 * 2**20
 """Attention weights that are in memory at once; they stay in the cache."""
+EXPONENT_BOUND = 64.0
+"""Powers of 2 up to here, in both directions, and their sums, are far from the ends of the number formats."""
 
 
 def attend(
@@ -66,7 +70,11 @@ def _attend_in_blocks(
     torch's kernel has bf16 products for AMX alone, and its fp32 ones are MKL's. On one core of an AMD EPYC, 8 heads of
     300 x 850 (key width 64) take 7 ms there and 4 to 5 here, 850 x 850 take 11 ms and 7 (bf16) to 9 (fp32).
     """
-    query = (query * query.shape[-1] ** -0.5).to(logits).contiguous()
+    scale = query.shape[-1] ** -0.5
+    in_base_2 = _bound(query, key) * scale * math.log2(math.e) < EXPONENT_BOUND
+    if in_base_2:
+        scale *= math.log2(math.e)
+    query = (query * scale).to(logits).contiguous()
     key, value_t = key.to(logits).contiguous(), value.mT.contiguous()
     images, num_heads, queries, _ = query.shape
     # In memory, a query's heads are side by side: what `attend` returns is a view of it.
@@ -75,9 +83,27 @@ def _attend_in_blocks(
     for image, heads in enumerate(zip(query, key, value_t, attended, strict=True)):
         for q, k, v_t, result in zip(*heads, strict=True):
             for q_block, result_block in zip(q.split(rows), result.split(rows), strict=True):
-                weights = product(q_block, k)
+                exponents = product(q_block, k)
                 if key_is_padding is not None:
-                    weights.masked_fill_(key_is_padding[image], -torch.inf)
-                weights = weights.softmax(-1).to(value.dtype)
-                result_block.copy_(product(weights, v_t))
+                    exponents.masked_fill_(key_is_padding[image], -torch.inf)
+                result_block.copy_(_average(v_t, exponents, in_base_2=in_base_2))
     return attended
+
+
+def _average(
+    value_t: Float[Tensor, "D S"], exponents: Float[Tensor, "Q S"], *, in_base_2: bool
+) -> Float[Tensor, "Q D"]:
+    """Return softmax(exponents) v, for bounded exponents of 2 or any of e; the exponents are overwritten.
+
+    A softmax subtracts the largest exponent from the others lest their powers overflow. Those of 2 cannot, so that they
+    are raised as they are, and divided by their sum after the product, which is narrower: a fifth less time in bf16.
+    """
+    if not in_base_2:
+        return product(exponents.softmax(-1).to(value_t.dtype), value_t)
+    weights = exponents.exp2_()
+    return product(weights.to(value_t.dtype), value_t) / weights.sum(-1, keepdim=True)
+
+
+def _bound(query: Float[Tensor, "B M Q D"], key: Float[Tensor, "B M S D"]) -> float:
+    """Return what no q k exceeds in size (Cauchy-Schwarz)."""
+    return float(query.norm(dim=-1).amax() * key.norm(dim=-1).amax())
