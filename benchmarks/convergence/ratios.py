@@ -90,7 +90,7 @@ def _schedule(epochs: int, *, detr: Sequence[plan.Run], conditional: Sequence[pl
     return {
         **as_good(by_length(conditional), epochs=epochs, ap=mean(final.values())),
         "final_ap": final,
-        "ratios_by_seeds": [ratio for ratio in by_seed if ratio is not None],
+        "ratios_by_seeds": by_seed,
     }
 
 

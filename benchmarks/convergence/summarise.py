@@ -102,7 +102,10 @@ def _detr_lines(schedules: Sequence[dict[str, Any]], *, levels: dict[str, list[d
 
 def _schedule_row(schedule: dict[str, Any]) -> list[str]:
     single = schedule["ratios_by_seeds"]
-    between = f"{min(single):.1f} to {max(single):.1f}" if single else "-"
+    equalled = [ratio for ratio in single if ratio is not None]
+    between = f"{min(equalled):.1f} to {max(equalled):.1f}" if equalled else "-"
+    if len(equalled) < len(single):
+        between += f"; {len(single) - len(equalled)} of {len(single)} need more than was trained"
     return [f"{schedule['epochs']} epochs", *as_good_cells(schedule), between]
 
 
