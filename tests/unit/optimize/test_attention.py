@@ -20,4 +20,5 @@ def test_both_ways_agree_with_torch(*, is_padded: bool, size: float) -> None:
     expected = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
 
     for attend in (_attend_at_once, partial(_attend_in_blocks, logits=torch.float32)):
-        torch.testing.assert_close(attend(query, key, value, key_is_padding), expected, rtol=1e-5, atol=1e-5 * size)
+        # torch's tolerances, times what the rounding of the logits grows by
+        torch.testing.assert_close(attend(query, key, value, key_is_padding), expected, rtol=1.3e-6, atol=1e-5 * size)
