@@ -20,17 +20,21 @@ def recipes(*, json: Annotated[bool, typer.Option("--json", help="Print JSON ins
 
 
 def _describe(recipe: "Recipe") -> dict[str, Any]:
+    from condetr.errors import InputError
     from condetr.recipes.cost import cost_of
 
     config = recipe.build()
-    cost = cost_of(config.detector)
+    try:
+        cost = cost_of(config.detector)
+    except InputError:  # the library of its backbone is not installed
+        cost = None
     return {
         "name": recipe.name,
         "summary": recipe.summary,
         "detector": config.detector.kind,
         "epochs": config.epochs,
-        "parameters": cost.parameters,
-        "multiply_adds": cost.multiply_adds,
+        "parameters": None if cost is None else cost.parameters,
+        "multiply_adds": None if cost is None else cost.multiply_adds,
         "paper_ap": recipe.paper_ap,
     }
 
@@ -45,7 +49,7 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    caption = "GMACs: billion multiply-adds on an 800x1066 image. AP: as published, on COCO."
+    caption = "GMACs: billion multiply-adds on an 800x1066 image. AP: as published, on COCO. -: timm is not installed."
     table = Table(box=None, pad_edge=False, caption=caption, caption_justify="left")
     table.add_column("recipe", no_wrap=True)
     table.add_column("detector", no_wrap=True)
@@ -56,8 +60,8 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
             row["name"],
             row["detector"],
             str(row["epochs"]),
-            f"{row['parameters'] / 1e6:.1f} M",
-            f"{row['multiply_adds'] / 1e9:.1f}",
+            "-" if row["parameters"] is None else f"{row['parameters'] / 1e6:.1f} M",
+            "-" if row["multiply_adds"] is None else f"{row['multiply_adds'] / 1e9:.1f}",
             "" if row["paper_ap"] is None else f"{row['paper_ap']:.1f}",
         )
     Console().print(table)
