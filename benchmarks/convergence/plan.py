@@ -60,7 +60,7 @@ With the focal loss DETR is far behind at stride 32, so that it is left out of t
 """
 SEARCH_EPOCHS = {"conditional_detr": 8, "detr": 16, "detr_focal": 16}
 LONG_EPOCHS: dict[Setting, Sequence[int]] = {
-    "stride32": (16, 48, 96, 144),
+    "stride32": (16, 48, 96, 144, 240),
     "weighted": (48, 96),
     "dc5": (48,),
     "pretrained": (48,),
@@ -68,7 +68,7 @@ LONG_EPOCHS: dict[Setting, Sequence[int]] = {
 }
 """Complete schedules of DETR, the drop of the learning rate included."""
 SHORT_EPOCHS: dict[Setting, Sequence[int]] = {
-    "stride32": (4, 8, 12, 16, 24, 32),
+    "stride32": (4, 8, 12, 16, 24, 32, 40, 48),
     "weighted": (4, 8, 12, 16, 24),
     "dc5": (8, 12, 16, 20),
     "pretrained": (8, 12, 16),
