@@ -38,6 +38,12 @@ def test_help_does_not_wait_for_heavy_imports() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_python_runs_it_as_a_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "condetr", "synht"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "Usage: condetr" in done.stderr
+
+
 def test_importing_condetr_does_not_import_torch() -> None:
     code = "import sys, condetr; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

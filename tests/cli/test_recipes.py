@@ -1,5 +1,9 @@
 import json
+import sys
 
+import pytest
+
+from condetr.recipes.cost import cost_of
 from condetr.recipes.registry import RECIPES
 from tests.cli.conftest import Command
 
@@ -19,3 +23,13 @@ def test_the_table_of_recipes_fits_a_narrow_terminal(condetr: Command) -> None:
     assert all(name in ended.out for name in RECIPES)
     assert "…" not in ended.out
     assert max(len(line) for line in ended.out.splitlines()) <= 80
+
+
+def test_recipes_are_listed_without_timm(condetr: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    cost_of.cache_clear()
+    listed = {row["name"]: row for row in json.loads(condetr("recipes", "--json").out)}
+    assert list(listed) == list(RECIPES)
+    assert listed["conditional_detr_mobilenet"]["parameters"] is None
+    assert listed["conditional_detr_tiny"]["parameters"] > 0
+    assert condetr("recipes").code == 0
