@@ -3,6 +3,7 @@
 import json
 import shlex
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -189,6 +190,15 @@ def test_what_cannot_be_read_at_all_ends_with_2(name: str, condetr: Command, tmp
     assert ended.code == 2
     assert ended.err.startswith("condetr: ")
     assert ended.err.count("\n") == 1
+
+
+def test_the_recommended_recipe_asks_for_its_library(
+    condetr: Command, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    ended = condetr("doctor", data)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == "condetr: the backbone mobilenetv2_100 needs timm: pip install timm\n"
 
 
 def test_the_tables_name_places_and_the_command(condetr: Command, data: Path) -> None:

@@ -50,7 +50,7 @@ class TimmBackbone(nn.Module):
         try:
             import timm
         except ImportError:
-            raise InputError("timm backbones need the timm library: pip install 'condetr[timm]'") from None
+            raise InputError(f"the backbone {name} needs timm: pip install timm") from None
         if not timm.is_model(name):
             close = timm.list_models(f"*{name.split('_')[0]}*")[:5]
             raise InputError(f"timm has no model {name!r}" + (f"; it has {', '.join(close)}" if close else ""))

