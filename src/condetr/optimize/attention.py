@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from condetr.optimize.onednn import is_usable, product
 from condetr.optimize.precision import has_matrix_tiles
 
-BLOCK_BYTES = 2 * 2**20
-"""Attention weights that are in memory at once; they stay in the cache."""
+BLOCK_BYTES = 16 * 2**20
+"""Attention weights that are in memory at once; with 2 or 32 MiB, 8 heads of 850 x 850 take up to a tenth longer."""
 EXPONENT_BOUND = 64.0
 """Powers of 2 up to here, in both directions, and their sums, are far from the ends of the number formats."""
 
@@ -71,10 +71,11 @@ def _attend_in_blocks(
     *,
     logits: torch.dtype,
 ) -> Float[Tensor, "B M Q D_value"]:
-    """Write out softmax(q k / sqrt(d)) v for one head and block of queries at a time.
+    """Write out softmax(q k / sqrt(d)) v for a block of queries at a time, of one head, or with bf16 logits of all.
 
     torch's kernel has bf16 products for AMX alone, and its fp32 ones are MKL's. On one core of an AMD EPYC, 8 heads of
-    300 x 850 (key width 64) take 7 ms there and 4 to 5 here, 850 x 850 take 11 ms and 7 (bf16) to 9 (fp32).
+    300 x 850 (key width 64) take 7 ms there and 4 to 5 here, in fp32 850 x 850 take 11 ms and 9; in bf16, on two cores,
+    these take 3.2 ms together and 4.1 a head at a time.
     """
     scale = query.shape[-1] ** -0.5
     in_base_2 = _bound(query, key) * scale * math.log2(math.e) < EXPONENT_BOUND
@@ -85,10 +86,11 @@ def _attend_in_blocks(
     images, num_heads, queries, _ = query.shape
     # In memory, a query's heads are side by side: what `attend` returns is a view of it.
     attended = value.new_empty(images, queries, num_heads, value.shape[-1]).transpose(1, 2)
-    rows = max(BLOCK_BYTES // (key.shape[2] * logits.itemsize), 1)
+    together = logits == torch.bfloat16
+    rows = max(BLOCK_BYTES // (key.shape[2] * logits.itemsize * (num_heads if together else 1)), 1)
     for image, heads in enumerate(zip(query, key, value_t, attended, strict=True)):
-        for q, k, v_t, result in zip(*heads, strict=True):
-            for q_block, result_block in zip(q.split(rows), result.split(rows), strict=True):
+        for q, k, v_t, result in [heads] if together else zip(*heads, strict=True):
+            for q_block, result_block in zip(q.split(rows, dim=-2), result.split(rows, dim=-2), strict=True):
                 exponents = product(q_block, k)
                 if key_is_padding is not None:
                     exponents.masked_fill_(key_is_padding[image], -torch.inf)
@@ -97,8 +99,8 @@ def _attend_in_blocks(
 
 
 def _average(
-    value_t: Float[Tensor, "D S"], exponents: Float[Tensor, "Q S"], *, in_base_2: bool
-) -> Float[Tensor, "Q D"]:
+    value_t: Float[Tensor, "*heads D S"], exponents: Float[Tensor, "*heads Q S"], *, in_base_2: bool
+) -> Float[Tensor, "*heads Q D"]:
     """Return softmax(exponents) v, for bounded exponents of 2 or any of e; the exponents are overwritten.
 
     A softmax subtracts the largest exponent from the others lest their powers overflow. Those of 2 cannot, so that they

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from condetr.optimize import attention
 from condetr.optimize.attention import _attend_at_once, _attend_in_blocks
 
 
@@ -22,6 +23,23 @@ def test_both_ways_agree_with_torch(*, is_padded: bool, size: float) -> None:
     for attend in (_attend_at_once, partial(_attend_in_blocks, logits=torch.float32)):
         # torch's tolerances, times what the rounding of the logits grows by
         torch.testing.assert_close(attend(query, key, value, key_is_padding), expected, rtol=1.3e-6, atol=1e-5 * size)
+
+
+@pytest.mark.parametrize("logits", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("size", [1, 100], ids=["bounded", "overflowing"])
+def test_blocks_make_no_difference(logits: torch.dtype, *, size: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(2, 3, 20, 8, generator=generator).to(logits) for _ in range(3))
+    key_is_padding = torch.arange(20).expand(2, -1) >= torch.tensor([[20], [15]])
+    arguments = size * query, key, value, key_is_padding
+
+    whole = _attend_in_blocks(*arguments, logits=logits)
+    monkeypatch.setattr(attention, "BLOCK_BYTES", 1000)  # 4 to 12 of the 20 queries
+
+    torch.testing.assert_close(_attend_in_blocks(*arguments, logits=logits), whole)
+    expected = _attend_at_once(size * query.float(), key.float(), value.float(), key_is_padding)
+    error = (whole.float() - expected).abs().mean()
+    assert error < (1e-6 if logits == torch.float32 else 0.01)
 
 
 def test_keys_keep_their_precision_beside_bf16_queries() -> None:
