@@ -72,7 +72,7 @@ SHORT_EPOCHS: dict[Setting, Sequence[int]] = {
     "weighted": (4, 8, 12, 16, 24),
     "dc5": (8, 12, 16, 20),
     "pretrained": (8, 12, 16),
-    "digits": (8, 12, 16),
+    "digits": (8, 12, 16, 20, 24),
 }
 """Complete schedules of Conditional DETR, from which the shortest that is as good as DETR's is sought."""
 FASTER_EPOCHS = (8, 10, 12, 16, 20)
