@@ -1,5 +1,6 @@
 """What the processes of one training tell one another; a single process has nobody to tell."""
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import NamedTuple
 import torch
 from lightning_fabric import Fabric
 from torch import nn
+from torch.utils.data import DataLoader
 
 from condetr.data.batch import Batch
 from condetr.errors import RunError
@@ -54,7 +56,7 @@ def lost_processes_named(*, checkpoint: Path) -> Iterator[None]:
     """Turn what follows when another process has died or hangs into a RunError that says where the training stands."""
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, ConnectionError, EOFError) as error:
         lost = _lost_process(error)
         if lost is None:
             raise
@@ -62,10 +64,13 @@ def lost_processes_named(*, checkpoint: Path) -> Iterator[None]:
         raise RunError(f"{lost}, so the training cannot go on: {state}") from error
 
 
-def _lost_process(error: RuntimeError) -> str | None:
-    """Say what befell which process; gloo and DataLoader report that as plain RuntimeErrors."""
+def _lost_process(error: Exception) -> str | None:
+    """Say what befell which process; gloo and DataLoader report that as plain RuntimeErrors.
+
+    DataLoader lets the broken connection through where a reader dies while it hands over a batch.
+    """
     text = str(error)
-    if "DataLoader worker" in text:
+    if "DataLoader worker" in text or (not isinstance(error, RuntimeError) and _passed_the_loader(error)):
         why = "was memory short? set fewer data.workers, or a smaller data.cache_mb"
         return f"a process that reads images ({why}) has ended"
     if not isinstance(error, torch.distributed.DistError) and "gloo" not in text.lower():
@@ -73,3 +78,8 @@ def _lost_process(error: RuntimeError) -> str | None:
     if "timed out" in text.lower():
         return "another of its processes hangs (it did not answer within process_timeout_minutes)"
     return "another of its processes has ended"
+
+
+def _passed_the_loader(error: Exception) -> bool:
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_globals.get("__name__") == DataLoader.__module__ for frame, _ in frames)
