@@ -11,7 +11,7 @@ from condetr.optimize.onednn import is_usable, product
 from condetr.optimize.precision import has_matrix_tiles
 
 BLOCK_BYTES = 16 * 2**20
-"""Attention weights that are in memory at once; with 2 or 32 MiB, 8 heads of 850 x 850 take up to a tenth longer."""
+"""Attention weights that are in memory at once; with 2 MiB, 8 heads of 850 x 850 take up to a seventh longer."""
 EXPONENT_BOUND = 64.0
 """Powers of 2 up to here, in both directions, and their sums, are far from the ends of the number formats."""
 

@@ -34,7 +34,7 @@ def test_blocks_make_no_difference(logits: torch.dtype, *, size: float, monkeypa
     arguments = size * query, key, value, key_is_padding
 
     whole = _attend_in_blocks(*arguments, logits=logits)
-    monkeypatch.setattr(attention, "BLOCK_BYTES", 1000)  # 4 to 12 of the 20 queries
+    monkeypatch.setattr(attention, "BLOCK_BYTES", 1000)  # 8 or 12 of the 20 queries
 
     torch.testing.assert_close(_attend_in_blocks(*arguments, logits=logits), whole)
     expected = _attend_at_once(size * query.float(), key.float(), value.float(), key_is_padding)
