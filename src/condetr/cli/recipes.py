@@ -49,7 +49,9 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    caption = "GMACs: billion multiply-adds on an 800x1066 image. AP: as published, on COCO. -: timm is not installed."
+    caption = "GMACs: billion multiply-adds on an 800x1066 image. AP: as published, on COCO."
+    if any(row["parameters"] is None for row in rows):
+        caption += " -: timm is not installed."
     table = Table(box=None, pad_edge=False, caption=caption, caption_justify="left")
     table.add_column("recipe", no_wrap=True)
     table.add_column("detector", no_wrap=True)
