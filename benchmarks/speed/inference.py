@@ -133,7 +133,7 @@ def _deployed(detector: nn.Module, images: Tensor, *, folder: Path) -> tuple[dic
         import onnxruntime
         import openvino
     except ImportError as error:
-        return {}, [f"OpenVINO and ONNX Runtime were not measured ({error}): pip install 'condetr[bench]'"]
+        return {}, [f"OpenVINO and ONNX Runtime were not measured ({error}): pip install '.[bench]'"]
     path = folder / "detector.onnx"
     torch.onnx.export(_Unpadded(detector).eval(), (images,), path, dynamo=True, external_data=False, verbose=False)
     options = onnxruntime.SessionOptions()
