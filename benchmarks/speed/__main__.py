@@ -6,7 +6,8 @@ import os
 import subprocess
 import sys
 
-TABLES = ("inference", "losses", "training", "loading", "evaluation", "memory", "scaling")
+ON_GPU = ("gpu", "hours")
+TABLES = ("inference", "losses", "training", "loading", "evaluation", "memory", "scaling", *ON_GPU)
 
 
 def main() -> None:
@@ -35,6 +36,9 @@ def _measure(name: str, *, quick: bool, threads: int) -> None:
 
     from benchmarks.speed import report
 
+    if name in ON_GPU and not torch.cuda.is_available():
+        print(f"{name}: not measured, for torch finds no GPU")
+        return
     torch.set_num_threads(threads)
     table = importlib.import_module(f"benchmarks.speed.{name}").measure(quick=quick)
     print(report.show(table) if quick else report.publish(table, load_before=load_before))

@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.speed.peak import peak_gibibytes, print_peak
 from benchmarks.speed.report import Cell, Table
-from benchmarks.speed.training import make_inputs, our_step, their_step
+from benchmarks.speed.training import DC5_R50, make_inputs, our_step, their_step
 
 CONTENDERS = ("transformers fp32", "ours fp32", "transformers bf16", "ours bf16")
 
@@ -42,9 +42,9 @@ def _one_step(name: str, *, width: int, threads: int) -> None:
     bf16 = name.endswith("bf16")
     with tempfile.TemporaryDirectory() as folder:
         if name.startswith("ours"):
-            step = our_step(batch, bf16=bf16, dilation=True)
+            step = our_step(batch, bf16=bf16, config=DC5_R50)
         else:
-            step = their_step(Path(folder) / "model", batch, bf16=bf16, dilation=True)
+            step = their_step(Path(folder) / "model", batch, bf16=bf16, config=DC5_R50)
         step()
     print_peak()
 

@@ -61,6 +61,7 @@ def _stamp(*, load_before: float) -> dict[str, Any]:
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": _commit(),
         "processor": _processor(),
+        "GPU": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "bf16": torch.cpu._is_avx512_bf16_supported(),

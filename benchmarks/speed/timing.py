@@ -8,17 +8,27 @@ import torch
 from torch.nn import functional as F
 
 
-def alternate(contenders: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[str, float]:
-    """Return each contender's median seconds; they take turns, so that a slow minute of the machine hits all alike."""
+def alternate(contenders: Mapping[str, Callable[[], object]], *, rounds: int, device: str = "cpu") -> dict[str, float]:
+    """Return each contender's median seconds; they take turns, so that a slow minute of the machine hits all alike.
+
+    What a GPU was asked for is waited for.
+    """
     for run in contenders.values():
         run()
+    _wait_for(device)
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, run in contenders.items():
             began = time.perf_counter()
             run()
+            _wait_for(device)
             seconds[name].append(time.perf_counter() - began)
     return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def _wait_for(device: str) -> None:
+    if device != "cpu":
+        torch.cuda.synchronize(device)
 
 
 @torch.inference_mode()
@@ -30,6 +40,13 @@ def matrix_rate(dtype: torch.dtype) -> float:
     return operations / _best(lambda: F.conv2d(x, weight, padding=1))
 
 
+@torch.inference_mode()
+def product_rate(dtype: torch.dtype, *, device: str, side: int) -> float:
+    """Return the operations a second of a product of two square matrices, the best of five."""
+    x, y = torch.randn(2, side, side, dtype=dtype, device=device)
+    return 2 * side**3 / _best(lambda: x @ y, device=device)
+
+
 def memory_rate() -> float:
     """Return the bytes a second that a copy of 256 MiB reads and writes, the best of five."""
     source = torch.ones(2**26)
@@ -37,10 +54,11 @@ def memory_rate() -> float:
     return 2 * source.nbytes / _best(lambda: target.copy_(source))
 
 
-def _best(run: Callable[[], object]) -> float:
+def _best(run: Callable[[], object], *, device: str = "cpu") -> float:
     seconds = []
     for _ in range(7):
         began = time.perf_counter()
         run()
+        _wait_for(device)
         seconds.append(time.perf_counter() - began)
     return min(seconds[2:])

@@ -12,14 +12,14 @@ from benchmarks.speed.report import Table
 from benchmarks.speed.timing import alternate
 from condetr.backbones.resnet import ResNetConfig
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
-from condetr.engine.optim import OptimizerConfig
-from condetr.inference.model_folder import LoadedModel
-from condetr.losses.criterion import CriterionConfig
-from condetr.optimize.training import quicken
+from condetr.engine.config import TrainConfig
+from condetr.optimize.training import merge_frozen_norms, quicken
 from condetr.shapes import Target
-from tests.parity.peers import fresh_model, hf, make_peers, targets, their_targets
+from tests.parity.peers import freeze_stem, fresh_model, hf, make_peers, targets, their_targets
 
 NUM_CLASSES = 91
+R50 = TrainConfig(detector=ConditionalDetrConfig())
+DC5_R50 = TrainConfig(detector=ConditionalDetrConfig(backbone=ResNetConfig(dilation=True)))
 DROPOUTS = {"dropout": 0.1, "attention_dropout": 0.1, "activation_dropout": 0.1}
 """The paper's, in all the places where transformers has a setting for it; its own default drops only in one."""
 
@@ -30,6 +30,11 @@ class Inputs(NamedTuple):
     images: Tensor
     is_padding: Tensor
     targets: list[Target]
+
+    def to(self, device: str) -> "Inputs":
+        """Return the batch on a device."""
+        targets = [Target(*(tensor.to(device) for tensor in target)) for target in self.targets]
+        return Inputs(self.images.to(device), self.is_padding.to(device), targets)
 
 
 def measure(*, quick: bool) -> Table:
@@ -66,13 +71,16 @@ def make_inputs(*, images: int, size_hw: tuple[int, int], boxes: int = 7) -> Inp
     return Inputs(torch.randn(images, 3, *size_hw), is_padding, targets([boxes] * images, num_classes=NUM_CLASSES))
 
 
-def our_step(batch: Inputs, *, bf16: bool, dilation: bool = False) -> Callable[[], None]:
-    """Return a step as the training loop makes it."""
-    config = ConditionalDetrConfig(backbone=ResNetConfig(dilation=dilation))
-    detector = config.build(num_classes=NUM_CLASSES, pretrained=False).train()
-    detector = detector.to(memory_format=torch.channels_last)
-    quicken(detector)
-    criterion = CriterionConfig().build(scores="sigmoid")
+def our_step(batch: Inputs, *, bf16: bool, config: TrainConfig = R50, compile: bool = False) -> Callable[[], None]:
+    """Return a step as the training loop makes it, on the batch's device."""
+    detector = config.detector.build(num_classes=NUM_CLASSES, pretrained=False).train()
+    detector = detector.to(memory_format=torch.channels_last).to(batch.images.device)
+    if compile:
+        merge_frozen_norms(detector.features.backbone)
+        detector.compile()
+    else:
+        quicken(detector)
+    criterion = config.criterion.build(scores=config.detector.scores)
     num_boxes = float(sum(len(target.labels) for target in batch.targets))
 
     def loss() -> Tensor:
@@ -80,18 +88,17 @@ def our_step(batch: Inputs, *, bf16: bool, dilation: bool = False) -> Callable[[
         total: Tensor = criterion(output, batch.targets, num_boxes=num_boxes)["loss"]
         return total
 
-    return _step(detector, loss, OptimizerConfig().build(detector), bf16=bf16)
+    return _step(detector, loss, config.optimizer.build(detector), bf16=bf16)
 
 
-def their_step(folder: Path, batch: Inputs, *, bf16: bool, dilation: bool = False) -> Callable[[], None]:
+def their_step(folder: Path, batch: Inputs, *, bf16: bool, config: TrainConfig = R50) -> Callable[[], None]:
     """Return transformers' step as its Trainer makes it: AdamW by torch's defaults, the norm clipped."""
-    config = ConditionalDetrConfig(backbone=ResNetConfig(dilation=dilation))
-    made: LoadedModel = fresh_model(config, num_class_rows=NUM_CLASSES)
+    made = fresh_model(config.detector, num_class_rows=NUM_CLASSES)
     folder.mkdir(exist_ok=True)
     make_peers(folder, made)
     model: Any = hf.AutoModelForObjectDetection.from_pretrained(folder, auxiliary_loss=True, **DROPOUTS).train()
-    for name, parameter in model.get_submodule("model.backbone").named_parameters():
-        parameter.requires_grad_(any(stage in name for stage in ("layer2", "layer3", "layer4")))
+    model = model.to(batch.images.device)
+    freeze_stem(model)
     labels, mask = their_targets(batch.targets), (~batch.is_padding).long()
 
     def loss() -> Tensor:
@@ -105,8 +112,10 @@ def their_step(folder: Path, batch: Inputs, *, bf16: bool, dilation: bool = Fals
 def _step(
     model: nn.Module, loss: Callable[[], Tensor], optimizer: torch.optim.Optimizer, *, bf16: bool
 ) -> Callable[[], None]:
+    device = next(model.parameters()).device.type
+
     def step() -> None:
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=bf16):
             value = loss()
         value.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 0.1)
