@@ -56,7 +56,7 @@ def main(
 
 def _runs(setting: plan.Setting) -> Mapping[str, plan.Run]:
     choice = choose(setting)
-    schedules, epochs = runs_of(setting, "schedules"), plan.SEARCH_EPOCHS["detr"]
+    schedules, epochs = runs_of(setting, "schedules"), plan.search_epochs(setting)["detr"]
     conditional = next(run for run in schedules if run.epochs == epochs)
     tuned = (choice.detr, choice.tuning[choice.detr])
     short = next(run for run in plan.search(setting) if (run.side, run.tuning) == tuned)

@@ -2,8 +2,9 @@
 
 All settings train on scenes of 128x128. `stride32` ends in a map of 64 cells; `dc5` dilates the last stage instead of
 striding, which gives four times as many, as DC5 does in the paper. Both start from fresh weights and have Conditional
-DETR's loss weights. The others are `stride32` with one change: `weighted` has a heavier classification loss, searched
-for on both sides, `pretrained` a backbone that classifies objects, and `digits` shows handwritten digits.
+DETR's loss weights. The others are `stride32` with one change: `few` has an eighth of the scenes, so that schedules as
+long as the paper's can be trained, `weighted` a heavier classification loss, searched for on both sides, `pretrained` a
+backbone that classifies objects, and `digits` shows handwritten digits.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,11 +22,11 @@ from condetr.engine.optim import OptimizerConfig, StepScheduleConfig
 from condetr.losses.criterion import CriterionConfig
 from condetr.recipes.small import TINY
 
-Setting = Literal["stride32", "weighted", "dc5", "pretrained", "digits"]
+Setting = Literal["stride32", "few", "weighted", "dc5", "pretrained", "digits"]
 
 PRETRAINED = "runs/convergence/backbone.safetensors"
 
-TRAINING_IMAGES, VALIDATION_IMAGES, SCENES_SEED = 4000, 500, 1
+TRAINING_IMAGES, FEW_TRAINING_IMAGES, VALIDATION_IMAGES, SCENES_SEED = 4000, 500, 500, 1
 BATCH_SIZE = 16
 
 
@@ -51,6 +52,7 @@ SEARCHED: dict[Setting, dict[str, list[Tuning]]] = {
         "conditional_detr": [*_RATES["conditional_detr"], Tuning(1.6e-3)],
         "detr": [*_RATES["detr"], Tuning(8e-4)],
     },
+    "few": _RATES,
     "pretrained": _RATES,
     "digits": _RATES,
 }
@@ -59,8 +61,11 @@ SEARCHED: dict[Setting, dict[str, list[Tuning]]] = {
 With the focal loss DETR is far behind at stride 32, so that it is left out of the others.
 """
 SEARCH_EPOCHS = {"conditional_detr": 8, "detr": 16, "detr_focal": 16}
+FEW_SEARCH_EPOCHS = {"conditional_detr": 50, "detr": 150}
+"""With an eighth of the scenes an epoch has an eighth of the steps."""
 LONG_EPOCHS: dict[Setting, Sequence[int]] = {
     "stride32": (16, 48, 96, 144, 240),
+    "few": (50, 150, 300, 500),
     "weighted": (48, 96),
     "dc5": (48,),
     "pretrained": (48,),
@@ -69,6 +74,7 @@ LONG_EPOCHS: dict[Setting, Sequence[int]] = {
 """Complete schedules of DETR, the drop of the learning rate included."""
 SHORT_EPOCHS: dict[Setting, Sequence[int]] = {
     "stride32": (4, 8, 12, 16, 24, 32, 40, 48),
+    "few": (25, 50, 75, 108, 150),
     "weighted": (4, 8, 12, 16, 24),
     "dc5": (8, 12, 16, 20),
     "pretrained": (8, 12, 16),
@@ -187,7 +193,7 @@ class Run:
     def config(self) -> TrainConfig:
         """Return the whole settings."""
         lr, classification = self.tuning
-        is_pretrained = self.setting == "pretrained"
+        is_pretrained, is_few = self.setting == "pretrained", self.setting == "few"
         backbone = replace(BACKBONE, dilation=self.setting == "dc5", weights=PRETRAINED if is_pretrained else None)
         detector = SIDES[self.side](**{**TINY, "backbone": backbone})
         return TrainConfig(
@@ -204,15 +210,22 @@ class Run:
             optimizer=OptimizerConfig(lr=lr, backbone_lr=lr * (1 if is_pretrained else 3)),
             schedule=StepScheduleConfig(drop_epoch=self.drop_epoch, warmup_steps=200),
             epochs=self.epochs,
+            evaluate_every=5 if is_few else 1,
             seed=self.seed,
             loggers=(),
         )
 
 
+def search_epochs(setting: Setting) -> Mapping[str, int]:
+    """Return the length of each side's runs of the search."""
+    return FEW_SEARCH_EPOCHS if setting == "few" else SEARCH_EPOCHS
+
+
 def search(setting: Setting) -> Sequence[Run]:
     """Return the runs that find each side's best learning rate, and weight of classification."""
+    epochs = search_epochs(setting)
     return [
-        Run(setting=setting, side=side, tuning=tuning, epochs=SEARCH_EPOCHS[side], seed=SEEDS[0])
+        Run(setting=setting, side=side, tuning=tuning, epochs=epochs[side], seed=SEEDS[0])
         for side, tunings in SEARCHED[setting].items()
         for tuning in tunings
     ]

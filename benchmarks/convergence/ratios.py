@@ -37,9 +37,9 @@ def crossing(curve: Curve, level: float) -> float | None:
 
 
 def curve_of(run: plan.Run, *, measure: Measure = "AP") -> Curve:
-    """Return the AP, or that at one IoU, after every epoch of a complete run."""
+    """Return the AP, or that at one IoU, after every epoch of a complete run that was evaluated."""
     with (RESULTS / run.name / "metrics.csv").open() as file:
-        return [(float(row["epoch"]), float(row[measure])) for row in csv.DictReader(file)]
+        return [(float(row["epoch"]), float(row[measure])) for row in csv.DictReader(file) if row[measure]]
 
 
 def is_complete(setting: plan.Setting) -> bool:

@@ -64,11 +64,12 @@ def main(
 
 def scenes_of(setting: plan.Setting) -> Path:
     """Return the folder of a setting's scenes, which are drawn unless they are there."""
-    name, write = ("digit_scenes", write_digit_scenes) if setting == "digits" else ("scenes", write_scenes)
-    folder = RUNS / name
+    write = write_digit_scenes if setting == "digits" else write_scenes
+    num_images = plan.FEW_TRAINING_IMAGES if setting == "few" else plan.TRAINING_IMAGES
+    folder = RUNS / {"digits": "digit_scenes", "few": "few_scenes"}.get(setting, "scenes")
     if not folder.exists():
-        console.print(f"writing {plan.TRAINING_IMAGES} + {plan.VALIDATION_IMAGES} scenes to {folder}")
-        write(folder, num_images=plan.TRAINING_IMAGES, val_images=plan.VALIDATION_IMAGES, seed=plan.SCENES_SEED)
+        console.print(f"writing {num_images} + {plan.VALIDATION_IMAGES} scenes to {folder}")
+        write(folder, num_images=num_images, val_images=plan.VALIDATION_IMAGES, seed=plan.SCENES_SEED)
     return folder
 
 

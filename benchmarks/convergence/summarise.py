@@ -20,6 +20,7 @@ SUMMARY = RESULTS.parent / "summary.json"
 
 TITLES: dict[str, str] = {
     "stride32": "stride 32: 64 cells",
+    "few": "stride 32, 500 scenes",
     "weighted": "64 cells, classification weighted",
     "dc5": "DC5: 256 cells",
     "pretrained": "stride 32, pretrained backbone",

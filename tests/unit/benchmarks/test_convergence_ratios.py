@@ -111,6 +111,16 @@ def test_a_schedule_of_which_one_seed_was_trained_does_not_count(searched: Calla
     assert list(ratios.ratios_of("dc5")["conditional_detr"]) == [8, 12, 16]
 
 
+def test_epochs_that_were_not_evaluated_are_no_points_of_a_curve(
+    keep: Callable[[plan.Run], None], tmp_path: Path
+) -> None:
+    trained = plan.search("few")[0]
+    keep(trained)
+    (tmp_path / trained.name / "metrics.csv").write_text("epoch,AP,AP50,AP75\n5,0.1,0.2,0.3\n6,,,\n10,0.4,0.5,0.6\n")
+
+    assert ratios.curve_of(trained, measure="AP75") == [(5, 0.3), (10, 0.6)]
+
+
 def test_the_headline_is_that_of_the_longest_schedule_that_was_equalled() -> None:
     curve = [(4.0, 0.2), (8.0, 0.4)]
     schedules = [ratios.as_good(curve, epochs=epochs, ap=ap) for epochs, ap in ((40, 0.2), (48, 0.4), (96, 0.5))]
