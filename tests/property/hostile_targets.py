@@ -15,7 +15,6 @@ from tempfile import TemporaryDirectory
 import torch
 from PIL import Image
 
-from condetr.backbones.resnet import SmallResNetConfig
 from condetr.config import load, to_yaml
 from condetr.data.dataset import Split
 from condetr.data.images import read_headers, read_image
@@ -29,19 +28,12 @@ from condetr.engine.config import TrainConfig
 from condetr.errors import InputError
 from condetr.inference.model_folder import CONFIG, WEIGHTS, load_model, save_model
 from condetr.labels import Category, LabelMap
+from tests.tiny import TINY
 
 Target = Callable[[bytes, Path], None]
 
 LABEL_MAP = LabelMap((Category(1, "cat"),))
-CONFIGURED = ConditionalDetrConfig(
-    backbone=SmallResNetConfig(widths=(4, 4), blocks=(1,)),
-    num_queries=2,
-    dim=8,
-    num_heads=2,
-    feedforward_dim=8,
-    encoder_layers=1,
-    decoder_layers=1,
-)
+CONFIGURED = ConditionalDetrConfig(**TINY)
 CONFIG_OF_RUN = TrainConfig(detector=CONFIGURED, precision="32-true")
 SPLIT = Split(name="train", records=(), label_map=LABEL_MAP)
 SPLITS = DataSplits(layout="coco", train=SPLIT, val=SPLIT, findings=())

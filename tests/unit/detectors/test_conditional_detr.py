@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 import torch
 
-from condetr.backbones.resnet import ResNetConfig, SmallResNetConfig
+from condetr.backbones.resnet import ResNetConfig
 from condetr.detectors.conditional_detr import (
     ORIGINAL_NAMES,
     ConditionalDetr,
@@ -18,21 +18,14 @@ from condetr.layers.attention import DotProductAttention
 from condetr.layers.reference import Reference
 from condetr.losses.criterion import CriterionConfig
 from condetr.shapes import Target
+from tests.tiny import TINY
 
-TINY = ConditionalDetrConfig(
-    backbone=SmallResNetConfig(widths=(4, 4), blocks=(1,)),
-    num_queries=5,
-    dim=16,
-    num_heads=2,
-    feedforward_dim=16,
-    encoder_layers=1,
-    decoder_layers=3,
-)
+CONFIG = ConditionalDetrConfig(**TINY | {"decoder_layers": 3})
 
 
 def build(**changes: object) -> ConditionalDetr:
     torch.manual_seed(0)
-    return dataclasses.replace(TINY, **changes).build(num_classes=3).eval()  # type: ignore[arg-type]
+    return dataclasses.replace(CONFIG, **changes).build(num_classes=3).eval()  # type: ignore[arg-type]
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor]:

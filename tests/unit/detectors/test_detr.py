@@ -1,21 +1,10 @@
-import dataclasses
 
 import pytest
 import torch
 
-from condetr.backbones.resnet import SmallResNetConfig
 from condetr.detectors.detr import ORIGINAL_NAMES, Detr, DetrConfig
 from condetr.detectors.original_names import original_name
-
-TINY = DetrConfig(
-    backbone=SmallResNetConfig(widths=(4, 4), blocks=(1,)),
-    num_queries=5,
-    dim=16,
-    num_heads=2,
-    feedforward_dim=16,
-    encoder_layers=1,
-    decoder_layers=2,
-)
+from tests.tiny import TINY
 
 
 def test_parameter_counts_are_the_published_ones() -> None:
@@ -39,7 +28,7 @@ def test_original_names_are_those_of_the_published_checkpoint() -> None:
 @pytest.mark.parametrize("offset_regression", [False, True])
 @pytest.mark.parametrize(("scores", "columns"), [("softmax", 4), ("sigmoid", 3)])
 def test_components_of_table_4_are_settings(scores: str, columns: int, offset_regression: bool) -> None:  # noqa: FBT001
-    config = dataclasses.replace(TINY, scores=scores, offset_regression=offset_regression)  # type: ignore[arg-type]
+    config = DetrConfig(**TINY, scores=scores, offset_regression=offset_regression)  # type: ignore[arg-type]
     detector: Detr = config.build(num_classes=3)
     output = detector(torch.randn(2, 3, 32, 32), torch.zeros(2, 32, 32, dtype=torch.bool))
     assert output.final.logits.shape == (2, 5, columns)

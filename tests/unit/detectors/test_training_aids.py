@@ -8,12 +8,13 @@ from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.detectors.detr import DetrConfig
 from condetr.detectors.training_aids import without_training_aids
 from condetr.layers.reference import Reference
-from tests.unit.detectors.test_conditional_detr import TINY, batch
+from tests.tiny import TINY
+from tests.unit.detectors.test_conditional_detr import CONFIG, batch
 
 
 @pytest.mark.parametrize("reference", get_args(Reference))
 def test_what_is_kept_detects_the_same(reference: Reference) -> None:
-    config = replace(TINY, query_groups=3, denoising_groups=2, reference=reference)
+    config = replace(CONFIG, query_groups=3, denoising_groups=2, reference=reference)
     detector = config.build(num_classes=3).eval()
     kept, kept_config = without_training_aids(detector, config=config, num_classes=3)
     assert kept_config == replace(config, query_groups=1, denoising_groups=0)
@@ -22,7 +23,7 @@ def test_what_is_kept_detects_the_same(reference: Reference) -> None:
     torch.testing.assert_close(kept(*images), detector(*images), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("config", [TINY, DetrConfig(backbone=TINY.backbone, dim=16, num_heads=2)])
+@pytest.mark.parametrize("config", [CONFIG, DetrConfig(**TINY)])
 def test_a_detector_without_aids_is_kept_itself(config: ConditionalDetrConfig | DetrConfig) -> None:
     detector = config.build(num_classes=3)
     assert without_training_aids(detector, config=config, num_classes=3) == (detector, config)

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from condetr.backbones.resnet import SmallResNetConfig
 from condetr.data import records
 from condetr.data.dataset import ImageRecord, Split
 from condetr.data.transforms import LightTransformConfig, PaperTransformConfig
@@ -17,16 +16,9 @@ from condetr.doctor.memory import step_bytes, stride_of
 from condetr.doctor.plan import Plan
 from condetr.doctor.quick import object_sides, quick_findings
 from condetr.labels import Category, LabelMap
+from tests.tiny import TINY
 
-DETECTOR = ConditionalDetrConfig(
-    backbone=SmallResNetConfig(widths=(4, 4), blocks=(1,)),
-    num_queries=4,
-    dim=8,
-    num_heads=2,
-    feedforward_dim=8,
-    encoder_layers=1,
-    decoder_layers=1,
-)
+DETECTOR = ConditionalDetrConfig(**TINY)
 LABEL_MAP = LabelMap((Category(1, "cat"), Category(2, "dog")))
 SIDES = st.integers(1, 5000)
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from condetr.backbones.resnet import SmallResNetConfig
 from condetr.data.synthetic import write_scenes
 from condetr.data.transforms import LightTransformConfig
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.engine.config import DataConfig, TrainConfig
 from condetr.engine.ema import EmaConfig
+from tests.tiny import TINY
 
 Config = Callable[..., TrainConfig]
 
@@ -30,15 +30,7 @@ def tiny(scenes: Path) -> Config:
 
     def make(**changes: object) -> TrainConfig:
         config = TrainConfig(
-            detector=ConditionalDetrConfig(
-                backbone=SmallResNetConfig(widths=(4, 8), blocks=(1,)),
-                num_queries=5,
-                dim=16,
-                num_heads=2,
-                feedforward_dim=16,
-                encoder_layers=1,
-                decoder_layers=2,
-            ),
+            detector=ConditionalDetrConfig(**TINY),
             data=DataConfig(path=str(scenes), transform=LightTransformConfig(), batch_size=4, workers=0),
             ema=EmaConfig(decay=0.9),
             epochs=3,

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from condetr.backbones.resnet import SmallResNetConfig
 from condetr.data.transforms import LightTransformConfig
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.inference.model_folder import LoadedModel, save_model
 from condetr.labels import Category, LabelMap
+from tests.tiny import TINY
 
 LABELS = LabelMap((Category(3, "bolt"), Category(7, "nut")))
 
@@ -17,15 +17,7 @@ LABELS = LabelMap((Category(3, "bolt"), Category(7, "nut")))
 @pytest.fixture
 def tiny() -> LoadedModel:
     torch.manual_seed(0)
-    config = ConditionalDetrConfig(
-        backbone=SmallResNetConfig(widths=(8, 8), blocks=(1,)),
-        num_queries=5,
-        dim=8,
-        num_heads=2,
-        feedforward_dim=8,
-        encoder_layers=1,
-        decoder_layers=1,
-    )
+    config = ConditionalDetrConfig(**TINY)
     return LoadedModel(config.build(num_classes=2).eval(), config, LightTransformConfig(), LABELS)
 
 

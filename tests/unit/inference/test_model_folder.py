@@ -128,9 +128,9 @@ def test_a_missing_tensor_is_named(model_folder: Path) -> None:
 
 
 def test_a_misshapen_tensor_is_named_with_both_shapes(model_folder: Path) -> None:
-    change_weights(model_folder, **{"query_embedding.weight": torch.zeros(4, 8)})
+    change_weights(model_folder, **{"query_embedding.weight": torch.zeros(4, 16)})
 
-    with pytest.raises(InputError, match=r"query_embedding\.weight has shape \(4, 8\) instead of \(5, 8\)"):
+    with pytest.raises(InputError, match=r"query_embedding\.weight has shape \(4, 16\) instead of \(5, 16\)"):
         load_model(model_folder)
 
 

@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 from torch import nn
 
-from condetr.backbones.resnet import SmallResNetConfig
 from condetr.data.dataset import ImageRecord, Split
 from condetr.data.transforms import LightTransformConfig
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
@@ -19,19 +18,12 @@ from condetr.labels import Category, LabelMap
 from condetr.metrics.coco import evaluate_coco
 from condetr.report.page import write_report
 from condetr.shapes import Detections
+from tests.tiny import TINY
 
 LABELS = LabelMap((Category(3, "bolt"), Category(7, "<b>nut</b>"), Category(9, "washer")))
 SECTIONS = ("Training", "Classes", "Precision and recall", "Confusion matrix", "Pictures", "Attention", "Settings")
 
-DETECTOR = ConditionalDetrConfig(
-    backbone=SmallResNetConfig(widths=(4, 4), blocks=(1,)),
-    num_queries=5,
-    dim=16,
-    num_heads=2,
-    feedforward_dim=16,
-    encoder_layers=1,
-    decoder_layers=2,
-)
+DETECTOR = ConditionalDetrConfig(**TINY)
 
 
 @pytest.fixture
