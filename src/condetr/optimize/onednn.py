@@ -40,10 +40,10 @@ def is_usable(tensor: Tensor) -> bool:
 
 
 def product(x: Float[Tensor, "*batch N D"], y: Float[Tensor, "*batch M D"]) -> Float[Tensor, "*batch N M"]:
-    """Return x y^T of two matrices, or of two stacks of them in bf16 (in fp32, torch's own product is MKL's)."""
+    """Return x y^T of two matrices, or of two stacks of them, which in fp32 is MKL's product."""
     if x.dim() == 3:
         return torch.bmm(x, y.mT)
-    return torch.ops.mkldnn._linear_pointwise(x, y, None, "none", [], "")  # type: ignore[no-any-return]
+    return torch.ops.mkldnn._linear_pointwise(x, y.contiguous(), None, "none", [], "")  # type: ignore[no-any-return]
 
 
 class Projection(nn.Module):
