@@ -36,10 +36,10 @@ def agree(fabric: Fabric, losses: LossReport, *, stop: bool) -> Agreement:
 
 def boxes_per_process(fabric: Fabric, batch: Batch) -> float:
     """Return the number of targets per process, at least 1 (DETR's normaliser)."""
-    count = torch.tensor(float(sum(len(target.labels) for target in batch.targets)), device=fabric.device)
-    if fabric.world_size > 1:
-        count = fabric.all_reduce(count, reduce_op="mean")  # type: ignore[assignment]
-    return max(float(count), 1.0)
+    count = float(sum(len(target.labels) for target in batch.targets))
+    if fabric.world_size > 1:  # else the device need not be waited for
+        count = float(fabric.all_reduce(torch.tensor(count, device=fabric.device), reduce_op="mean"))  # type: ignore[arg-type]
+    return max(count, 1.0)
 
 
 @torch.no_grad()
