@@ -95,7 +95,7 @@ def test_a_heavier_classification_loss_is_compared_with_the_papers_weights(
     found = ratios.ratios_of("weighted")
 
     assert ratios.is_complete("weighted")
-    assert found["tuning"]["conditional_detr"] == {"lr": 4e-4, "classification": 6}
+    assert found["tuning"]["conditional_detr"] == {"lr": 4e-4, "classification": 6, "dropout": 0.0}
     without, aided = (found["faster_than_paper"][kind]["longer"] for kind in ("plain", "groups"))
     exact = [each["ratio"] for each in without if each["ratio"] and not each["ratio_is_a_lower_bound"]]
     assert exact == pytest.approx([1.5] * 5)
