@@ -1,6 +1,7 @@
 """Turn the kept logs into tables, a picture and the headline ratios: `python -m benchmarks.convergence.summarise`."""
 
 import json
+import math
 import typing
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,6 +35,8 @@ KINDS = {
     "both": "With groups and denoising queries",
 }
 
+COLUMNS = 3
+"""Panels of the picture side by side."""
 TICKS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 """Epochs beneath the picture."""
 
@@ -162,9 +165,12 @@ def _level_ratio(values: dict[str, float | None], *, epochs: int) -> str:
 
 def _picture(found: dict[str, Any], published: dict[str, list[dict[str, Any]]], path: Path) -> None:
     """Draw AP against epochs for each setting, and the ratio against the length of DETR's schedule."""
-    columns = len(found) + 1
-    figure, axes = plt.subplots(1, columns, figsize=(5 * columns, 4), squeeze=False, layout="constrained")
-    for axis, setting in zip(axes[0], found, strict=False):
+    rows = math.ceil((len(found) + 1) / COLUMNS)
+    figure, grid = plt.subplots(rows, COLUMNS, figsize=(5 * COLUMNS, 4 * rows), squeeze=False, layout="constrained")
+    last, *unused = grid.flat[len(found) :]
+    for axis in unused:
+        axis.remove()
+    for axis, setting in zip(grid.flat, found, strict=False):
         for stage, colour, label in (("long", "tab:gray", "DETR"), ("schedules", "tab:red", "Conditional DETR")):
             for index, run in enumerate(there(runs_of(typing.cast(plan.Setting, setting), stage))):
                 epochs, ap = zip(*curve_of(run), strict=True)
@@ -176,8 +182,8 @@ def _picture(found: dict[str, Any], published: dict[str, list[dict[str, Any]]], 
     for name, schedules in ratios.items():
         shown = [(each["epochs"], each["ratio"]) for each in schedules if each["ratio"] is not None]
         if shown:
-            axes[0][-1].plot(*zip(*shown, strict=True), "o-", label=name, ms=4, lw=1.2)
-    _label(axes[0][-1], ylabel="times as many as Conditional DETR", title="complete schedules of DETR")
+            last.plot(*zip(*shown, strict=True), "o-", label=name, ms=4, lw=1.2)
+    _label(last, ylabel="times as many as Conditional DETR", title="complete schedules of DETR")
     figure.savefig(path, dpi=150)
 
 
