@@ -49,14 +49,14 @@ def choose(
 def most_like(explanation: Explanation, view: View) -> Explanation:
     """Explain the same object as another model sees it: of the same class, with the highest score times overlap (IoU).
 
-    Where the model never means that class, all classes are considered.
+    Where the model means that class nowhere within the box, all classes are considered.
     """
     height, width = view.pixels.shape[:2]
     box_xyxy = explanation.box_xyxy * np.array([width, height, width, height], np.float32)
     overlaps = box_iou(torch.from_numpy(view.detections.boxes_xyxy), torch.from_numpy(box_xyxy)[None])[:, 0].numpy()
-    is_of_class = np.array(view.detections.names) == explanation.name
     fits = view.detections.scores * overlaps
-    return view.explain(int(np.argmax(np.where(is_of_class | ~is_of_class.any(), fits, -1))))
+    of_class = np.where(np.array(view.detections.names) == explanation.name, fits, 0)
+    return view.explain(int(np.argmax(of_class if of_class.any() else fits)))
 
 
 def _chosen(view: View, *, query: Query, threshold: float) -> list[Explanation]:

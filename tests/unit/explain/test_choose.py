@@ -56,6 +56,12 @@ def test_another_model_that_lacks_the_class_is_asked_for_the_place() -> None:
     assert second.explanation.query == 2
 
 
+def test_an_object_of_that_class_elsewhere_is_not_the_same_object() -> None:
+    other = view(scores=(0.9, 0.8, 0.3, 0.1), names=("cat", "cat", "dog", "bus"), queries=(0, 1, 2, 3))
+    ((_, second),) = choose({"a": GOOD, "b": other}, query=0)
+    assert (second.explanation.name, second.explanation.query) == ("dog", 2)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
