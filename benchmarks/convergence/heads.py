@@ -3,18 +3,21 @@
 Figures 1 and 4 of the paper: Conditional DETR, DETR after as many epochs, and DETR after a long schedule, of one seed.
 Every object that Conditional DETR finds in the validation scenes is looked up in the other models, in the last decoder
 layer; a head's habit is the mean over these objects. The pictures show the one whose sides Conditional DETR's heads
-part most clearly. The models must be there, under runs/convergence.
+part most clearly, among those that all models find in the same place. The models must be there, under runs/convergence.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
+import torch
 import typer
 from rich.console import Console
 from rich.progress import track
+from torchvision.ops import box_iou
 
 from benchmarks.convergence import plan
+from benchmarks.convergence.ratios import there
 from benchmarks.convergence.run import RESULTS, RUNS, choose, runs_of, scenes_of
 from benchmarks.markdown import table_lines
 from condetr.data.dataset import ImageRecord
@@ -47,7 +50,7 @@ def main(
     heads = {name: [each.to_dict() for each in numbers] for name, numbers in habits.items()}
     (folder / "heads.json").write_text(json.dumps({"objects": len(objects), "heads": heads}, indent=2) + "\n")
     (folder / "heads.md").write_text(table)
-    clearest = max(objects, key=lambda seen: _parting(seen[0].explanation.spatial_numbers()))
+    clearest = max(filter(_is_one_object, objects), key=lambda seen: _parting(seen[0].explanation.spatial_numbers()))
     draw_models(clearest).savefig(folder / "heads.png")
     draw_heads(clearest[0]).savefig(folder / "heads-conditional.png")
     draw_heads(clearest[-1]).savefig(folder / "heads-detr.png")
@@ -60,7 +63,8 @@ def _runs(setting: plan.Setting) -> Mapping[str, plan.Run]:
     conditional = next(run for run in schedules if run.epochs == epochs)
     tuned = (choice.detr, choice.tuning[choice.detr])
     short = next(run for run in plan.search(setting) if (run.side, run.tuning) == tuned)
-    long = next(run for run in runs_of(setting, "long") if run.epochs > epochs)
+    trained = [run for run in there(runs_of(setting, "long")) if run.seed == conditional.seed]
+    long = max(trained, key=lambda run: run.epochs)
     return {
         f"Conditional DETR, {conditional.epochs} epochs": conditional,
         f"DETR, {short.epochs} epochs": short,
@@ -77,6 +81,12 @@ def _objects(models: Mapping[str, Predictor], records: Sequence[ImageRecord]) ->
         if views[next(iter(views))].detections.scores[0] >= THRESHOLD:
             objects += choose_detections(views, query="all", threshold=THRESHOLD)
     return objects
+
+
+def _is_one_object(seen: Sequence[Shown]) -> bool:
+    """Tell whether the boxes of all models overlap that of the first (IoU) by half or more."""
+    boxes_xyxy = torch.stack([torch.from_numpy(shown.explanation.box_xyxy) for shown in seen])
+    return bool((box_iou(boxes_xyxy[:1], boxes_xyxy) >= 0.5).all())
 
 
 def _parting(heads: Sequence[MapNumbers]) -> float:
