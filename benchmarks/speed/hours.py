@@ -13,9 +13,10 @@ COCO_IMAGES = 118_287
 def measure(*, quick: bool, device: str = "cuda") -> Table:
     """Time steps of every model in the table, in bf16; a device other than a GPU is for trying the code out."""
     size_hw, rounds, table = ((128, 160), 2, TABLE_1[:1]) if quick else ((800, 1066), 9, TABLE_1)
-    speeds = {row.title: 0.0 for row in table}
-    for row in {row.title: row for row in table}.values():
-        speeds[row.title] = _images_per_second(row, size_hw=size_hw, rounds=rounds, device=device)
+    models = {row.title: row for row in table}
+    speeds = {
+        title: _images_per_second(row, size_hw=size_hw, rounds=rounds, device=device) for title, row in models.items()
+    }
     rows: list[tuple[Cell, ...]] = [
         (row.title, row.epochs, row.ap, speeds[row.title], row.epochs * COCO_IMAGES / speeds[row.title] / 3600)
         for row in table

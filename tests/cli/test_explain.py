@@ -2,29 +2,18 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from condetr.backbones.resnet import SmallResNetConfig
 from condetr.data.transforms import LightTransformConfig
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.detectors.detr import DetrConfig
 from condetr.inference.model_folder import save_model
 from condetr.labels import Category, LabelMap
 from tests.cli.conftest import Command
-
-SIZES: dict[str, Any] = {
-    "backbone": SmallResNetConfig(widths=(4, 4), blocks=(1,)),
-    "num_queries": 5,
-    "dim": 16,
-    "num_heads": 2,
-    "feedforward_dim": 16,
-    "encoder_layers": 1,
-    "decoder_layers": 2,
-}
+from tests.tiny import TINY
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +21,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with two untrained models, `conditional` and `detr`, and `image.png`."""
     folder = tmp_path_factory.mktemp("explain")
     configs: dict[str, ConditionalDetrConfig | DetrConfig] = {
-        "conditional": ConditionalDetrConfig(**SIZES),
-        "detr": DetrConfig(**SIZES),
+        "conditional": ConditionalDetrConfig(**TINY),
+        "detr": DetrConfig(**TINY),
     }
     for name, config in configs.items():
         save_model(
