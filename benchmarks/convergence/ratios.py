@@ -37,7 +37,7 @@ def crossing(curve: Curve, level: float) -> float | None:
 
 
 def curve_of(run: plan.Run, *, measure: Measure = "AP") -> Curve:
-    """Return the AP, or that at one IoU, after every epoch of a complete run that was evaluated."""
+    """Return the AP, or that at one IoU, after every evaluated epoch of a complete run."""
     with (RESULTS / run.name / "metrics.csv").open() as file:
         return [(float(row["epoch"]), float(row[measure])) for row in csv.DictReader(file) if row[measure]]
 

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +13,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.speed.report import Cell, Table
 from benchmarks.speed.timing import alternate, product_rate
 from benchmarks.speed.training import DC5_R50, R50, Inputs, make_inputs, our_step, their_step
-from condetr.detectors.registry import DetectorConfig
 from condetr.engine.config import TrainConfig
 from condetr.optimize.fast import optimize
 from condetr.optimize.precision import FastPrecision
@@ -43,10 +43,8 @@ def measure(*, quick: bool, device: str = "cuda") -> Table:
     for name, config in CONFIGS.items():
         for precision, rate in rates.items():
             batch = make_inputs(images=TRAINING_IMAGES[name], size_hw=size_hw).to(device)
-            for kind, work in (
-                ("prediction", _prediction(config.detector, batch, precision=precision)),
-                ("training", _training(config, batch, precision=precision)),
-            ):
+            for kind, make in (("prediction", _prediction), ("training", _training)):
+                work = make(config, batch, precision=precision)
                 row = f"{name}, {kind}, {precision}"
                 seconds = alternate(work.contenders, rounds=rounds, device=device)
                 ours = min(value for contender, value in seconds.items() if contender != "transformers")
@@ -67,11 +65,11 @@ def measure(*, quick: bool, device: str = "cuda") -> Table:
     )
 
 
-def _prediction(config: DetectorConfig, batch: Inputs, *, precision: FastPrecision) -> Work:
+def _prediction(config: TrainConfig, batch: Inputs, *, precision: FastPrecision) -> Work:
     """Predict the first image of a batch."""
     device, dtype = batch.images.device, PRECISIONS[precision]
     images, is_padding = batch.images[:1], batch.is_padding[:1]
-    model = random_model(config)
+    model = random_model(config.detector)
     with tempfile.TemporaryDirectory() as folder:
         make_peers(Path(folder), model)
         theirs = hf.AutoModelForObjectDetection.from_pretrained(folder, dtype=dtype).to(device).eval()
@@ -87,7 +85,7 @@ def _training(config: TrainConfig, batch: Inputs, *, precision: FastPrecision) -
     bf16 = precision == "bf16"
     with tempfile.TemporaryDirectory() as folder:
         theirs = their_step(Path(folder), batch, bf16=bf16, config=config)
-    ours, compiled = (our_step(batch, bf16=bf16, config=config, compile=compile) for compile in (False, True))
+    ours, compiled = (our_step(batch, bf16=bf16, config=replace(config, compile=each)) for each in (False, True))
     return Work(len(batch.images), _operations(ours), dict(zip(CONTENDERS, (theirs, ours, compiled), strict=True)))
 
 

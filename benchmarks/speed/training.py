@@ -71,11 +71,11 @@ def make_inputs(*, images: int, size_hw: tuple[int, int], boxes: int = 7) -> Inp
     return Inputs(torch.randn(images, 3, *size_hw), is_padding, targets([boxes] * images, num_classes=NUM_CLASSES))
 
 
-def our_step(batch: Inputs, *, bf16: bool, config: TrainConfig = R50, compile: bool = False) -> Callable[[], None]:
+def our_step(batch: Inputs, *, bf16: bool, config: TrainConfig = R50) -> Callable[[], None]:
     """Return a step as the training loop makes it, on the batch's device."""
     detector = config.detector.build(num_classes=NUM_CLASSES, pretrained=False).train()
     detector = detector.to(memory_format=torch.channels_last).to(batch.images.device)
-    if compile:
+    if config.compile:
         merge_frozen_norms(detector.features.backbone)
         detector.compile()
     else:
