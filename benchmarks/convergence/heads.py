@@ -42,6 +42,9 @@ def main(
     """Write heads.json, heads.md and the pictures into the results of the setting."""
     models = {name: load(RUNS / run.name) for name, run in _runs(setting).items()}
     objects = _objects(models, open_data(scenes_of(setting)).val.records[:images])
+    seen_by_all = list(filter(_is_one_object, objects))
+    if not seen_by_all:
+        raise SystemExit(f"there is no object in {images} scenes that all models find in the same place; look at more")
     habits = {
         name: [mean(numbers) for numbers in zip(*(shown.explanation.spatial_numbers() for shown in seen), strict=True)]
         for name, seen in zip(models, zip(*objects, strict=True), strict=True)
@@ -50,7 +53,7 @@ def main(
     heads = {name: [each.to_dict() for each in numbers] for name, numbers in habits.items()}
     (folder / "heads.json").write_text(json.dumps({"objects": len(objects), "heads": heads}, indent=2) + "\n")
     (folder / "heads.md").write_text(table)
-    clearest = max(filter(_is_one_object, objects), key=lambda seen: _parting(seen[0].explanation.spatial_numbers()))
+    clearest = max(seen_by_all, key=lambda seen: _parting(seen[0].explanation.spatial_numbers()))
     draw_models(clearest).savefig(folder / "heads.png")
     draw_heads(clearest[0]).savefig(folder / "heads-conditional.png")
     draw_heads(clearest[-1]).savefig(folder / "heads-detr.png")

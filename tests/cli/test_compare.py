@@ -77,6 +77,15 @@ def test_seeds_are_taken_together(condetr: Command, tmp_path: Path) -> None:
     assert "detr1 (2 seeds)" in ended.out
 
 
+def test_long_names_become_letters(condetr: Command, tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / f"{name}{'-slow' * 9}", seconds_per_epoch=1) for name in ("detr", "cond")]
+    ended = condetr("compare", *runs, "--levels", "0.3")
+    assert f"A: {runs[0].name}\nB: {runs[1].name}\n" in ended.out
+    assert "how many times faster than A;" in ended.out
+    heading = next(line for line in ended.out.splitlines() if line.split()[:1] == ["AP"])
+    assert heading.split() == ["AP", "A", "B"]
+
+
 @pytest.mark.parametrize(
     ("assignment", "text"),
     [

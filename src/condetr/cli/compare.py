@@ -1,7 +1,9 @@
 """`condetr compare`: how fast runs converge, side by side."""
 
+from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path
+from string import ascii_uppercase
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -38,10 +40,14 @@ def compare(
         require_free(out, overwrite=overwrite)
     comparison = compare_runs(runs, levels=_levels(levels))
     console = Console(highlight=False, markup=False, soft_wrap=True)
+    headings = _headings(comparison, width=console.width)
+    for name, heading in headings.items():
+        if heading != name:
+            console.print(f"{heading}: {name}")
     for unit in UNITS:
         if any(unit in group.units for group in comparison.groups):
-            console.print(_table(comparison, unit=unit))
-    for line in _remarks(comparison):
+            console.print(_table(comparison, headings, unit=unit))
+    for line in _remarks(comparison, headings):
         console.print(line)
     if out is not None:
         _write(out, comparison)
@@ -57,13 +63,20 @@ def _levels(text: str | None) -> list[float] | None:
         raise InputError(f"--levels {text} is not made of numbers with commas between them, such as 0.2,0.3") from None
 
 
-def _table(comparison: "Comparison", *, unit: "Unit") -> "Table":
+def _headings(comparison: "Comparison", *, width: int) -> dict[str, str]:
+    """Return what stands above each group's column: its name, or a letter if the names side by side are too wide."""
+    names = [group.name for group in comparison.groups]
+    fits = sum(len(name) + 4 for name in names) <= width - 8
+    return dict(zip(names, names if fits or len(names) > len(ascii_uppercase) else ascii_uppercase, strict=False))
+
+
+def _table(comparison: "Comparison", headings: Mapping[str, str], *, unit: "Unit") -> "Table":
     from rich import box
     from rich.table import Table
 
     table = Table("AP", box=box.SIMPLE_HEAD, title=f"{unit} to reach an AP", title_justify="left")
     for group in comparison.groups:
-        table.add_column(group.name, justify="right", overflow="fold")
+        table.add_column(headings[group.name], justify="right", overflow="fold")
     for level in dict.fromkeys(row.level for row in comparison.rows):
         rows = [row for row in comparison.rows if row.level == level]
         cells = (f"{_need(row.needs.get(unit))}{_speed_up(row.speed_ups.get(unit))}" for row in rows)
@@ -88,12 +101,14 @@ def _speed_up(speed_up: "SpeedUp | None") -> str:
     return f" ({more_than}{speed_up.ratio:.1f}x{interval})"
 
 
-def _remarks(comparison: "Comparison") -> list[str]:
+def _remarks(comparison: "Comparison", headings: Mapping[str, str]) -> list[str]:
     """Say what the numbers are, and what else than the detector may explain them."""
     first, *others = comparison.groups
     remarks = ["On straight lines between evaluations, from AP 0 at the start; a dash where the AP was not reached."]
     if others:
-        remarks.append(f"In brackets: how many times faster than {first.name}; > where that one did not get there.")
+        remarks.append(
+            f"In brackets: how many times faster than {headings[first.name]}; > where that one did not get there."
+        )
     if any(len(group.runs) > 1 for group in comparison.groups):
         remarks.append(
             "Of several seeds: the geometric mean, and the ratio's 95 % interval if both sides have several."
@@ -101,7 +116,7 @@ def _remarks(comparison: "Comparison") -> list[str]:
     for topic, differences in groupby(comparison.differences, key=lambda difference: difference.topic):
         remarks.append(f"They differ in {topic}:")
         for difference in differences:
-            values = ", ".join(f"{value} in {name}" for name, value in difference.values.items())
+            values = ", ".join(f"{_value(value)} in {headings[name]}" for name, value in difference.values.items())
             remarks.append(f"  {difference.setting}: {values}")
     if comparison.unknown:
         remarks.append(
@@ -109,6 +124,10 @@ def _remarks(comparison: "Comparison") -> list[str]:
             "they differ cannot be said"
         )
     return remarks
+
+
+def _value(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _write(out: Path, comparison: "Comparison") -> None:
