@@ -1,9 +1,10 @@
 """What the heads of trained models watch: `python -m benchmarks.convergence.heads --setting dc5`.
 
-Figures 1 and 4 of the paper: Conditional DETR, DETR after as many epochs, and DETR after a long schedule, of one seed.
-Every object that Conditional DETR finds in the validation scenes is looked up in the other models, in the last decoder
-layer; a head's habit is the mean over these objects. The pictures show the one whose sides Conditional DETR's heads
-part most clearly, among those that all models find in the same place. The models must be there, under runs/convergence.
+Figures 1 and 4 of the paper: Conditional DETR, DETR after as many epochs or some more, and DETR after a long schedule,
+of one seed. Every object that Conditional DETR finds in the validation scenes is looked up in the other models, in the
+last decoder layer; a head's habit is the mean over these objects. The pictures show the one whose sides Conditional
+DETR's heads part most clearly, among those that all models find in the same place. The models must be there, under
+runs/convergence.
 """
 
 import json
@@ -62,8 +63,8 @@ def main(
 
 def _runs(setting: plan.Setting) -> Mapping[str, plan.Run]:
     choice = choose(setting)
-    schedules, epochs = runs_of(setting, "schedules"), plan.search_epochs(setting)["detr"]
-    conditional = next(run for run in schedules if run.epochs == epochs)
+    schedules, epochs = there(runs_of(setting, "schedules")), plan.search_epochs(setting)["detr"]
+    conditional = max((run for run in schedules if run.epochs <= epochs), key=lambda run: run.epochs)
     tuned = (choice.detr, choice.tuning[choice.detr])
     short = next(run for run in plan.search(setting) if (run.side, run.tuning) == tuned)
     trained = [run for run in there(runs_of(setting, "long")) if run.seed == conditional.seed]

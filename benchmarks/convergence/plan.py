@@ -2,9 +2,9 @@
 
 All settings train on scenes of 128x128. `stride32` ends in a map of 64 cells; `dc5` dilates the last stage instead of
 striding, which gives four times as many, as DC5 does in the paper. Both start from fresh weights and have Conditional
-DETR's loss weights. The others are `stride32` with one change: `few` has an eighth of the scenes, so that schedules as
-long as the paper's can be trained, `weighted` a heavier classification loss, searched for on both sides, `pretrained` a
-backbone that classifies objects, and `digits` shows handwritten digits.
+DETR's loss weights. `few` and `few_dc5` are the same with an eighth of the scenes, so that schedules as long as the
+paper's can be trained. The others are `stride32` with one change: `weighted` has a heavier classification loss,
+searched for on both sides, `pretrained` a backbone that classifies objects, and `digits` shows handwritten digits.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,9 @@ from condetr.engine.optim import OptimizerConfig, StepScheduleConfig
 from condetr.losses.criterion import CriterionConfig
 from condetr.recipes.small import TINY
 
-Setting = Literal["stride32", "few", "weighted", "dc5", "pretrained", "digits"]
+Setting = Literal["stride32", "few", "weighted", "dc5", "few_dc5", "pretrained", "digits"]
+FEW: Sequence[Setting] = ("few", "few_dc5")
+DILATED: Sequence[Setting] = ("dc5", "few_dc5")
 
 PRETRAINED = "runs/convergence/backbone.safetensors"
 
@@ -55,6 +57,10 @@ SEARCHED: dict[Setting, dict[str, list[Tuning]]] = {
         "detr": [*_RATES["detr"], Tuning(8e-4)],
     },
     "few": {side: [*_RATES[side], best._replace(dropout=0.1)] for side, best in _BEST_ON_FEW.items()},
+    "few_dc5": {
+        "conditional_detr": [Tuning(4e-4), Tuning(8e-4), Tuning(1.6e-3)],
+        "detr": _RATES["detr"],
+    },
     "pretrained": _RATES,
     "digits": _RATES,
 }
@@ -69,6 +75,7 @@ FEW_SEARCH_EPOCHS = {"conditional_detr": 50, "detr": 150}
 LONG_EPOCHS: dict[Setting, Sequence[int]] = {
     "stride32": (16, 48, 96, 144, 240),
     "few": (50, 150, 300, 500),
+    "few_dc5": (50, 150, 300, 500),
     "weighted": (48, 96),
     "dc5": (48,),
     "pretrained": (48,),
@@ -78,6 +85,7 @@ LONG_EPOCHS: dict[Setting, Sequence[int]] = {
 SHORT_EPOCHS: dict[Setting, Sequence[int]] = {
     "stride32": (4, 8, 12, 16, 24, 32, 40, 48),
     "few": (25, 50, 75, 108, 150),
+    "few_dc5": (25, 50, 75, 108),
     "weighted": (4, 8, 12, 16, 24),
     "dc5": (8, 12, 16, 20),
     "pretrained": (8, 12, 16),
@@ -197,8 +205,8 @@ class Run:
     def config(self) -> TrainConfig:
         """Return the whole settings."""
         lr, classification, dropout = self.tuning
-        is_pretrained, is_few = self.setting == "pretrained", self.setting == "few"
-        backbone = replace(BACKBONE, dilation=self.setting == "dc5", weights=PRETRAINED if is_pretrained else None)
+        is_pretrained = self.setting == "pretrained"
+        backbone = replace(BACKBONE, dilation=self.setting in DILATED, weights=PRETRAINED if is_pretrained else None)
         detector = SIDES[self.side](**{**TINY, "backbone": backbone, "dropout": dropout})
         return TrainConfig(
             recipe=self.name,
@@ -214,7 +222,7 @@ class Run:
             optimizer=OptimizerConfig(lr=lr, backbone_lr=lr * (1 if is_pretrained else 3)),
             schedule=StepScheduleConfig(drop_epoch=self.drop_epoch, warmup_steps=200),
             epochs=self.epochs,
-            evaluate_every=5 if is_few else 1,
+            evaluate_every=5 if self.setting in FEW else 1,
             seed=self.seed,
             loggers=(),
         )
@@ -222,7 +230,7 @@ class Run:
 
 def search_epochs(setting: Setting) -> Mapping[str, int]:
     """Return the length of each side's runs of the search."""
-    return FEW_SEARCH_EPOCHS if setting == "few" else SEARCH_EPOCHS
+    return FEW_SEARCH_EPOCHS if setting in FEW else SEARCH_EPOCHS
 
 
 def search(setting: Setting) -> Sequence[Run]:

@@ -24,6 +24,7 @@ TITLES: dict[str, str] = {
     "few": "stride 32, 500 scenes",
     "weighted": "64 cells, classification weighted",
     "dc5": "DC5: 256 cells",
+    "few_dc5": "DC5, 500 scenes",
     "pretrained": "stride 32, pretrained backbone",
     "digits": "stride 32, handwritten digits",
 }
