@@ -67,7 +67,7 @@ SEARCHED: dict[Setting, dict[str, list[Tuning]]] = {
 """Around what each side is known to like, and one further where the best was an outermost one.
 
 With the focal loss DETR is far behind at stride 32, so that it is left out of the others. Few scenes are learnt by
-heart, so that there the best rates are tried with the paper's dropout as well.
+heart, so that on 64 cells the best rates are tried with the paper's dropout as well.
 """
 SEARCH_EPOCHS = {"conditional_detr": 8, "detr": 16, "detr_focal": 16}
 FEW_SEARCH_EPOCHS = {"conditional_detr": 50, "detr": 150}

@@ -66,7 +66,7 @@ def scenes_of(setting: plan.Setting) -> Path:
     """Return the folder of a setting's scenes, which are drawn unless they are there."""
     write = write_digit_scenes if setting == "digits" else write_scenes
     num_images = plan.FEW_TRAINING_IMAGES if setting in plan.FEW else plan.TRAINING_IMAGES
-    folder = RUNS / ("digit_scenes" if setting == "digits" else "few_scenes" if setting in plan.FEW else "scenes")
+    folder = RUNS / {"digits": "digit_scenes", **dict.fromkeys(plan.FEW, "few_scenes")}.get(setting, "scenes")
     if not folder.exists():
         console.print(f"writing {num_images} + {plan.VALIDATION_IMAGES} scenes to {folder}")
         write(folder, num_images=num_images, val_images=plan.VALIDATION_IMAGES, seed=plan.SCENES_SEED)

@@ -119,9 +119,10 @@ def _remarks(comparison: "Comparison", headings: Mapping[str, str]) -> list[str]
             values = ", ".join(f"{_value(value)} in {headings[name]}" for name, value in difference.values.items())
             remarks.append(f"  {difference.setting}: {values}")
     if comparison.unknown:
+        unknown = ", ".join(headings[name] for name in comparison.unknown)
         remarks.append(
-            f"{', '.join(comparison.unknown)}: data, batch, schedule and evaluation are not recorded there, so whether "
-            "they differ cannot be said"
+            f"{unknown}: data, batch, schedule and evaluation are not recorded there, so whether they differ cannot be "
+            "said"
         )
     return remarks
 
