@@ -32,7 +32,9 @@ def weights(tmp_path: Path) -> Path:
     return tmp_path / "weights"
 
 
-@pytest.mark.parametrize(("name", "options"), [("a.pth", ()), ("a", ()), ("a", ("--to", "transformers"))])
+@pytest.mark.parametrize(
+    ("name", "options"), [("a.pth", ()), ("a.onnx", ()), ("a", ()), ("a", ("--to", "transformers"))]
+)
 def test_it_ends_with_the_largest_difference(
     name: str, options: tuple[str, ...], weights: Path, tmp_path: Path, condetr: Command
 ) -> None:
@@ -82,6 +84,8 @@ def test_misfits_are_shown_as_a_table_and_nothing_is_written(weights: Path, tmp_
         ("weights/config.json", ("--overwrite",), "is not of the kind that would replace it"),
         ("a.pth", ("--to", "condetr"), "official checkpoints are .pth files"),
         ("a", ("--to", "official"), "official checkpoints are .pth files"),
+        ("a", ("--to", "onnx"), "ONNX graphs .onnx files"),
+        ("a.onnx", ("--to", "transformers"), "ONNX graphs .onnx files"),
         ("a", ("--labels", "none.json"), "none.json"),
     ],
 )

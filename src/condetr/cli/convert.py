@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from condetr.interop.verify import Difference
     from condetr.labels import LabelMap
 
+FILES: dict[str, Literal["official", "onnx"]] = {".pth": "official", ".onnx": "onnx"}
+"""Formats that are a file, by its suffix; the others are folders."""
 SHOWN_MISFITS = 40
 
 
@@ -21,11 +23,11 @@ def convert(
             metavar="SRC", help="Run folder, model folder of condetr or transformers, official .pth, or hub id."
         ),
     ],
-    destination: Annotated[Path, typer.Argument(metavar="DST", help="A .pth file, or a folder.")],
+    destination: Annotated[Path, typer.Argument(metavar="DST", help="A .pth or .onnx file, or a folder.")],
     *,
     to: Annotated[
-        Literal["condetr", "official", "transformers"] | None,
-        typer.Option(help="Format to write; official for DST.pth and condetr for a folder by default."),
+        Literal["condetr", "official", "transformers", "onnx"] | None,
+        typer.Option(help="Format to write; by default official for DST.pth, onnx for DST.onnx, condetr for a folder."),
     ] = None,
     labels: Annotated[
         Path | None, typer.Option(help="Classes of the source: a run's labels.json or a COCO annotation file.")
@@ -33,22 +35,27 @@ def convert(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace DST if it exists.")] = False,
 ) -> None:
     """Convert weights, then run both sides on the same images and show how far they are apart."""
+    from rich.console import Console
+
     from condetr.errors import InputError
     from condetr.inference.fit import MisfitError
     from condetr.interop import convert as interop
     from condetr.interop.loading import Source
     from condetr.interop.verify import measure_difference
 
-    to = to or ("official" if destination.suffix == ".pth" else "condetr")
-    if (to == "official") != (destination.suffix == ".pth"):
-        raise InputError(f"official checkpoints are .pth files and other formats folders, got {destination} for {to}")
+    by_name = FILES.get(destination.suffix)
+    to = to or by_name or "condetr"
+    if by_name != (to if to in FILES.values() else None):
+        kinds = "official checkpoints are .pth files, ONNX graphs .onnx files and other formats folders"
+        raise InputError(f"{kinds}, got {destination} for {to}")
     _require_replaceable(destination, source=source, overwrite=overwrite)
     label_map = None if labels is None else _read_labels(labels)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         try:
-            origin = interop.convert(source, destination, to=to, label_map=label_map)
-            difference = measure_difference(origin, Source(destination, to))
+            with Console(stderr=True).status(f"converting {source} to {destination}, and comparing both"):
+                origin = interop.convert(source, destination, to=to, label_map=label_map)
+                difference = measure_difference(origin, Source(destination, to), label_map=label_map)
         except MisfitError as error:
             _show_misfits(error)
             raise
@@ -69,7 +76,7 @@ def _require_replaceable(destination: Path, *, source: str, overwrite: bool) -> 
         return
     if not overwrite:
         raise InputError(f"{destination} exists already; name another destination, or say --overwrite")
-    if destination.is_file() != (destination.suffix == ".pth"):
+    if destination.is_file() != (destination.suffix in FILES):
         raise InputError(f"{destination} is not of the kind that would replace it; name another destination")
     if Path(source).exists() and (destination.samefile(source) or destination in Path(source).absolute().parents):
         raise InputError(f"{destination} is where the weights are read from; name another destination")

@@ -153,7 +153,7 @@ class ConditionalDetr(nn.Module):
         memory = self.encoder(features, positions=positions, is_padding=cell_is_padding)
         cells = Cells(memory, positions, cell_is_padding)
         groups = self.query_groups if self.training else 1
-        queries = self.query_embedding.weight[: groups * self.num_queries].expand(len(images), -1, -1)
+        queries = self.query_embedding.weight[: groups * self.num_queries].expand(images.shape[0], -1, -1)
         output = self._decode(cells, queries, reference_xy=self.reference_points(queries), groups=groups)
         if self.denoising is None or targets is None or not self.training:
             return output
@@ -302,7 +302,7 @@ class ConditionalSelfAttention(nn.Module):
         """Let every query look at all queries of its group."""
         q = self.content_query(embedding) + self.position_query(queries)
         k = self.content_key(embedding) + self.position_key(queries)
-        q, k, v = (x.reshape(groups * len(x), -1, x.shape[-1]) for x in (q, k, self.value(embedding)))
+        q, k, v = (x.reshape(groups * x.shape[0], -1, x.shape[-1]) for x in (q, k, self.value(embedding)))
         attended: Tensor = self.output(self.attend([q], [k], v)).view_as(embedding)
         return attended
 

@@ -104,7 +104,7 @@ class Detr(nn.Module):
         """Detect: every query yields class logits and a box, from each decoder layer; `targets` are not read."""
         features, positions, cell_is_padding = self.features(images, is_padding)
         memory = self.encoder(features, positions=positions, is_padding=cell_is_padding)
-        queries = self.query_embedding.weight.expand(len(images), -1, -1)
+        queries = self.query_embedding.weight.expand(images.shape[0], -1, -1)
         embeddings = self.decoder(queries, memory, positions=positions, memory_is_padding=cell_is_padding)
         reference_xy = None if self.reference_points is None else self.reference_points(queries)
         return self.heads(embeddings, reference_xy=reference_xy)  # type: ignore[no-any-return]

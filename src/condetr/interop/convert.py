@@ -7,6 +7,7 @@ from condetr.inference.model_folder import LoadedModel, write_model
 from condetr.interop.card import make_card, read_results
 from condetr.interop.loading import Format, Source, find_source, read
 from condetr.interop.official import write_official
+from condetr.interop.onnx_file import write_onnx
 from condetr.interop.transformers_folder import write_transformers
 from condetr.labels import LabelMap
 
@@ -14,7 +15,8 @@ from condetr.labels import LabelMap
 def convert(weights: Path | str, destination: Path, *, to: Format, label_map: LabelMap | None = None) -> Source:
     """Write the model that `weights` is (anything that `load` takes) to `destination`; return what was read.
 
-    `official` is a .pth file; `condetr` and `transformers` are folders, the latter with a filled model card.
+    `official` is a .pth file, `onnx` a file that is for other programs alone; `condetr` and `transformers` are folders,
+    the latter with a filled model card.
     `label_map` says which classes the rows of the head are, where the source does not. Raises InputError, or
     MisfitError with every tensor that is in the way, before anything is written.
     """
@@ -22,6 +24,8 @@ def convert(weights: Path | str, destination: Path, *, to: Format, label_map: La
     model = read(source, label_map=label_map)
     if to == "official":
         write_official(destination, model)
+    elif to == "onnx":
+        write_onnx(destination, model)
     elif to == "condetr":
         write_model(destination, model)
     else:

@@ -14,7 +14,8 @@ from condetr.interop.official import read_official
 from condetr.interop.transformers_folder import read_transformers
 from condetr.labels import LabelMap
 
-Format = Literal["condetr", "official", "transformers"]
+Format = Literal["condetr", "official", "transformers", "onnx"]
+"""Formats of models; `onnx` is written, never read."""
 
 CHECKPOINT_SUFFIXES = (".pth", ".pt")
 

@@ -2,14 +2,17 @@
 
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
 
-from condetr.data.batch import Sample, collate
+from condetr.data.batch import Batch, Sample, collate
+from condetr.errors import RunError
+from condetr.inference.model_folder import LoadedModel
 from condetr.interop.loading import Source, read
+from condetr.interop.onnx_file import INPUTS
+from condetr.labels import LabelMap
 from condetr.shapes import DetectorOutput, Prediction
 
 IMAGE_SIZES_HW = ((160, 224), (208, 130))
@@ -18,7 +21,7 @@ IMAGE_SIZES_HW = ((160, 224), (208, 130))
 TOLERANCE = 1e-3
 """Conversions that are right differ by about 1e-5 in logits, from the order of float32 sums."""
 
-Forward = Callable[[Float[Tensor, "B 3 H W"], Bool[Tensor, "B H W"]], Prediction]
+Forward = Callable[[Batch], Prediction]
 
 
 class Runner(NamedTuple):
@@ -41,16 +44,21 @@ class Difference(NamedTuple):
         return max(self.logits, self.boxes) < TOLERANCE
 
 
-def measure_difference(source: Source, destination: Source) -> Difference:
+def measure_difference(source: Source, destination: Source, *, label_map: LabelMap | None = None) -> Difference:
     """Return the largest differences of logits and relative boxes between two models.
 
     Folders of transformers are run by that library if it is installed, everything else by condetr after reading it
-    back from the disk.
+    back from the disk. An ONNX file is run by ONNX Runtime, beside condetr with the rows of the same classes alone,
+    those of `label_map` if the file was written with it. Raises RunError if it does not run.
     """
-    runners = _runner(source), _runner(destination)
-    images, is_padding = _random_images()
+    if destination.format == "onnx":
+        ours = Runner("condetr", _our_forward(read(source, label_map=label_map).ready()))
+        runners = ours, Runner(f"ONNX Runtime {version('onnxruntime')}", _onnx_forward(destination.path))
+    else:
+        runners = _runner(source), _runner(destination)
+    batch = _random_batch()
     with torch.inference_mode():
-        first, second = (runner.forward(images, is_padding) for runner in runners)
+        first, second = (runner.forward(batch) for runner in runners)
     return Difference(
         libraries=(runners[0].library, runners[1].library),
         logits=float((first.logits - second.logits).abs().max()),
@@ -64,14 +72,12 @@ def _runner(source: Source) -> Runner:
             return Runner(f"transformers {version('transformers')}", _transformers_forward(source))
         except (ImportError, PackageNotFoundError):  # transformers itself, or timm behind it
             pass
-    return Runner("condetr", _our_forward(source))
+    return Runner("condetr", _our_forward(read(source)))
 
 
-def _our_forward(source: Source) -> Forward:
-    detector = read(source).detector
-
-    def forward(images: Float[Tensor, "B 3 H W"], is_padding: Bool[Tensor, "B H W"]) -> Prediction:
-        output: DetectorOutput = detector(images, is_padding)
+def _our_forward(model: LoadedModel) -> Forward:
+    def forward(batch: Batch) -> Prediction:
+        output: DetectorOutput = model.detector(batch.images, batch.is_padding)
         return output.final
 
     return forward
@@ -84,16 +90,31 @@ def _transformers_forward(source: Source) -> Forward:
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     model = AutoModelForObjectDetection.from_pretrained(source.path, local_files_only=True).eval()
 
-    def forward(images: Float[Tensor, "B 3 H W"], is_padding: Bool[Tensor, "B H W"]) -> Prediction:
-        output = model(pixel_values=images, pixel_mask=(~is_padding).long())
+    def forward(batch: Batch) -> Prediction:
+        output = model(pixel_values=batch.images, pixel_mask=(~batch.is_padding).long())
         return Prediction(output.logits, output.pred_boxes)
 
     return forward
 
 
-def _random_images() -> tuple[Float[Tensor, "B 3 H W"], Bool[Tensor, "B H W"]]:
+def _onnx_forward(path: Path) -> Forward:
+    import onnxruntime
+
+    def forward(batch: Batch) -> Prediction:
+        try:
+            session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+            given = zip(INPUTS, (batch.pixels.numpy(), batch.is_padding.numpy()), strict=True)
+            return Prediction(*map(torch.from_numpy, session.run(None, dict(given))))
+        except Exception as error:  # its exceptions have no common name
+            reason = str(error).partition("\n")[0]
+            raise RunError(f"ONNX Runtime does not run {path}, do not use it: {reason}") from None
+
+    return forward
+
+
+def _random_batch() -> Batch:
     generator = torch.Generator().manual_seed(0)
-    batch = collate(
+    return collate(
         [
             Sample(
                 image=torch.randint(0, 256, (3, *size_hw), dtype=torch.uint8, generator=generator),
@@ -105,4 +126,3 @@ def _random_images() -> tuple[Float[Tensor, "B 3 H W"], Bool[Tensor, "B H W"]]:
             for image_id, size_hw in enumerate(IMAGE_SIZES_HW)
         ]
     )
-    return batch.images, batch.is_padding

@@ -28,7 +28,7 @@ class ReferencePoints(nn.Module):
         if self.head is not None:
             s = self.head(queries).float()
         elif self.points is not None:
-            s = self.points[: queries.shape[1]].expand(len(queries), -1, -1)
+            s = self.points[: queries.shape[1]].expand(queries.shape[0], -1, -1)
         else:
             s = queries.new_zeros(*queries.shape[:2], 2)
         return s.sigmoid()  # type: ignore[no-any-return]
