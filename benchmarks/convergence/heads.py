@@ -51,6 +51,7 @@ def main(
         for name, seen in zip(models, zip(*objects, strict=True), strict=True)
     }
     folder, table = RESULTS / setting, _markdown(habits, objects=len(objects))
+    folder.mkdir(exist_ok=True)  # runs may be another setting's
     heads = {name: [each.to_dict() for each in numbers] for name, numbers in habits.items()}
     (folder / "heads.json").write_text(json.dumps({"objects": len(objects), "heads": heads}, indent=2) + "\n")
     (folder / "heads.md").write_text(table)

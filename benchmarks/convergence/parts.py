@@ -52,6 +52,7 @@ def main(*, setting: Annotated[plan.Setting, typer.Option(help="Which feature ma
         for part in found[runs[0].name]
     }
     folder, table = RESULTS / setting, _markdown(ratios)
+    folder.mkdir(exist_ok=True)  # runs may be another setting's
     (folder / "parts.json").write_text(json.dumps({"ratios": ratios, "ap": found}, indent=2) + "\n")
     (folder / "parts.md").write_text(table)
     Console().print(table, highlight=False)

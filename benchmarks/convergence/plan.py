@@ -3,8 +3,9 @@
 All settings train on scenes of 128x128. `stride32` ends in a map of 64 cells; `dc5` dilates the last stage instead of
 striding, which gives four times as many, as DC5 does in the paper. Both start from fresh weights and have Conditional
 DETR's loss weights. `few` and `few_dc5` are the same with an eighth of the scenes, so that schedules as long as the
-paper's can be trained. The others are `stride32` with one change: `weighted` has a heavier classification loss,
-searched for on both sides, `pretrained` a backbone that classifies objects, and `digits` shows handwritten digits.
+paper's can be trained; `few_dc5_weighted` goes on with the search of `few_dc5` to a heavier classification loss on both
+sides. The others are `stride32` with one change: `weighted` has a heavier classification loss, searched for on both
+sides, `pretrained` a backbone that classifies objects, and `digits` shows handwritten digits.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,9 +23,13 @@ from condetr.engine.optim import OptimizerConfig, StepScheduleConfig
 from condetr.losses.criterion import CriterionConfig
 from condetr.recipes.small import TINY
 
-Setting = Literal["stride32", "few", "weighted", "dc5", "few_dc5", "pretrained", "digits"]
-FEW: Sequence[Setting] = ("few", "few_dc5")
-DILATED: Sequence[Setting] = ("dc5", "few_dc5")
+Setting = Literal["stride32", "few", "weighted", "dc5", "few_dc5", "few_dc5_weighted", "pretrained", "digits"]
+FEW: Sequence[Setting] = ("few", "few_dc5", "few_dc5_weighted")
+DILATED: Sequence[Setting] = ("dc5", "few_dc5", "few_dc5_weighted")
+MAPS: dict[str, Sequence[Setting]] = {"stride32": ("stride32", "few"), "dc5": DILATED, "digits": ("digits",)}
+"""Settings that a headline is taken from."""
+FOLDERS: dict[Setting, Setting] = {"few_dc5_weighted": "few_dc5"}
+"""Settings that share the runs of another one."""
 
 PRETRAINED = "runs/convergence/backbone.safetensors"
 
@@ -41,25 +46,31 @@ class Tuning(NamedTuple):
     dropout: float = 0.0
 
 
+def _heavier(*rates: float) -> list[Tuning]:
+    return [Tuning(lr, classification=6.0) for lr in rates]
+
+
 _RATES = {
     "conditional_detr": [Tuning(2e-4), Tuning(4e-4), Tuning(8e-4)],
     "detr": [Tuning(1e-4), Tuning(2e-4), Tuning(4e-4)],
 }
+_FEW_DC5_RATES = {"conditional_detr": [Tuning(4e-4), Tuning(8e-4), Tuning(1.6e-3)], "detr": _RATES["detr"]}
 _BEST_ON_FEW = {"conditional_detr": Tuning(4e-4), "detr": Tuning(2e-4)}
 SEARCHED: dict[Setting, dict[str, list[Tuning]]] = {
     "stride32": {**_RATES, "detr_focal": _RATES["detr"]},
     "weighted": {
-        "conditional_detr": [Tuning(4e-4, 6), Tuning(4e-4, 16), Tuning(2e-4, 6), Tuning(8e-4, 6), Tuning(1.6e-3, 6)],
-        "detr": [Tuning(2e-4, 6), Tuning(2e-4, 16), Tuning(1e-4, 6), Tuning(4e-4, 6), Tuning(8e-4, 6)],
+        "conditional_detr": [Tuning(4e-4, 16.0), *_heavier(2e-4, 4e-4, 8e-4, 1.6e-3)],
+        "detr": [Tuning(2e-4, 16.0), *_heavier(1e-4, 2e-4, 4e-4, 8e-4)],
     },
     "dc5": {
         "conditional_detr": [*_RATES["conditional_detr"], Tuning(1.6e-3)],
         "detr": [*_RATES["detr"], Tuning(8e-4)],
     },
     "few": {side: [*_RATES[side], best._replace(dropout=0.1)] for side, best in _BEST_ON_FEW.items()},
-    "few_dc5": {
-        "conditional_detr": [Tuning(4e-4), Tuning(8e-4), Tuning(1.6e-3)],
-        "detr": _RATES["detr"],
+    "few_dc5": _FEW_DC5_RATES,
+    "few_dc5_weighted": {
+        "conditional_detr": [*_FEW_DC5_RATES["conditional_detr"], *_heavier(4e-4, 8e-4, 1.6e-3)],
+        "detr": [*_FEW_DC5_RATES["detr"], *_heavier(2e-4, 4e-4, 8e-4)],
     },
     "pretrained": _RATES,
     "digits": _RATES,
@@ -76,6 +87,7 @@ LONG_EPOCHS: dict[Setting, Sequence[int]] = {
     "stride32": (16, 48, 96, 144, 240),
     "few": (50, 150, 300, 500),
     "few_dc5": (50, 150, 300, 500),
+    "few_dc5_weighted": (150, 500),
     "weighted": (48, 96),
     "dc5": (48,),
     "pretrained": (48,),
@@ -86,6 +98,7 @@ SHORT_EPOCHS: dict[Setting, Sequence[int]] = {
     "stride32": (4, 8, 12, 16, 24, 32, 40, 48),
     "few": (25, 50, 75, 108, 150),
     "few_dc5": (25, 50, 75, 108),
+    "few_dc5_weighted": (25, 50, 75, 108),
     "weighted": (4, 8, 12, 16, 24),
     "dc5": (8, 12, 16, 20),
     "pretrained": (8, 12, 16),
@@ -191,7 +204,8 @@ class Run:
         rate = np.format_float_scientific(lr, trim="-", exp_digits=2)
         weight = "" if classification == Tuning(lr).classification else f"-class{classification:g}"
         drop = f"-dropout{dropout:g}" if dropout else ""
-        return f"{self.setting}/{self.side}-{self.variant}-lr{rate}{weight}{drop}-{length}-seed{self.seed}"
+        folder = FOLDERS.get(self.setting, self.setting)
+        return f"{folder}/{self.side}-{self.variant}-lr{rate}{weight}{drop}-{length}-seed{self.seed}"
 
     @property
     def drop_epoch(self) -> int:

@@ -25,6 +25,7 @@ TITLES: dict[str, str] = {
     "weighted": "64 cells, classification weighted",
     "dc5": "DC5: 256 cells",
     "few_dc5": "DC5, 500 scenes",
+    "few_dc5_weighted": "DC5, 500 scenes, weight searched",
     "pretrained": "stride 32, pretrained backbone",
     "digits": "stride 32, handwritten digits",
 }
@@ -167,11 +168,11 @@ def _level_ratio(values: dict[str, float | None], *, epochs: int) -> str:
 def _picture(found: dict[str, Any], published: dict[str, list[dict[str, Any]]], path: Path) -> None:
     """Draw AP against epochs for each setting, and the ratio against the length of DETR's schedule."""
     rows = math.ceil((len(found) + 1) / COLUMNS)
-    figure, grid = plt.subplots(rows, COLUMNS, figsize=(5 * COLUMNS, 4 * rows), squeeze=False, layout="constrained")
-    last, *unused = grid.flat[len(found) :]
-    for axis in unused:
-        axis.remove()
-    for axis, setting in zip(grid.flat, found, strict=False):
+    figure = plt.figure(figsize=(5 * COLUMNS, 4 * rows), layout="constrained")
+    grid = figure.add_gridspec(rows, COLUMNS)
+    last = figure.add_subplot(grid[-1, len(found) % COLUMNS :])  # what the others leave of the last row
+    for place, setting in enumerate(found):
+        axis = figure.add_subplot(grid[place // COLUMNS, place % COLUMNS])
         for stage, colour, label in (("long", "tab:gray", "DETR"), ("schedules", "tab:red", "Conditional DETR")):
             for index, run in enumerate(there(runs_of(typing.cast(plan.Setting, setting), stage))):
                 epochs, ap = zip(*curve_of(run), strict=True)
@@ -200,10 +201,15 @@ def _label(axis: Axes, *, ylabel: str, title: str) -> None:
 def _summarise(found: dict[str, Any]) -> None:
     """Put the headline ratios into summary.json, beside those of other benchmarks."""
     summary = json.loads(SUMMARY.read_text()) if SUMMARY.exists() else {}
-    ratios = {setting: headline(values["detr"]) for setting, values in found.items() if values["detr"]}
+    schedules = {setting: values["detr"] for setting, values in found.items() if values["detr"]}
+    by_map = {
+        name: headline([each for setting in settings for each in schedules.get(setting, [])])
+        for name, settings in plan.MAPS.items()
+    }
     compared = [kinds for values in found.values() for kinds in (values["faster"], values["faster_than_paper"])]
     aided = [each for kinds in compared for aid in plan.FASTER if aid in kinds for each in kinds[aid]["longer"]]
-    summary["convergence"] = {**ratios, "faster_than_paper": headline(aided)}
+    summary["convergence"] = {**by_map, "faster_than_paper": headline(aided)}
+    summary["convergence_by_setting"] = {setting: headline(each) for setting, each in schedules.items()}
     SUMMARY.write_text(json.dumps(summary, indent=2, sort_keys=True) + "\n")
 
 

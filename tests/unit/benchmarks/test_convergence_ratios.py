@@ -121,11 +121,12 @@ def test_epochs_that_were_not_evaluated_are_no_points_of_a_curve(
     assert ratios.curve_of(trained, measure="AP75") == [(5, 0.3), (10, 0.6)]
 
 
-def test_the_headline_is_that_of_the_longest_schedule_that_was_equalled() -> None:
+def test_the_headline_is_that_of_the_longest_schedule_that_was_equalled_and_of_the_best_of_these() -> None:
     curve = [(4.0, 0.2), (8.0, 0.4)]
-    schedules = [ratios.as_good(curve, epochs=epochs, ap=ap) for epochs, ap in ((40, 0.2), (48, 0.4), (96, 0.5))]
+    trained = ((40, 0.2), (48, 0.3), (48, 0.4), (96, 0.5))
+    schedules = [ratios.as_good(curve, epochs=epochs, ap=ap) for epochs, ap in trained]
 
-    assert [each["ratio"] for each in schedules] == [pytest.approx(10), pytest.approx(6), None]
+    assert [each["ratio"] for each in schedules] == [*map(pytest.approx, (10, 8, 6)), None]
     assert ratios.headline(schedules) == pytest.approx(6)
 
 
@@ -133,3 +134,10 @@ def test_the_papers_ratio_comes_out_of_its_table() -> None:
     *_, longest = ratios.published_ratios(**plan.PUBLISHED["R50"])
 
     assert longest["ratio"] == pytest.approx(6.7, abs=0.2)
+
+
+def test_a_setting_that_searches_on_shares_the_runs_of_the_other() -> None:
+    shorter, longer = ({each.name: each.config() for each in plan.search(s)} for s in ("few_dc5", "few_dc5_weighted"))
+
+    assert {name: longer.get(name) for name in shorter} == shorter
+    assert len(longer) > len(shorter)
