@@ -191,7 +191,8 @@ def _picture(found: dict[str, Any], published: dict[str, list[dict[str, Any]]], 
 
 def _label(axis: Axes, *, ylabel: str, title: str) -> None:
     axis.set(xscale="log", xlabel="epochs", ylabel=ylabel, title=title)
-    ticks = [tick for tick in TICKS if tick <= axis.get_xlim()[1]]
+    first, last = axis.get_xlim()
+    ticks = [tick for tick in TICKS if first <= tick <= last]
     axis.set_xticks(ticks, labels=[str(tick) for tick in ticks])
     axis.minorticks_off()
     axis.grid(alpha=0.3)
