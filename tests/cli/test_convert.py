@@ -46,6 +46,13 @@ def test_it_ends_with_the_largest_difference(
     assert (tmp_path / name).exists()
 
 
+def test_a_name_in_brackets_is_a_name(weights: Path, tmp_path: Path, condetr: Command) -> None:
+    ended = condetr("convert", weights, tmp_path / "a[" / "b]")
+
+    assert ended.code == 0, ended.err
+    assert (tmp_path / "a[" / "b]" / "config.json").is_file()
+
+
 def test_a_published_folder_says_whose_it_is(weights: Path, tmp_path: Path, condetr: Command) -> None:
     condetr("convert", weights, tmp_path / "nuts", "--to", "transformers")
 

@@ -36,6 +36,7 @@ def convert(
 ) -> None:
     """Convert weights, then run both sides on the same images and show how far they are apart."""
     from rich.console import Console
+    from rich.text import Text
 
     from condetr.errors import InputError
     from condetr.inference.fit import MisfitError
@@ -53,7 +54,7 @@ def convert(
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         try:
-            with Console(stderr=True).status(f"converting {source} to {destination}, and comparing both"):
+            with Console(stderr=True).status(Text(f"converting {source} to {destination}, and comparing both")):
                 origin = interop.convert(source, destination, to=to, label_map=label_map)
                 difference = measure_difference(origin, Source(destination, to), label_map=label_map)
         except MisfitError as error:

@@ -104,7 +104,7 @@ def _traced(graph: nn.Module, *, name: str) -> torch.onnx.ONNXProgram:
 
 def _reason(error: Exception) -> str:
     """Return the first line of the innermost of an exporter's errors."""
-    while error.__cause__ is not None and isinstance(error.__cause__, Exception):
+    while isinstance(error.__cause__, Exception):
         error = error.__cause__
     return (str(error).strip() or type(error).__name__).partition("\n")[0]
 

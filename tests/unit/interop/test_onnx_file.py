@@ -83,8 +83,8 @@ class OneBatchSize(nn.Module):
         return DetectorOutput(Prediction(found, found), ())
 
 
-class Undecided(nn.Module):
-    """A detector that computes this or that, as the pixels are."""
+class Untraceable(nn.Module):
+    """A detector that torch cannot follow."""
 
     def forward(self, images: Float[Tensor, "B 3 H W"], is_padding: Bool[Tensor, "B H W"]) -> DetectorOutput:
         raise NotImplementedError("no graph of this")
@@ -94,7 +94,7 @@ class Undecided(nn.Module):
     ("detector", "sentence"),
     [
         (OneBatchSize(), "detector.onnx: the graph of this detector would hold for batches of [3,height,width] alone"),
-        (Undecided(), "detector.onnx: torch finds no graph for this detector (no graph of this)"),
+        (Untraceable(), "detector.onnx: torch finds no graph for this detector (no graph of this)"),
     ],
 )
 def test_a_detector_without_a_graph_for_all_sizes_is_refused(
