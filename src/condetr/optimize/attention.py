@@ -1,6 +1,10 @@
-"""Scaled dot-product attention without dropout, by the kernel that is fastest where it runs."""
+"""Scaled dot-product attention without dropout, by the kernel that is fastest where it runs.
+
+Queries come scaled by `query_scale`, so that the weights of a softmax are powers of 2 over their sum.
+"""
 
 import math
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,8 +16,30 @@ from condetr.optimize.precision import has_matrix_tiles
 
 BLOCK_BYTES = 16 * 2**20
 """Attention weights that are in memory at once; with 2 MiB, 8 heads of 850 x 850 take up to a seventh longer."""
-EXPONENT_BOUND = 64.0
+SAFE_EXPONENT = 100.0
 """Powers of 2 up to here, in both directions, and their sums, are far from the ends of the number formats."""
+
+
+class Places(NamedTuple):
+    """The spatial part of the logits, added to that of the contents: fp32 products of queries and positional keys.
+
+    A sine embedding has channels of y and channels of x, and projections are linear: the positional key of the cell in
+    row y and column x is the sum of one for the row and one for the column. A query meets H + W keys, not H W.
+    """
+
+    query: Float[Tensor, "B M Q D"]
+    row_keys: Float[Tensor, "#B M H D"]
+    column_keys: Float[Tensor, "#B M W D"]
+
+
+def query_scale(width: int) -> float:
+    """Return what queries are multiplied with: 2^(q k) is then e^(q k / sqrt(width)) of the unscaled query."""
+    return math.log2(math.e) / math.sqrt(width)
+
+
+def split_heads(x: Float[Tensor, "B N D"], *, num_heads: int) -> Float[Tensor, "B M N D_head"]:
+    """Cut the channels into heads."""
+    return x.view(*x.shape[:2], num_heads, -1).transpose(1, 2)
 
 
 def attend(
@@ -22,24 +48,18 @@ def attend(
     value: Float[Tensor, "B M S D_value"],
     *,
     key_is_padding: Bool[Tensor, "B S"] | None,
-    logits: torch.dtype | None = None,
+    places: Places | None = None,
 ) -> Float[Tensor, "B Q M*D_value"]:
     """Attend to the keys that are not padding; the heads' results are side by side.
 
-    `logits` is the number format of q k, by default that of the query. Boxes are located by the cross-attention: with
-    its logits or its positional keys in bf16, a small detector loses 0.4 points of AP, with all else in bf16 none.
-    Keys may therefore be in fp32 where queries and values are not.
+    Boxes are located by the spatial part of the cross-attention: with its keys or its logits in bf16, a small detector
+    loses 0.4 points of AP, with all else in bf16 none.
     """
     if is_usable(query) and not has_matrix_tiles() and not torch.compiler.is_compiling():
-        attended = _attend_in_blocks(query, key, value, key_is_padding, logits=logits or query.dtype)
+        attended = _attend_in_blocks(query, key, value, key_is_padding, places)
     else:  # torch's kernel has fp32 logits
-        attended = _attend_at_once(query, key, value, key_is_padding)
+        attended = _attend_at_once(query, key, value, key_is_padding, places)
     return attended.transpose(1, 2).flatten(2)
-
-
-def split_heads(x: Float[Tensor, "B N D"], *, num_heads: int) -> Float[Tensor, "B M N D_head"]:
-    """Cut the channels into heads."""
-    return x.view(*x.shape[:2], num_heads, -1).transpose(1, 2)
 
 
 def _attend_at_once(
@@ -47,20 +67,25 @@ def _attend_at_once(
     key: Float[Tensor, "B M S D_key"],
     value: Float[Tensor, "B M S D_value"],
     key_is_padding: Bool[Tensor, "B S"] | None,
+    places: Places | None,
 ) -> Float[Tensor, "B M Q D_value"]:
     """Call torch's kernel.
 
-    It wants one number format: an fp32 key is two bf16 terms, q (k + e) = (q, q) (k, e). Its fast forms want values as
-    wide as the keys: zeros appended to the values are zeros appended to the result.
+    It wants one number format: fp32 keys beside bf16 queries are two terms, q (k + e) = (q, q) (k, e). Its fast forms
+    want values as wide as the keys: zeros appended to the values are zeros appended to the result.
     """
-    scale = query.shape[-1] ** -0.5
-    if key.dtype != query.dtype:
-        rounded = key.to(query.dtype)
-        query, key = torch.cat([query, query], dim=-1), torch.cat([rounded, (key - rounded).to(query.dtype)], dim=-1)
+    if places is not None:
+        position = (places.row_keys[..., :, None, :] + places.column_keys[..., None, :, :]).flatten(2, 3)
+        position = position.expand(len(key), -1, -1, -1)
+        terms = [position.to(key.dtype)]
+        if key.dtype != position.dtype:
+            terms.append((position - terms[0]).to(key.dtype))
+        query = torch.cat([query, *[places.query.to(query.dtype)] * len(terms)], dim=-1)
+        key = torch.cat([key, *terms], dim=-1)
     width = value.shape[-1]
     padded = F.pad(value, (0, key.shape[-1] - width))
     mask = None if key_is_padding is None else ~key_is_padding[:, None, None, :]
-    return F.scaled_dot_product_attention(query, key, padded, attn_mask=mask, scale=scale)[..., :width]
+    return F.scaled_dot_product_attention(query, key, padded, attn_mask=mask, scale=math.log(2))[..., :width]
 
 
 def _attend_in_blocks(
@@ -68,49 +93,83 @@ def _attend_in_blocks(
     key: Float[Tensor, "B M S D_key"],
     value: Float[Tensor, "B M S D_value"],
     key_is_padding: Bool[Tensor, "B S"] | None,
-    *,
-    logits: torch.dtype,
+    places: Places | None,
 ) -> Float[Tensor, "B M Q D_value"]:
-    """Write out softmax(q k / sqrt(d)) v for a block of queries at a time, of one head or in bf16 of all.
+    """Write out the softmax for a block of queries at a time, in bf16 of all heads, in fp32 of one.
 
-    torch's kernel has bf16 products for AMX alone, and its fp32 ones are MKL's. On one core of an AMD EPYC, 8 heads of
-    300 x 850 (key width 64) take 7 ms there and 4 to 5 here, in fp32 850 x 850 take 11 ms and 9. On two cores, in bf16,
-    all heads at once take 2.9 ms for 300 x 850 with fp32 logits, one after the other 4.5.
+    torch's kernel has bf16 products for AMX alone, and its fp32 ones are MKL's.
     """
-    scale = query.shape[-1] ** -0.5
-    in_base_2 = _bound(query, key) * scale * math.log2(math.e) < EXPONENT_BOUND
-    if in_base_2:
-        scale *= math.log2(math.e)
-    query, key, value = (query.to(logits) * scale).contiguous(), key.to(logits).contiguous(), value.contiguous()
     images, num_heads, queries, _ = query.shape
-    # In memory, a query's heads are side by side: what `attend` returns is a view of it.
-    attended = value.new_empty(images, queries, num_heads, value.shape[-1]).transpose(1, 2)
-    together = value.dtype == torch.bfloat16
-    rows = max(BLOCK_BYTES // (key.shape[2] * logits.itemsize * (num_heads if together else 1)), 1)
-    for image, heads in enumerate(zip(query, key, value, attended, strict=True)):
-        for q, k, v, result in [heads] if together else zip(*heads, strict=True):
-            for q_block, result_block in zip(q.split(rows, dim=-2), result.split(rows, dim=-2), strict=True):
-                exponents = product(q_block, k)
-                if key_is_padding is not None:
-                    exponents.masked_fill_(key_is_padding[image], -torch.inf)
-                result_block.copy_(_average(v, exponents, in_base_2=in_base_2))
-    return attended
+    spatial = (
+        [] if places is None else [places.query.float() @ keys.mT for keys in (places.row_keys, places.column_keys)]
+    )
+    query, key, value = (part.flatten(0, 1).contiguous() for part in (query, key, value))
+    heads = _Heads(
+        query,
+        key,
+        value,
+        spatial=[part.flatten(0, 1) for part in spatial],
+        key_is_padding=None if key_is_padding is None else key_is_padding.repeat_interleave(num_heads, 0)[:, None],
+        is_bounded=not spatial and _bound(query, key) < SAFE_EXPONENT,
+    )
+    if value.dtype == torch.bfloat16:
+        attended = heads.attend()
+    else:
+        attended = torch.stack([heads.only(index).attend() for index in range(images * num_heads)])
+    return attended.view(images, num_heads, queries, -1)
 
 
-def _average(
-    value: Float[Tensor, "*heads S D"], exponents: Float[Tensor, "*heads Q S"], *, in_base_2: bool
-) -> Float[Tensor, "*heads Q D"]:
-    """Return softmax(exponents) v, for bounded exponents of 2 or any of e; the exponents are overwritten.
+class _Heads(NamedTuple):
+    """The operands of a stack of heads, or of one."""
 
-    A softmax subtracts the largest exponent from the others lest their powers overflow. Those of 2 cannot, so that they
-    are raised as they are, and divided by their sum after the product, which is narrower: a fifth less time in bf16.
-    """
-    if not in_base_2:
-        return product(exponents.softmax(-1).to(value.dtype), value.mT)
-    weights = exponents.exp2_()
-    return product(weights.to(value.dtype), value.mT) / weights.sum(-1, keepdim=True)
+    query: Float[Tensor, "*heads Q D_key"]
+    key: Float[Tensor, "*heads S D_key"]
+    value: Float[Tensor, "*heads S D_value"]
+    spatial: list[Tensor]
+    """The spatial logits by row ("*heads Q H") and by column ("*heads Q W"), or nothing."""
+    key_is_padding: Bool[Tensor, "*heads 1 S"] | None
+    is_bounded: bool
+    """Whether all exponents are known to be safe."""
+
+    def only(self, index: int) -> "_Heads":
+        """Return one head."""
+        return _Heads(
+            self.query[index],
+            self.key[index],
+            self.value[index],
+            spatial=[part[index] for part in self.spatial],
+            key_is_padding=None if self.key_is_padding is None else self.key_is_padding[index],
+            is_bounded=self.is_bounded,
+        )
+
+    def attend(self) -> Float[Tensor, "*heads Q D_value"]:
+        """Weight the values with powers of 2, for as many queries at a time as the weights' memory is to hold.
+
+        A softmax subtracts the largest exponent of a query from its others lest their powers overflow. Most are too
+        small for that, and the powers are divided by their sum after the product, which is narrower.
+        """
+        bytes_per_query = self.key[..., 0].numel() * (torch.float32 if self.spatial else self.key.dtype).itemsize
+        blocks = []
+        rows = max(BLOCK_BYTES // bytes_per_query, 1)
+        of_queries = (part.split(rows, dim=-2) for part in (self.query, *self.spatial))
+        for query, *spatial in zip(*of_queries, strict=True):
+            exponents = product(query, self.key)
+            if spatial:
+                by_row, by_column = spatial
+                cells = exponents.float().unflatten(-1, (by_row.shape[-1], by_column.shape[-1]))
+                exponents = cells.add_(by_row[..., :, None]).add_(by_column[..., None, :]).flatten(-2)
+            if self.key_is_padding is not None:
+                exponents.masked_fill_(self.key_is_padding, -torch.inf)
+            if not self.is_bounded:
+                largest = exponents.amax(-1, keepdim=True)
+                if not (largest.abs() < SAFE_EXPONENT).all():
+                    exponents.sub_(largest)
+            weights = exponents.exp2_()
+            values = product(weights.to(self.value.dtype), self.value.mT)
+            blocks.append(values.div_(weights.sum(-1, keepdim=True)))
+        return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=-2)
 
 
-def _bound(query: Float[Tensor, "B M Q D"], key: Float[Tensor, "B M S D"]) -> float:
+def _bound(query: Float[Tensor, "*heads Q D"], key: Float[Tensor, "*heads S D"]) -> float:
     """Return what no q k exceeds in size (Cauchy-Schwarz)."""
     return float(query.norm(dim=-1).amax() * key.norm(dim=-1).amax())

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from condetr.detectors.conditional_detr import ConditionalDecoderLayer
 from condetr.detectors.detr import DecoderLayer
-from condetr.optimize.attention import attend, split_heads
+from condetr.optimize.attention import Places, attend, split_heads
 from condetr.optimize.encoder import FastFeedForward, FastNorm
 from condetr.optimize.onednn import Projection
 
@@ -29,7 +29,8 @@ class MemoryMaps(NamedTuple):
 
     content_key: Affine
     value: Affine
-    positions: Affine
+    position: Float[Tensor, "D D"]
+    """Without its bias: what is added to all keys alike leaves a softmax as it is."""
 
 
 class LayerParts(NamedTuple):
@@ -42,12 +43,19 @@ class LayerParts(NamedTuple):
     """To queries, keys and values."""
     self_output: nn.Linear
     cross_query: Affine
-    spatial_query: nn.Linear | None
-    """Projection of p_q, which is concatenated to the content query; DETR has none."""
+    spatial_query: Affine | None
+    """Of p_q, which is concatenated to the content query; DETR has none."""
     cross_output: nn.Linear
     adds_positions: bool
     """Whether projected positions are added to the content key; with a spatial query they are also concatenated."""
     memory: MemoryMaps
+
+
+class PositionalKeys(NamedTuple):
+    """A decoder layer's projected positions: that of the cell in row y and column x is rows[y] + columns[x]."""
+
+    rows: Float[Tensor, "#B H D"]
+    columns: Float[Tensor, "#B W D"]
 
 
 class Memory(NamedTuple):
@@ -55,8 +63,15 @@ class Memory(NamedTuple):
 
     content_key: Float[Tensor, "B S D"]
     value: Float[Tensor, "B S D"]
-    positions: Float[Tensor, "#B S D"]
+    positions: PositionalKeys
     is_padding: Bool[Tensor, "B S"] | None
+
+
+class Query(NamedTuple):
+    """The two parts of a cross-attention's queries."""
+
+    of_content: Float[Tensor, "B M Q D"]
+    of_position: Float[Tensor, "B M Q D"]
 
 
 class FastDecoderLayer(nn.Module):
@@ -73,7 +88,7 @@ class FastDecoderLayer(nn.Module):
         self.self_norm = FastNorm(layer.self_attention_norm, dtype=dtype)
         self.cross_query = _projection(parts.cross_query, dtype=dtype)
         self.register_buffer("cross_addend", parts.cross_query.addend.detach().to(dtype), persistent=False)
-        self.spatial_query = None if parts.spatial_query is None else Projection.of(parts.spatial_query, dtype=dtype)
+        self.spatial_query = None if parts.spatial_query is None else _projection(parts.spatial_query, dtype=dtype)
         self.cross_output = Projection.of(parts.cross_output, dtype=dtype)
         self.cross_norm = FastNorm(layer.cross_attention_norm, dtype=dtype)
         self.feedforward = FastFeedForward(layer.feedforward, dtype=dtype)
@@ -81,41 +96,35 @@ class FastDecoderLayer(nn.Module):
 
     def content(self, x: Float[Tensor, "B Q D"]) -> Float[Tensor, "B Q D"]:
         """Self-attention, added and normalised."""
-        projected = self.self_attention(x).add_(self.self_addend)
+        projected = self.self_attention(x, self.self_addend)
         query, key, value = (split_heads(part, num_heads=self.num_heads) for part in projected.chunk(3, dim=-1))
-        attended = self.self_output(attend(query, key, value, key_is_padding=None))
-        return self.self_norm(attended.add_(x))  # type: ignore[no-any-return]
+        return self.self_norm(self.self_output(attend(query, key, value, key_is_padding=None), x))  # type: ignore[no-any-return]
 
-    def query(
-        self, content: Float[Tensor, "B Q D"], p_q: Float[Tensor, "B Q D"] | None
-    ) -> Float[Tensor, "B M Q D_key"]:
-        """Return the queries of the cross-attention by head: content, then the spatial part if there is one."""
-        parts = [self.cross_query(content).add_(self.cross_addend)]
+    def query(self, content: Float[Tensor, "B Q D"], p_q: Float[Tensor, "B Q D"] | None) -> Query:
+        """Return what the cross-attention multiplies with contents and with positions, by head."""
+        of_content = of_position = self.cross_query(content, self.cross_addend)
         if self.spatial_query is not None:
-            parts.append(self.spatial_query(p_q))
-        return torch.cat([split_heads(part, num_heads=self.num_heads) for part in parts], dim=-1)
+            of_position = self.spatial_query(p_q, of_content if self.adds_positions else None)
+        return Query(*(split_heads(part, num_heads=self.num_heads) for part in (of_content, of_position)))
 
-    def forward(
-        self, content: Float[Tensor, "B Q D"], *, query: Float[Tensor, "B M Q D_key"], memory: Memory
-    ) -> Float[Tensor, "B Q D"]:
+    def forward(self, content: Float[Tensor, "B Q D"], *, query: Query, memory: Memory) -> Float[Tensor, "B Q D"]:
         """Cross-attention and the feed-forward network, each added and normalised."""
-        content_key = memory.content_key + memory.positions if self.adds_positions else memory.content_key
-        parts = [content_key]
-        if self.spatial_query is not None:
-            parts.append(memory.positions.expand_as(content_key))
-        key = torch.cat([split_heads(part, num_heads=self.num_heads) for part in parts], dim=-1)
-        value = split_heads(memory.value, num_heads=self.num_heads)
-        attended = attend(query, key, value, key_is_padding=memory.is_padding, logits=torch.float32)
-        attended = self.cross_output(attended)
-        x = self.cross_norm(attended.add_(content))
-        return self.feedforward_norm(self.feedforward(x).add_(x))  # type: ignore[no-any-return]
+        key, value, row_keys, column_keys = (
+            split_heads(part, num_heads=self.num_heads)
+            for part in (memory.content_key, memory.value, *memory.positions)
+        )
+        places = Places(query.of_position, row_keys, column_keys)
+        attended = attend(query.of_content, key, value, key_is_padding=memory.is_padding, places=places)
+        x = self.cross_norm(self.cross_output(attended, content))
+        return self.feedforward_norm(self.feedforward(x, x))  # type: ignore[no-any-return]
 
 
 class FastDecoder(nn.Module):
     """All decoder layers; only the last one's embedding comes out."""
 
     first_content: Tensor
-    first_query: Tensor
+    first_content_query: Tensor
+    first_position_query: Tensor
 
     def __init__(
         self,
@@ -135,13 +144,16 @@ class FastDecoder(nn.Module):
         zeros = torch.zeros(1, num_queries, *norm.normalized_shape, dtype=dtype, device=norm.weight.device)
         self.register_buffer("first_content", self.first.content(zeros), persistent=False)
         p_q = None if first_p_q is None else first_p_q.to(dtype)
-        self.register_buffer("first_query", self.first.query(self.first_content, p_q), persistent=False)
+        query = self.first.query(self.first_content, p_q)
+        self.register_buffer("first_content_query", query.of_content, persistent=False)
+        self.register_buffer("first_position_query", query.of_position, persistent=False)
 
     def forward(self, memories: list[Memory]) -> Float[Tensor, "B Q D"]:
         """Return the last layer's embedding, normalised, from each layer's share of the memory."""
         images = len(memories[0].value)
         content = self.first_content.expand(images, -1, -1)
-        query = self.first_query.expand(images, -1, -1, -1)
+        first = self.first_content_query, self.first_position_query
+        query = Query(*(part.expand(images, -1, -1, -1) for part in first))
         x: Tensor = self.first(content, query=query, memory=memories[0])
         for layer, memory in zip(self.others, memories[1:], strict=True):
             content = layer.content(x)
@@ -151,5 +163,6 @@ class FastDecoder(nn.Module):
 
 
 def _projection(affine: Affine, *, dtype: torch.dtype) -> Projection:
-    weight = affine.weight.detach().to(dtype)
-    return Projection(weight, weight.new_zeros(len(weight)))
+    """Return the projection; an addend for each query is left to the caller."""
+    weight, addend = affine.weight.detach().to(dtype), affine.addend.detach().to(dtype)
+    return Projection(weight, addend if addend.dim() == 1 else weight.new_zeros(len(weight)))

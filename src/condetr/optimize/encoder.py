@@ -5,9 +5,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from condetr.layers.attention import MultiHeadAttention
 from condetr.layers.encoder import EncoderLayer
 from condetr.layers.mlp import FeedForward
-from condetr.optimize.attention import attend, split_heads
+from condetr.optimize.attention import attend, query_scale, split_heads
 from condetr.optimize.onednn import Projection
 
 
@@ -18,7 +19,8 @@ class FastEncoderLayer(nn.Module):
         super().__init__()
         attention = layer.self_attention
         self.num_heads = attention.attend.num_heads
-        self.projection = Projection(attention.in_proj_weight.to(dtype), attention.in_proj_bias.to(dtype))
+        weight, bias = scaled_queries(attention)
+        self.projection = Projection(weight.to(dtype), bias.to(dtype))
         self.output = Projection.of(attention.out_proj, dtype=dtype)
         self.attention_norm = FastNorm(layer.self_attention_norm, dtype=dtype)
         self.feedforward = FastFeedForward(layer.feedforward, dtype=dtype)
@@ -28,16 +30,22 @@ class FastEncoderLayer(nn.Module):
         self,
         x: Float[Tensor, "B S D"],
         *,
-        positions: Float[Tensor, "#B S 2*D"],
+        positions: Float[Tensor, "#B S 3*D"],
         key_is_padding: Bool[Tensor, "B S"] | None,
     ) -> Float[Tensor, "B S D"]:
-        """Attend, then feed forward; `positions` are projected to queries and keys."""
-        projected = self.projection(x)
-        projected[..., : positions.shape[-1]] += positions
+        """Attend, then feed forward; `positions` are projected to queries and keys, with zeros for values."""
+        projected = self.projection(x, positions)
         query, key, value = (split_heads(part, num_heads=self.num_heads) for part in projected.chunk(3, dim=-1))
-        attended = self.output(attend(query, key, value, key_is_padding=key_is_padding))
-        x = self.attention_norm(attended.add_(x))
-        return self.feedforward_norm(self.feedforward(x).add_(x))  # type: ignore[no-any-return]
+        x = self.attention_norm(self.output(attend(query, key, value, key_is_padding=key_is_padding), x))
+        return self.feedforward_norm(self.feedforward(x, x))  # type: ignore[no-any-return]
+
+
+def scaled_queries(attention: MultiHeadAttention) -> tuple[Float[Tensor, "D_out D_in"], Float[Tensor, " D_out"]]:
+    """Return the weight and bias of the input projection with queries as `attend` wants them."""
+    weight, bias = attention.in_proj_weight.detach(), attention.in_proj_bias.detach()
+    scale = torch.ones_like(bias)
+    scale[: len(scale) // 3] = query_scale(weight.shape[1] // attention.attend.num_heads)
+    return weight * scale[:, None], bias * scale
 
 
 class FastFeedForward(nn.Module):
@@ -48,9 +56,9 @@ class FastFeedForward(nn.Module):
         self.linear1 = Projection.of(layer.linear1, dtype=dtype, relu=True)
         self.linear2 = Projection.of(layer.linear2, dtype=dtype)
 
-    def forward(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
-        """Return the residual to be added to `x`."""
-        return self.linear2(self.linear1(x))  # type: ignore[no-any-return]
+    def forward(self, x: Float[Tensor, "B N D"], total: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
+        """Return `total` plus the network of `x`."""
+        return self.linear2(self.linear1(x), total)  # type: ignore[no-any-return]
 
 
 class FastNorm(nn.Module):

@@ -81,7 +81,7 @@ class FastDetector(nn.Module):
 
     def forward(self, images: Float[Tensor, "B 3 H W"], is_padding: Bool[Tensor, "B H W"]) -> DetectorOutput:
         """Detect, with predictions from the last decoder layer only (`auxiliary` is empty)."""
-        is_padded = bool(is_padding.any())
+        is_padded = bool(is_padding.view(torch.uint8).amax())  # in a tenth of the time of `any`
         # Number format and layout one after the other: together they take twice the time.
         features = self.features(images.to(self.dtype).contiguous(memory_format=torch.channels_last))
         cell_is_padding = F.interpolate(is_padding[None].float(), size=features.shape[-2:])[0].bool()

@@ -9,10 +9,13 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from condetr.errors import InputError
 from condetr.layers.encoder import EncoderLayer
 from condetr.layers.positions import position_map
-from condetr.optimize.decoder import Affine, Memory, MemoryMaps
+from condetr.optimize.decoder import Affine, Memory, MemoryMaps, PositionalKeys
+from condetr.optimize.encoder import scaled_queries
 from condetr.optimize.onednn import Projection
 
 KEPT_SIZES = 4
@@ -22,21 +25,30 @@ KEPT_SIZES = 4
 class Positions(NamedTuple):
     """Projected positions, one entry for each layer; those of the decoder are in fp32, since they locate boxes."""
 
-    encoder: tuple[Float[Tensor, "#B S 2*D"], ...]
-    """To queries and keys."""
-    decoder: tuple[Float[Tensor, "#B S D"], ...]
+    encoder: tuple[Float[Tensor, "#B S 3*D"], ...]
+    """To queries and keys; zeros for values."""
+    decoder: tuple[PositionalKeys, ...]
 
 
 class PositionProjections(nn.Module):
     """Positions, projected for every encoder and decoder layer."""
 
+    of_y: Tensor
+    of_x: Tensor
+
     def __init__(self, encoder: list[EncoderLayer], decoder: list[MemoryMaps], *, dim: int, dtype: torch.dtype) -> None:
         super().__init__()
         self.dim = dim
-        self.num_encoder_layers = len(encoder)
-        queries_and_keys = [layer.self_attention.in_proj_weight[: 2 * dim] for layer in encoder]
-        without_bias = [Affine(weight, weight.new_zeros(len(weight))) for weight in queries_and_keys]
-        self.projection = _joined([*without_bias, *(maps.positions for maps in decoder)], dtype=torch.float32)
+        weights = [scaled_queries(layer.self_attention)[0] for layer in encoder]
+        for weight in weights:
+            weight[2 * dim :] = 0
+        self.projection = _joined(
+            [Affine(weight, weight.new_zeros(3 * dim)) for weight in weights], dtype=torch.float32
+        )
+        # Embeddings have the channels of y before those of x.
+        of_y, of_x = torch.cat([maps.position for maps in decoder]).detach().split(dim // 2, dim=1)
+        self.register_buffer("of_y", of_y, persistent=False)
+        self.register_buffer("of_x", of_x, persistent=False)
         self.dtype = dtype
         self.kept: dict[tuple[int, int], Positions] = {}
 
@@ -52,10 +64,17 @@ class PositionProjections(nn.Module):
         return self.kept[height, width]
 
     def _project(self, is_padding: Bool[Tensor, "B H W"]) -> Positions:
-        projected = self.projection(position_map(is_padding, dim=self.dim))
-        for_encoder = 2 * self.dim * self.num_encoder_layers
-        encoder = projected[..., :for_encoder].to(self.dtype).split(2 * self.dim, dim=-1)
-        return Positions(encoder=encoder, decoder=projected[..., for_encoder:].split(self.dim, dim=-1))
+        row_is_padding, column_is_padding = is_padding.all(2, keepdim=True), is_padding.all(1, keepdim=True)
+        if not torch.equal(is_padding, row_is_padding | column_is_padding):
+            raise InputError("Padding is not made of whole rows and columns: pad images at their sides alone")
+        cells = self.projection(position_map(is_padding, dim=self.dim)).to(self.dtype)
+        rows = F.linear(position_map(row_is_padding, dim=self.dim)[..., : self.dim // 2], self.of_y)
+        columns = F.linear(position_map(column_is_padding, dim=self.dim)[..., self.dim // 2 :], self.of_x)
+        keys = zip(rows.split(self.dim, dim=-1), columns.split(self.dim, dim=-1), strict=True)
+        return Positions(
+            encoder=tuple(part.contiguous() for part in cells.split(3 * self.dim, dim=-1)),
+            decoder=tuple(PositionalKeys(*each) for each in keys),
+        )
 
 
 class MemoryProjections(nn.Module):
@@ -70,7 +89,7 @@ class MemoryProjections(nn.Module):
         self,
         memory: Float[Tensor, "B S D"],
         *,
-        positions: tuple[Float[Tensor, "#B S D"], ...],
+        positions: tuple[PositionalKeys, ...],
         is_padding: Bool[Tensor, "B S"] | None,
     ) -> list[Memory]:
         """Return each layer's share."""

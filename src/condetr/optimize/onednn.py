@@ -72,13 +72,19 @@ class Projection(nn.Module):
         del self.weight  # an opaque tensor cannot be a buffer
         self.weight, self.is_packed = packed, True
 
-    def forward(self, x: Float[Tensor, "*batch D_in"]) -> Float[Tensor, "*batch D_out"]:
-        """Map the last axis."""
-        if self.is_packed:
-            activation = "relu" if self.relu else "none"
-            return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, activation, [], "")  # type: ignore[no-any-return]
-        y = F.linear(x, self.weight, self.bias)
-        return y.relu_() if self.relu else y
+    def forward(
+        self, x: Float[Tensor, "*batch D_in"], total: Float[Tensor, "..."] | None = None
+    ) -> Float[Tensor, "*batch D_out"]:
+        """Map the last axis; or, of a layer without ReLU, return the sum with `total`, which is broadcast."""
+        if not self.is_packed:
+            y = F.linear(x, self.weight, self.bias)
+            y = y.relu_() if self.relu else y
+            return y if total is None else y + total
+        layer = (self.weight, self.bias)
+        if total is None:
+            return torch.ops.mkldnn._linear_pointwise(x, *layer, "relu" if self.relu else "none", [], "")  # type: ignore[no-any-return]
+        total = total.expand(*x.shape[:-1], -1).contiguous()
+        return torch.ops.mkldnn._linear_pointwise.binary(x, total, *layer, "add")  # type: ignore[no-any-return]
 
 
 def with_projections(module: nn.Module, *, dtype: torch.dtype) -> nn.Module:

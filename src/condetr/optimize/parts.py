@@ -11,6 +11,7 @@ from condetr.detectors.conditional_detr import ConditionalCrossAttention, Condit
 from condetr.detectors.detr import DecoderLayer, Detr
 from condetr.layers.attention import MultiHeadAttention
 from condetr.layers.positions import point_embedding
+from condetr.optimize.attention import query_scale
 from condetr.optimize.decoder import Affine, FastDecoder, LayerParts, MemoryMaps
 from condetr.optimize.onednn import with_projections
 
@@ -89,16 +90,17 @@ def _conditional_parts(layer: ConditionalDecoderLayer, *, queries: Float[Tensor,
     contents = (own.content_query, own.content_key, own.value)
     places = (own.position_query(queries), own.position_key(queries), torch.zeros_like(queries))
     place = torch.zeros_like(queries) if cross.position_query is None else cross.position_query(queries)
+    query, key, value = (Affine(each.weight, each.bias + place) for each, place in zip(contents, places, strict=True))
+    width = queries.shape[1] // own.attend.num_heads
     return LayerParts(
         layer=layer,
         num_heads=own.attend.num_heads,
-        self_attention=Affine(
-            torch.cat([linear.weight for linear in contents]),
-            torch.cat([linear.bias + place for linear, place in zip(contents, places, strict=True)], dim=-1),
-        ),
+        self_attention=_stacked(_scaled(query, query_scale(width)), key, value),
         self_output=own.output,
-        cross_query=Affine(cross.content_query.weight, cross.content_query.bias + place),
-        spatial_query=cross.spatial_query,
+        cross_query=_scaled(
+            Affine(cross.content_query.weight, cross.content_query.bias + place), query_scale(2 * width)
+        ),
+        spatial_query=_scaled(Affine(cross.spatial_query.weight, cross.spatial_query.bias), query_scale(2 * width)),
         cross_output=cross.output,
         adds_positions=cross.position_query is not None,
         memory=_conditional_memory(cross),
@@ -108,29 +110,43 @@ def _conditional_parts(layer: ConditionalDecoderLayer, *, queries: Float[Tensor,
 def _detr_parts(layer: DecoderLayer, *, queries: Float[Tensor, "Q D"]) -> LayerParts:
     """DETR: one map for content and position together, q = W (content + o) + b = W content + (W o + b)."""
     own, cross = layer.self_attention, layer.cross_attention
-    placed = torch.cat([queries @ weight.T for weight in own.in_proj_weight.chunk(3)[:2]], dim=-1)
-    query, key, value = (Affine(*pair) for pair in zip(*_thirds(cross), strict=True))
+    scale = query_scale(queries.shape[1] // own.attend.num_heads)
+    query, key, value = _thirds(own)
+    cross_query, cross_key, cross_value = _thirds(cross)
     return LayerParts(
         layer=layer,
         num_heads=own.attend.num_heads,
-        self_attention=Affine(
-            own.in_proj_weight,
-            own.in_proj_bias + torch.cat([placed, torch.zeros_like(queries)], dim=-1),
+        self_attention=_stacked(
+            _scaled(_at(query, queries), scale), _at(key, queries), _at(value, torch.zeros_like(queries))
         ),
         self_output=own.out_proj,
-        cross_query=Affine(query.weight, query.addend + queries @ query.weight.T),
+        cross_query=_scaled(_at(cross_query, queries), scale),
         spatial_query=None,
         cross_output=cross.out_proj,
         adds_positions=True,
-        memory=MemoryMaps(key, value, Affine(key.weight, torch.zeros_like(key.addend))),
+        memory=MemoryMaps(cross_key, cross_value, cross_key.weight),
     )
 
 
 def _conditional_memory(cross: ConditionalCrossAttention) -> MemoryMaps:
-    return MemoryMaps(
-        *(Affine(linear.weight, linear.bias) for linear in (cross.content_key, cross.value, cross.spatial_key))
-    )
+    key, value = (Affine(linear.weight, linear.bias) for linear in (cross.content_key, cross.value))
+    return MemoryMaps(key, value, cross.spatial_key.weight)
 
 
-def _thirds(attention: MultiHeadAttention) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    return attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3)
+def _thirds(attention: MultiHeadAttention) -> list[Affine]:
+    """Return the maps to queries, keys and values."""
+    pairs = zip(attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3), strict=True)
+    return [Affine(*pair) for pair in pairs]
+
+
+def _at(affine: Affine, queries: Float[Tensor, "Q D"]) -> Affine:
+    """Return a map of x + o as one of x."""
+    return Affine(affine.weight, affine.addend + queries @ affine.weight.T)
+
+
+def _scaled(affine: Affine, scale: float) -> Affine:
+    return Affine(affine.weight * scale, affine.addend * scale)
+
+
+def _stacked(*maps: Affine) -> Affine:
+    return Affine(torch.cat([each.weight for each in maps]), torch.cat([each.addend for each in maps], dim=-1))

@@ -135,6 +135,14 @@ def test_an_unknown_detector_is_refused() -> None:
         optimize(nn.Linear(1, 1))
 
 
+def test_padding_between_cells_is_refused() -> None:
+    images, is_padding = batch(is_padded=True)
+    is_padding[0, :20, :20] = True
+
+    with pytest.raises(InputError, match="pad images at their sides alone"):
+        optimize(build(CONDITIONAL), precision="fp32")(images, is_padding)
+
+
 def test_a_detector_with_merged_norms_has_the_same_fast_form() -> None:
     detector = build(replace(CONDITIONAL, backbone=ResNetConfig(depth=18)))
     inputs = batch(is_padded=True)
