@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from condetr.optimize.fold import trace
+from condetr.optimize.pooling import NonNegativeMaxPool
 
 
 class Activation(NamedTuple):
@@ -140,11 +141,11 @@ class PackedConvolution(nn.Module):
         return self.packed[key]
 
 
-_MAKERS = (nn.Conv2d, PackedConvolution, nn.ReLU, nn.ReLU6, nn.MaxPool2d)
+_MAKERS = (nn.Conv2d, PackedConvolution, nn.ReLU, nn.ReLU6, nn.MaxPool2d, NonNegativeMaxPool)
 
 
 def pack_convolutions(backbone: nn.Module) -> nn.Module:
-    """Replace the convolutions in a backbone, together with the sums and activations after them, in place.
+    """Replace the convolutions in a backbone, with the sums and activations after them, and the pooling, in place.
 
     Parts whose computation cannot be traced stay as they are, the others become an fx.GraphModule.
     """
@@ -159,9 +160,21 @@ def _packed(part: fx.GraphModule) -> fx.GraphModule:
     for node in list(part.graph.nodes):
         if _is_convolution(part, node):
             _pack(part, node)
+    for node in part.graph.nodes:
+        if _pools_activations(part, node):
+            part.set_submodule(str(node.target), NonNegativeMaxPool())
     part.graph.lint()
     part.recompile()
     return part
+
+
+def _pools_activations(part: fx.GraphModule, node: fx.Node) -> bool:
+    """Tell whether a step is a max pooling of what is not negative."""
+    if node.op != "call_module" or not NonNegativeMaxPool.stands_for(part.get_submodule(str(node.target))):
+        return False
+    before = node.all_input_nodes[0]
+    convolution = part.get_submodule(str(before.target)) if before.op == "call_module" else None
+    return isinstance(convolution, PackedConvolution) and convolution.activation.name in ("relu", "hardtanh")
 
 
 def is_packable(convolution: nn.Module) -> bool:
