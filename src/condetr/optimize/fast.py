@@ -1,7 +1,7 @@
 """The fast form of a trained detector: the same function for fixed weights, written for the machine it runs on.
 
 Each rewrite rests on an identity that is said where it is made: `fold` (batch norms), `onednn` (layouts and fused
-operators), `attention`, `encoder`, `decoder` (constants), `memory` (joined products).
+operators), `winograd` and `pooling`, `attention`, `encoder`, `decoder` (constants), `memory` (joined products).
 """
 
 import copy
@@ -29,6 +29,7 @@ from condetr.optimize.onednn import (
 )
 from condetr.optimize.parts import fast_decoder
 from condetr.optimize.precision import FastPrecision, resolve_dtype
+from condetr.optimize.winograd import use_winograd
 from condetr.shapes import DetectorOutput
 
 COMPILER_OPTIONS = {"freezing": True}
@@ -105,7 +106,7 @@ class FastDetector(nn.Module):
         """Use oneDNN's operators and layouts, on a CPU."""
         backbone, projection = self.features
         assert isinstance(projection, nn.Conv2d)
-        self.features = nn.Sequential(pack_convolutions(backbone), PackedConvolution(projection))
+        self.features = nn.Sequential(use_winograd(pack_convolutions(backbone)), PackedConvolution(projection))
         pack_projections(self)
 
     def compile_parts(self) -> None:
