@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import subprocess
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -38,15 +39,16 @@ class Table:
 
 
 def publish(table: Table, *, load_before: float) -> str:
-    """Write a table to results/speed and its headline into summary.json; return it as Markdown."""
+    """Write a table and its headline under the processor it was measured on; return it as Markdown."""
     stamp = _stamp(load_before=load_before)
-    folder = RESULTS / "speed"
+    folder = RESULTS / "speed" / re.sub(r"\W+", "-", stamp["processor"].lower())
     folder.mkdir(parents=True, exist_ok=True)
     markdown = _markdown(table, stamp)
     (folder / f"{table.name}.json").write_text(json.dumps({**asdict(table), "stamp": stamp}, indent=2) + "\n")
     (folder / f"{table.name}.md").write_text(markdown)
     summary = json.loads(SUMMARY.read_text()) if SUMMARY.is_file() else {}
-    summary[f"speed_{table.name}"] = {**table.headline, "date": stamp["date"], "commit": stamp["commit"]}
+    headline = {**table.headline, "date": stamp["date"], "commit": stamp["commit"]}
+    summary.setdefault(f"speed_{table.name}", {})[stamp["processor"]] = headline
     SUMMARY.write_text(json.dumps(summary, indent=2, sort_keys=True) + "\n")
     return markdown
 
@@ -95,10 +97,13 @@ def _commit() -> str:
 
 
 def _processor() -> str:
+    """Return the processor's name, and its family, since virtual machines give all generations one name."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
+    facts = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    if "model name" not in facts:
+        return platform.processor()
+    return f"{facts['model name']}, family {facts['cpu family']}" if "cpu family" in facts else facts["model name"]
 
 
 def _version(package: str) -> str | None:
