@@ -1,4 +1,4 @@
-"""The two exceptions that users see: their input cannot be used, or a run cannot go on."""
+"""The two exceptions that users see: their input cannot be used, or a run cannot go on; and what others' errors say."""
 
 
 class InputError(ValueError):
@@ -13,3 +13,8 @@ class RunError(RuntimeError):
 
     A full disk and a dead process are examples. The command line prints the sentence and exits with code 1.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """Return what a library's error says first, which is often all that helps; its class if it says nothing."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__

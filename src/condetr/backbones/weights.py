@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from condetr.backbones.pickles import TORCH_LOAD_ERRORS, load_pickle
-from condetr.errors import InputError
+from condetr.errors import InputError, first_line
 
 
 def load_weights(backbone: nn.Module, weights: Mapping[str, Tensor] | Path, *, source: str) -> None:
@@ -41,8 +41,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         state = load_pickle(path)
     except (SafetensorError, *TORCH_LOAD_ERRORS) as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise InputError(f"cannot read the weights file {path}: {reason}") from None
+        raise InputError(f"cannot read the weights file {path}: {first_line(error)}") from None
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):

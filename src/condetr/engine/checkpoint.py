@@ -19,7 +19,7 @@ from condetr.engine.config import TrainConfig
 from condetr.engine.ema import Ema
 from condetr.engine.influence import WITHOUT_INFLUENCE
 from condetr.engine.launch import resolve_precision
-from condetr.errors import InputError
+from condetr.errors import InputError, first_line
 from condetr.inference.atomic import replaced_file
 
 Row = dict[str, float | int | None]
@@ -85,7 +85,7 @@ def save_checkpoint(
         try:
             torch.save(state, draft)
         except RuntimeError as error:  # what it makes of a full disk
-            raise OSError(f"the disk did not take all of it ({str(error).splitlines()[0]})") from error
+            raise OSError(f"the disk did not take all of it ({first_line(error)})") from error
 
 
 def restore_checkpoint(
@@ -112,7 +112,7 @@ def restore_checkpoint(
             ema.load_state_dict(state["ema"])
         progress = TypeAdapter(Progress).validate_python(state["progress"])
     except TORCH_LOAD_ERRORS as error:
-        raise InputError(f"cannot resume from {path}, it is damaged: {_first_line(error)}") from None
+        raise InputError(f"cannot resume from {path}, it is damaged: {first_line(error)}") from None
     _require_same_past(progress, then=then, now=config, steps_per_epoch=steps_per_epoch)
     return progress
 
@@ -121,14 +121,10 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = load_pickle(path)
     except TORCH_LOAD_ERRORS as error:
-        raise InputError(f"cannot resume from {path}: {_first_line(error)}") from None
+        raise InputError(f"cannot resume from {path}: {first_line(error)}") from None
     if not isinstance(state, dict) or any(not isinstance(state.get(name), kind) for name, kind in _PARTS.items()):
         raise InputError(f"cannot resume from {path}: it is no checkpoint of a training, or a part of it is missing")
     return state
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def _resolved(config: TrainConfig) -> TrainConfig:

@@ -14,7 +14,7 @@ import condetr
 from condetr.config import dump, from_mapping, settings
 from condetr.data.transforms import TransformConfig
 from condetr.detectors.registry import DetectorConfig
-from condetr.errors import InputError
+from condetr.errors import InputError, first_line
 from condetr.inference.atomic import replaced_folder
 from condetr.inference.class_rows import keep_class_rows
 from condetr.inference.fit import require_fit
@@ -112,8 +112,9 @@ def blank_state(config: DetectorConfig, *, num_class_rows: int) -> dict[str, Ten
             return config.build(num_classes=num_class_rows, pretrained=False).state_dict()
     # What torch makes of numbers that no detector can have, such as -1 queries or a width of 10**30.
     except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"a detector with these settings cannot be built: {reason}; export the model again") from None
+        raise InputError(
+            f"a detector with these settings cannot be built: {first_line(error)}; export the model again"
+        ) from None
 
 
 def filled_detector(config: DetectorConfig, tensors: Mapping[str, Tensor], *, num_class_rows: int) -> nn.Module:

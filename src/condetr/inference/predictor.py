@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from condetr.data.batch import Batch, Sample, collate
 from condetr.data.images import read_image, to_rgb
 from condetr.data.transforms import TransformConfig
-from condetr.errors import InputError
+from condetr.errors import InputError, first_line
 from condetr.inference.detect import detect_batch
 from condetr.inference.model_folder import CONFIG
 from condetr.labels import LabelMap
@@ -46,8 +46,9 @@ def usable_device(name: str | torch.device | None = None) -> torch.device:
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:  # torch without CUDA fails by assertion
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"the device {str(name)!r} cannot be used here ({reason}); give cpu, cuda or cuda:1") from None
+        raise InputError(
+            f"the device {str(name)!r} cannot be used here ({first_line(error)}); give cpu, cuda or cuda:1"
+        ) from None
 
 
 class Predictor:

@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 
-from condetr.errors import InputError
+from condetr.errors import InputError, first_line
 from condetr.inference.model_folder import CONFIG, WEIGHTS
 from condetr.interop.transformers_folder import PREPROCESSOR
 
@@ -36,13 +36,9 @@ def fetch(hub_id: str) -> Path:
     except Exception as error:  # several libraries stand behind the client, each with exceptions of its own
         raise InputError(
             f"{hub_id} is not a file or folder here and could not be downloaded from the hub {endpoint} "
-            f"({_first_line(error)}); download it where there is a connection (hf download {hub_id} --local-dir DIR) "
-            "and give the folder"
+            f"({first_line(error).rstrip('.')}); download it where there is a connection (hf download {hub_id} "
+            "--local-dir DIR) and give the folder"
         ) from error
     if not (Path(folder) / WEIGHTS).is_file():
         raise InputError(f"{hub_id} has no {WEIGHTS} on the hub; only weights in this format are read")
     return Path(folder)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -20,7 +20,7 @@ from torch.export import Dim
 import condetr
 from condetr.config import dump
 from condetr.data.batch import IMAGENET_MEAN, IMAGENET_STD
-from condetr.errors import InputError
+from condetr.errors import InputError, first_line
 from condetr.inference.atomic import replaced_file
 from condetr.inference.model_folder import LoadedModel
 from condetr.shapes import DetectorOutput, Prediction
@@ -106,7 +106,7 @@ def _reason(error: Exception) -> str:
     """Return the first line of the innermost of an exporter's errors."""
     while isinstance(error.__cause__, Exception):
         error = error.__cause__
-    return (str(error).strip() or type(error).__name__).partition("\n")[0]
+    return first_line(error)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 
 from condetr.data.batch import Batch, Sample, collate
-from condetr.errors import RunError
+from condetr.errors import RunError, first_line
 from condetr.inference.model_folder import LoadedModel
 from condetr.interop.loading import Source, read
 from condetr.interop.onnx_file import INPUTS
@@ -106,8 +106,7 @@ def _onnx_forward(path: Path) -> Forward:
             given = zip(INPUTS, (batch.pixels.numpy(), batch.is_padding.numpy()), strict=True)
             return Prediction(*map(torch.from_numpy, session.run(None, dict(given))))
         except Exception as error:  # its exceptions have no common name
-            reason = str(error).partition("\n")[0]
-            raise RunError(f"ONNX Runtime does not run {path}, do not use it: {reason}") from None
+            raise RunError(f"ONNX Runtime does not run {path}, do not use it: {first_line(error)}") from None
 
     return forward
 
