@@ -141,7 +141,7 @@ class PackedConvolution(nn.Module):
         return self.packed[key]
 
 
-_MAKERS = (nn.Conv2d, PackedConvolution, nn.ReLU, nn.ReLU6, nn.MaxPool2d, NonNegativeMaxPool)
+_MAKERS = (nn.Conv2d, PackedConvolution, nn.ReLU, nn.ReLU6, nn.MaxPool2d)
 
 
 def pack_convolutions(backbone: nn.Module) -> nn.Module:
