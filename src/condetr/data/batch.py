@@ -1,7 +1,8 @@
 """Samples, and how several become one padded batch."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -44,7 +45,7 @@ class Batch(NamedTuple):
     @property
     def images(self) -> Float[Tensor, "B 3 H W"]:
         """What detectors take: (pixels / 255 - mean) / deviation by ImageNet's figures, zero where padded."""
-        mean, std = (self._per_channel(values) for values in (IMAGENET_MEAN, IMAGENET_STD))
+        mean, std = (_per_channel(values, self.pixels.device) for values in (IMAGENET_MEAN, IMAGENET_STD))
         images = torch.empty(self.pixels.shape, device=self.pixels.device)
         images.copy_(self.pixels).mul_(1 / (255 * std)).sub_(mean / std)
         for image, (height, width) in zip(images, self.sizes_hw, strict=True):
@@ -53,15 +54,26 @@ class Batch(NamedTuple):
         return images
 
     def to(self, device: str | torch.device) -> "Batch":
-        """Return the batch on a device."""
+        """Return the batch on a device; a GPU is not waited for, but has the batch before it does what it is asked next."""
+        is_async = torch.device(device).type not in ("cpu", "mps")  # a Mac's GPU may read what is not there yet
+        return self._each(lambda tensor: tensor.to(device, non_blocking=is_async))
+
+    def pin_memory(self) -> "Batch":
+        """Return the batch in memory that a GPU reads by itself; this is what DataLoader calls."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         return self._replace(
-            pixels=self.pixels.to(device),
-            is_padding=self.is_padding.to(device),
-            targets=tuple(Target(*(part.to(device) for part in target)) for target in self.targets),
+            pixels=change(self.pixels),
+            is_padding=change(self.is_padding),
+            targets=tuple(Target(*map(change, target)) for target in self.targets),
         )
 
-    def _per_channel(self, values: tuple[float, ...]) -> Float[Tensor, "3 1 1"]:
-        return torch.tensor(values, device=self.pixels.device)[:, None, None]
+
+@cache
+def _per_channel(values: tuple[float, ...], device: torch.device) -> Float[Tensor, "3 1 1"]:
+    """Return constants that are sent to a device once: it has to be waited for."""
+    return torch.tensor(values, device=device)[:, None, None]
 
 
 def collate(samples: Sequence[Sample], *, multiple: int = 1) -> Batch:

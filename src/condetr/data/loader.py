@@ -202,6 +202,7 @@ class _Pipeline:
             num_workers=workers,
             persistent_workers=workers > 0,
             worker_init_fn=_leave_the_process_group,
+            pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),  # its own, so that iterating draws nothing from the global random state
         )
 

@@ -1,15 +1,13 @@
 """An exponential moving average of the weights."""
 
+import copy
 from typing import Annotated
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from condetr.config import settings
-
-Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 @settings
@@ -24,18 +22,31 @@ class EmaConfig:
         return Ema(detector, decay=self.decay)
 
 
-class Ema(AveragedModel):
-    """The averaged detector is `module`; running statistics of norms are averaged too."""
+class Ema(nn.Module):
+    """The averaged detector is `module`; running statistics of norms are averaged too.
+
+    It does what torch's AveragedModel does, but that waits for a GPU in every update.
+    """
+
+    n_averaged: Tensor
 
     def __init__(self, detector: nn.Module, *, decay: float) -> None:
-        super().__init__(detector, multi_avg_fn=self._average, use_buffers=True)
+        super().__init__()
+        self.module = copy.deepcopy(detector)
         self.decay = decay
+        self.register_buffer("n_averaged", torch.tensor(0))
 
     @torch.no_grad()
-    def _average(self, averaged: Tensors, current: Tensors, updates: Tensor | int) -> None:
-        updates = int(updates)
-        weight = 1 - min(self.decay, (1 + updates) / (10 + updates))
-        if averaged[0].is_floating_point():
-            torch._foreach_lerp_(averaged, current, weight)
-        else:
-            torch._foreach_copy_(averaged, current)
+    def update(self, detector: nn.Module) -> None:
+        """Move the average towards a detector's weights, the first time all the way."""
+        updates = int(self.n_averaged)
+        weight = 1 - min(self.decay, (1 + updates) / (10 + updates)) if updates else 1.0
+        torch._foreach_lerp_(_floating(self.module), _floating(detector), weight)
+        for averaged, current in zip(self.module.buffers(), detector.buffers(), strict=True):
+            if not averaged.is_floating_point():
+                averaged.copy_(current)
+        self.n_averaged += 1
+
+
+def _floating(module: nn.Module) -> list[Tensor]:
+    return [tensor for tensor in (*module.parameters(), *module.buffers()) if tensor.is_floating_point()]

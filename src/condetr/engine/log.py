@@ -105,7 +105,7 @@ class Means:
     def add(self, losses: Mapping[str, Tensor]) -> None:
         """Add one step's values."""
         for name, value in losses.items():
-            self.sums[name] = value.detach() + self.sums.get(name, torch.zeros(())).to(value.device)
+            self.sums[name] = value.detach() + self.sums.get(name, 0.0)
         self.count += 1
 
     def read(self) -> dict[str, float]:

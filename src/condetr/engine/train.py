@@ -205,7 +205,7 @@ class Training:
         if bool(torch.stack([*losses.values()]).isfinite().all()):
             self.optimizer.step()
             if self.ema is not None:
-                self.ema.update_parameters(self.detector)
+                self.ema.update(self.detector)
             self.means.add(losses)
             self.skipped.in_a_row = 0
         else:

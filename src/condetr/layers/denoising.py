@@ -58,10 +58,12 @@ class DenoisingQueries(nn.Module):
     def pair(self, output: DetectorOutput, targets: Sequence[Target]) -> Reconstruction:
         """Return what every layer and group restored from the queries of `forward`, beside the targets."""
         sets = [*output.auxiliary, output.final]
-        is_target = _padded([torch.ones_like(target.labels) for target in targets]).bool()
+        # A mask would say the same, but a GPU has to be waited for to learn how many places it has.
+        image = torch.cat([torch.full_like(target.labels, index) for index, target in enumerate(targets)])
+        place = torch.cat([torch.arange(len(labels), device=labels.device) for labels, _ in targets])
         return Reconstruction(
-            logits=torch.cat([found.logits[is_target] for found in sets]),
-            boxes_cxcywh=torch.cat([found.boxes_cxcywh[is_target] for found in sets]),
+            logits=torch.cat([found.logits[image, place] for found in sets]),
+            boxes_cxcywh=torch.cat([found.boxes_cxcywh[image, place] for found in sets]),
             labels=torch.cat([target.labels for target in targets]).repeat(len(sets)),
             targets_cxcywh=torch.cat([target.boxes_cxcywh for target in targets]).repeat(len(sets), 1),
             groups=self.groups,

@@ -53,9 +53,9 @@ class HungarianMatcher(nn.Module):
         images = len(targets.counts)
         pairs = [linear_sum_assignment(cost[:, : targets.counts[row % images]]) for row, cost in enumerate(costs)]
         rows = np.repeat(np.arange(len(pairs)), [len(query) for query, _ in pairs])
-        device = prediction.logits.device
         query, target = (np.concatenate(side) for side in zip(*pairs, strict=True))
-        return Matches(*(torch.from_numpy(index.astype(np.int64)).to(device) for index in (rows, query, target)))
+        together = torch.from_numpy(np.stack([rows, query, target]).astype(np.int64))
+        return Matches(*together.to(prediction.logits.device))
 
     def costs(self, prediction: Prediction, targets: PaddedTargets) -> Float[Tensor, "R Q T"]:
         """Return the cost of every pair in fp32, finite whatever the predictions are."""

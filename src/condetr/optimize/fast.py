@@ -81,8 +81,11 @@ class FastDetector(nn.Module):
         self.register_buffer("reference_xy", parts.reference_xy, persistent=False)
 
     def forward(self, images: Float[Tensor, "B 3 H W"], is_padding: Bool[Tensor, "B H W"]) -> DetectorOutput:
-        """Detect, with predictions from the last decoder layer only (`auxiliary` is empty)."""
-        is_padded = bool(is_padding.view(torch.uint8).amax())  # in a tenth of the time of `any`
+        """Detect, with predictions from the last decoder layer only (`auxiliary` is empty).
+
+        Raises InputError for padding that is not made of whole rows and columns.
+        """
+        is_padded = _is_padded(is_padding)
         # Number format and layout one after the other: together they take twice the time.
         features = self.features(images.to(self.dtype).contiguous(memory_format=torch.channels_last))
         cell_is_padding = F.interpolate(is_padding[None].float(), size=features.shape[-2:])[0].bool()
@@ -113,6 +116,16 @@ class FastDetector(nn.Module):
         """Let torch.compile generate the code of what is between images, positions and detections."""
         self.features.compile(options=dict(COMPILER_OPTIONS))
         self.transformer = torch.compile(self.transformer, options=dict(COMPILER_OPTIONS))  # type: ignore[method-assign]
+
+
+def _is_padded(is_padding: Bool[Tensor, "B H W"]) -> bool:
+    """Tell whether there is padding, before anything else is asked of a GPU: the answer has to be waited for."""
+    mask = is_padding.view(torch.uint8)  # takes a tenth of the time of `any` and a quarter of that of `all`
+    if not mask.amax():
+        return False
+    if not torch.equal(mask, mask.amin(1, keepdim=True) | mask.amin(2, keepdim=True)):
+        raise InputError("Padding is not made of whole rows and columns: pad images at their sides alone")
+    return True
 
 
 def _fast_features(features: FeatureMap, *, dtype: torch.dtype) -> nn.Sequential:

@@ -11,7 +11,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from condetr.errors import InputError
 from condetr.layers.encoder import EncoderLayer
 from condetr.layers.positions import position_map
 from condetr.optimize.decoder import Affine, Memory, MemoryMaps, PositionalKeys
@@ -65,8 +64,6 @@ class PositionProjections(nn.Module):
 
     def _project(self, is_padding: Bool[Tensor, "B H W"]) -> Positions:
         row_is_padding, column_is_padding = is_padding.all(2, keepdim=True), is_padding.all(1, keepdim=True)
-        if not torch.equal(is_padding, row_is_padding | column_is_padding):
-            raise InputError("Padding is not made of whole rows and columns: pad images at their sides alone")
         cells = self.projection(position_map(is_padding, dim=self.dim)).to(self.dtype)
         rows = F.linear(position_map(row_is_padding, dim=self.dim)[..., : self.dim // 2], self.of_y)
         columns = F.linear(position_map(column_is_padding, dim=self.dim)[..., self.dim // 2 :], self.of_x)

@@ -1,6 +1,8 @@
+import pytest
 import torch
+from torch.utils.data._utils.pin_memory import pin_memory
 
-from condetr.data.batch import IMAGENET_MEAN, IMAGENET_STD, Sample, collate
+from condetr.data.batch import IMAGENET_MEAN, IMAGENET_STD, Batch, Sample, collate
 
 
 def sample(height: int, width: int, *, boxes: list[list[float]], image_id: int = 0) -> Sample:
@@ -51,3 +53,15 @@ def test_labels_ids_and_original_sizes_keep_their_order() -> None:
     assert batch.image_ids == (9, 5)
     assert batch.original_sizes_hw == ((8, 12), (4, 4))
     assert batch.targets[0].labels.tolist() == [0, 1, 2]
+
+
+def test_a_batch_in_memory_that_a_gpu_reads_is_the_same_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = collate([sample(4, 6, boxes=[[0, 0, 1, 1]], image_id=9), sample(2, 2, boxes=[], image_id=5)])
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 0)  # there is no such memory without a GPU
+    pinned = pin_memory(batch)  # as DataLoader does
+
+    assert isinstance(pinned, Batch)
+    assert pinned.pixels is not batch.pixels
+    assert pinned.pixels.stride() == batch.pixels.stride()
+    assert pinned.sizes_hw == batch.sizes_hw
+    torch.testing.assert_close(pinned.targets, batch.targets)

@@ -47,10 +47,10 @@ def test_the_average_follows_at_first_and_smooths_later() -> None:
     detector = TwoParts()
     ema = EmaConfig(decay=0.5).build(detector)
     before = detector.other.weight.detach().clone()
-    ema.update_parameters(detector)
+    ema.update(detector)
     with torch.no_grad():
         detector.other.weight += 1
-    ema.update_parameters(detector)
+    ema.update(detector)
     averaged = ema.module.get_parameter("other.weight")
     expected = before + (1 - min(0.5, 2 / 11))
     torch.testing.assert_close(averaged, expected)

@@ -1,0 +1,113 @@
+"""What runs on a CPU runs on a GPU, and keeps it busy; `tests.pretended_gpu` stands in for one."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+
+from condetr.data.batch import Batch, Sample, collate
+from condetr.data.synthetic import write_scenes
+from condetr.data.transforms import LightTransformConfig
+from condetr.detectors.conditional_detr import ConditionalDetrConfig
+from condetr.engine import train as training
+from condetr.engine.config import DataConfig, TrainConfig
+from condetr.engine.ema import EmaConfig
+from condetr.optimize.fast import optimize
+from condetr.optimize.precision import FastPrecision
+from tests.pretended_gpu import NAME, Waits, elsewhere, fabric, pretended_gpu
+from tests.tiny import TINY
+
+STEPS = 2
+"""Of an epoch."""
+PRECISIONS: dict[FastPrecision, float] = {"fp32": 1e-4, "bf16": 0.05}
+"""How far logits may be from the detector's."""
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
+    """Return a training with all that a step can have, and with the same random numbers on every device."""
+    folder = tmp_path_factory.mktemp("scenes") / "scenes"
+    write_scenes(folder, num_images=8, val_images=4, seed=2, size=64)
+    return TrainConfig(
+        detector=ConditionalDetrConfig(**TINY, dropout=0.0, query_groups=2, denoising_groups=2),
+        data=DataConfig(path=str(folder), transform=LightTransformConfig(), batch_size=8 // STEPS, workers=0),
+        ema=EmaConfig(),
+        epochs=2,
+        evaluate_every=2,
+        precision="32-true",
+        loggers=(),
+    )
+
+
+def train_there(config: TrainConfig, out: Path) -> Waits:
+    with pretended_gpu() as waits, mock.patch.object(training, "launch", return_value=fabric()):
+        training.train(config, out=out)
+    return waits
+
+
+@pytest.fixture(scope="module")
+def there(settings: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Waits]:
+    """Return the run folder of the training there, and what was waited for."""
+    folder = tmp_path_factory.mktemp("there") / "run"
+    return folder, elsewhere(train_there, settings, folder)
+
+
+def test_a_training_is_the_one_on_the_cpu(settings: TrainConfig, there: tuple[Path, Waits], tmp_path: Path) -> None:
+    training.train(settings, out=tmp_path / "here")
+    found, expected = (
+        np.genfromtxt(folder / "metrics.csv", delimiter=",", names=True) for folder in (there[0], tmp_path / "here")
+    )
+    for column in expected.dtype.names or ():
+        np.testing.assert_allclose(found[column], expected[column], rtol=1e-4, err_msg=column)
+
+
+def test_a_step_waits_for_the_costs_of_matching_and_for_whether_it_is_finite(
+    settings: TrainConfig, there: tuple[Path, Waits], tmp_path: Path
+) -> None:
+    shorter = elsewhere(train_there, replace(settings, epochs=1), tmp_path / "shorter")
+    assert there[1] - shorter == {
+        "matcher: HungarianMatcher.forward": 2 * STEPS,  # the costs come, the pairs go
+        "train: Training._step": STEPS,
+        "log: Means.read": 5,  # losses, at the end of an epoch
+    }
+
+
+def detect_there(config: Any) -> dict[FastPrecision, tuple[Waits, torch.Tensor]]:  # noqa: ANN401 - any settings
+    """Return what the fast form waits for in each precision, on a size that it has seen before, and its logits."""
+    torch.__future__.set_overwrite_module_params_on_conversion(True)  # else they keep the tensor that they wrap
+    found: dict[FastPrecision, tuple[Waits, torch.Tensor]] = {}
+    with pretended_gpu() as waits, torch.inference_mode():
+        detector, batch = detector_of(config).to(NAME), padded_batch().to(NAME)
+        for precision in PRECISIONS:
+            fast = optimize(detector, precision=precision)
+            fast(batch.images, batch.is_padding)
+            waits.clear()
+            output = fast(batch.images, batch.is_padding)
+            found[precision] = waits.copy(), output.final.logits.float().cpu()
+    return found
+
+
+def detector_of(config: Any) -> torch.nn.Module:  # noqa: ANN401 - any settings
+    torch.manual_seed(0)
+    detector: torch.nn.Module = config.build(num_classes=2)
+    return detector.eval()
+
+
+def padded_batch() -> Batch:
+    """Return two images, the second padded by a third."""
+    torch.manual_seed(1)
+    images = (torch.randint(256, (3, 32, width), dtype=torch.uint8) for width in (48, 32))
+    return collate([Sample(image, torch.zeros(0, 4), torch.zeros(0).long(), 0, (32, 32)) for image in images])
+
+
+@torch.no_grad()
+def test_the_fast_form_detects_the_same_and_waits_only_to_learn_of_padding(config: Any) -> None:  # noqa: ANN401
+    batch = padded_batch()
+    expected = detector_of(config)(batch.images, batch.is_padding).final.logits
+    for precision, (waits, logits) in elsewhere(detect_there, config).items():
+        torch.testing.assert_close(logits, expected, rtol=0, atol=PRECISIONS[precision])
+        assert waits == {"fast: _is_padded": 2}
