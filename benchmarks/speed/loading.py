@@ -16,6 +16,7 @@ from condetr.data.dataset import ImageRecord, Split
 from condetr.data.loader import eval_loader, train_loader
 from condetr.data.transforms import PaperTransformConfig
 from condetr.labels import Category, LabelMap
+from condetr.optimize.allocator import keep_memory
 from tests.parity.peers import hf
 
 BATCH = 2
@@ -24,6 +25,7 @@ BATCH = 2
 def measure(*, quick: bool) -> Table:
     """Time the same work in one process and thread each: decode, resize to 800/1333, normalise, pad."""
     torch.set_num_threads(1)
+    keep_memory()  # else transformers takes once or twice as long, as the heap's history has it
     images = 4 if quick else 16
     with tempfile.TemporaryDirectory() as folder:
         split = _write_images(Path(folder), count=images)
@@ -47,7 +49,10 @@ def measure(*, quick: bool) -> Table:
             "resize over transformers": theirs / seconds["ours, resize to 800/1333"],
             "augmentation over transformers' resize": theirs / seconds["ours, the paper's augmentation"],
         },
-        notes=["transformers' processor does not augment; files are opened by PIL for it, as in its examples"],
+        notes=[
+            "transformers' processor does not augment; files are opened by PIL for it, as in its examples",
+            "in a process that keeps the memory it frees; where it does not, transformers may take twice as long",
+        ],
     )
 
 
