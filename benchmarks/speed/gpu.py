@@ -57,6 +57,7 @@ def measure(*, quick: bool, device: str = "cuda") -> Table:
         columns=("", *CONTENDERS, "times as fast", "% of the matrix rate"),
         rows=rows,
         headline=headline,
+        computed_by="GPU",
         notes=[
             "prediction: one image; training: 8 images a step, 4 with DC5, of 7 boxes each",
             "precision as torch has it unless told otherwise: convolutions in fp32 may be in TF32",

@@ -27,6 +27,7 @@ def measure(*, quick: bool, device: str = "cuda") -> Table:
         columns=("", "epochs", "the paper's AP", "images/s", "hours"),
         rows=rows,
         headline={f"{table[0].title}, {table[0].epochs} epochs, hours": float(rows[0][-1] or 0)},
+        computed_by="GPU",
         notes=[
             f"worked out from steps on images of {size_hw[0]} x {size_hw[1]}, 8 a step and 4 with DC5, 7 boxes each",
             f"{COCO_IMAGES:,} images an epoch; evaluation and reading images are left out",

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -36,19 +36,21 @@ class Table:
     headline: dict[str, float]
     """Ratios and figures by which the table is judged."""
     notes: list[str] = field(default_factory=list)
+    computed_by: Literal["processor", "GPU"] = "processor"
 
 
 def publish(table: Table, *, load_before: float) -> str:
-    """Write a table and its headline under the processor it was measured on; return it as Markdown."""
+    """Write a table and its headline under the processor or GPU it was measured on; return it as Markdown."""
     stamp = _stamp(load_before=load_before)
-    folder = RESULTS / "speed" / re.sub(r"\W+", "-", stamp["processor"].lower())
+    machine = str(stamp[table.computed_by])
+    folder = RESULTS / "speed" / re.sub(r"\W+", "-", machine.lower())
     folder.mkdir(parents=True, exist_ok=True)
     markdown = _markdown(table, stamp)
     (folder / f"{table.name}.json").write_text(json.dumps({**asdict(table), "stamp": stamp}, indent=2) + "\n")
     (folder / f"{table.name}.md").write_text(markdown)
     summary = json.loads(SUMMARY.read_text()) if SUMMARY.is_file() else {}
     headline = {**table.headline, "date": stamp["date"], "commit": stamp["commit"]}
-    summary.setdefault(f"speed_{table.name}", {})[stamp["processor"]] = headline
+    summary.setdefault(f"speed_{table.name}", {})[machine] = headline
     SUMMARY.write_text(json.dumps(summary, indent=2, sort_keys=True) + "\n")
     return markdown
 

@@ -62,7 +62,7 @@ def few_steps(*, steps: int, warmup_steps: int, from_weights: bool) -> str | Non
     """Look at the length of the whole training."""
     if 2 * warmup_steps >= steps:
         return (
-            f"schedule.warmup_steps {warmup_steps} is more than half of the {steps} steps of this training, which will "
+            f"schedule.warmup_steps {warmup_steps} is at least half of the {steps} steps of this training, which will "
             "hardly reach its learning rate: set a smaller one, or more epochs"
         )
     least = FEWEST_STEPS["weights" if from_weights else "scratch"]
