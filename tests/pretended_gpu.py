@@ -101,7 +101,9 @@ class _Call(NamedTuple):
     def run(self) -> Any:
         """Run it on the CPU; the result is where a device would have it."""
         if self.is_there and self.name not in COPIES:
-            assert all(isinstance(tensor, There) or not tensor.dim() for tensor in self.tensors), f"{self}: two devices"
+            assert all(isinstance(tensor, There) or not tensor.dim() for tensor in self.tensors), (
+                f"two devices: {self.name}"
+            )
         if self.name == "_fused_sdp_choice":
             return 0  # the kernel that is made of others
         device = {"device": torch.device("cpu")} if self.kwargs.get("device") is not None else {}
@@ -187,9 +189,9 @@ class _Functions(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, _: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
         options = dict(kwargs or {})
-        if function is torch.tensor and options.get("device") is not None:
+        if function in (torch.tensor, torch.as_tensor) and options.get("device") is not None:
             device = options.pop("device")
-            return torch.tensor(*args, **options).to(device)
+            return function(*args, **options).to(device)
         if function is Tensor.new_tensor and isinstance(args[0], There):
             return args[0].here.new_tensor(*args[1:], **options).to(NAME)
         return function(*args, **options)
