@@ -101,7 +101,7 @@ class TestAnnotations:
 
     def test_an_image_id_twice(self, train: Train, data: Path, run: Path) -> None:
         change(data, lambda coco: coco["images"][1].update(id=1))
-        assert_refused(train(data), "two images of id 1", run=run)
+        assert_refused(train(data), "several images of id 1", run=run)
 
     def test_no_boxes_at_all(self, train: Train, data: Path, run: Path) -> None:
         change(data, lambda coco: coco["annotations"].clear())

@@ -97,7 +97,7 @@ FAULTS: list[tuple[str, str, Edit]] = [
     ("error", "1 entry of annotation files that cannot be understood", annotation(0, bbox=[1, 2, 1e300, 3])),
     ("error", "1 entry of annotation files that cannot be understood", annotation(0, image_id=10**30)),
     ("error", "1 entry of annotation files that cannot be understood", image(0, width=float("inf"))),
-    ("error", "1 image with an id that another one has", image(1, id=1)),
+    ("error", "2 images with an id that another one has", image(1, id=1)),
     ("error", "1 file name leading out of the data folder", image(1, file_name="../../secret.png")),
     ("error", "1 image missing, truncated or unreadable", image(1, file_name="x" * 5000)),
     ("error", "1 image missing, truncated or unreadable", lambda data: (data / "train" / "2.png").unlink()),

@@ -1,5 +1,6 @@
 """COCO JSON: one file for every split, beside or above its images."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,11 +11,13 @@ from condetr.data.coco_file import CocoAnnotation, CocoCategory, CocoFile, CocoI
 from condetr.data.files import is_file, path_inside
 from condetr.data.findings import Fault, FindingCounter
 from condetr.data.records import RawBox, RawData, RawImage, Source
-from condetr.data.splits import role
+from condetr.data.splits import ROLES, role
 from condetr.errors import InputError
 from condetr.labels import Category, LabelMap
 
 _FIRST_KEY = re.compile(rb'^(?:\xef\xbb\xbf)?\s*\{\s*"(info|licenses|images|annotations|categories|type)"\s*:')
+_LIST = re.compile(rb'"(images|annotations)"\s*:\s*\[')
+_SOON_READ = 2**20  # bytes
 _ROBOFLOW_NAME = "_annotations.coco.json"
 
 
@@ -50,6 +53,9 @@ def _only_coco_file(folder: Path) -> Path | None:
     if (folder / _ROBOFLOW_NAME).is_file():
         return folder / _ROBOFLOW_NAME
     files = _coco_files(folder)
+    if len(files) > 1 and role(folder.name) in ROLES:
+        found = ", ".join(file.name for file in files)
+        raise InputError(f"{folder} has several COCO files, where one is read: {found}; leave the one to use")
     return files[0] if len(files) == 1 else None
 
 
@@ -58,8 +64,14 @@ def _coco_files(folder: Path) -> list[Path]:
 
 
 def _begins_like_coco(file: Path) -> bool:
+    """Tell a COCO file by its lists; a large or damaged one by its first key, which other files may have as well."""
     with file.open("rb") as stream:
-        return _FIRST_KEY.match(stream.read(4096)) is not None
+        head = stream.read(_SOON_READ)
+    try:
+        content = json.loads(head)
+    except (ValueError, RecursionError):
+        return bool(_FIRST_KEY.match(head) or _LIST.search(head))
+    return isinstance(content, dict) and not content.keys().isdisjoint(("images", "annotations"))
 
 
 def _split_name(file: Path) -> str:
@@ -178,12 +190,17 @@ def _images(
     label_map: LabelMap,
     counter: FindingCounter,
 ) -> list[RawImage]:
-    images: dict[int, RawImage] = {}
+    images: list[RawImage] = []
+    counts = Counter(image.id for image in content.images)
     boxes: dict[int, list[RawBox]] = {image.id: [] for image in content.images}
     _sort_in(content, boxes, file=file, positions=positions["annotations"], label_map=label_map, counter=counter)
     for number, image in zip(positions["images"], content.images, strict=True):
-        if image.id in images:
-            counter.refuse(Fault.REPEATED_IMAGE_ID, f"{file} has two images of id {image.id}: image ids must be unique")
+        if counts[image.id] > 1:  # nobody can tell which of them an annotation means
+            counter.refuse(
+                Fault.REPEATED_IMAGE_ID,
+                f"{file} has several images of id {image.id}, one of them {image.file_name}: "
+                "image ids must be unique",
+            )
             continue
         try:
             path = path_inside(folder, image.file_name)
@@ -191,10 +208,10 @@ def _images(
             counter.refuse(Fault.LEAVING, error)
             continue
         size_hw = (int(image.height), int(image.width)) if image.height and image.width else None
-        images[image.id] = RawImage(
-            image_id=image.id, path=path, boxes=boxes[image.id], file=file, number=number, size_hw=size_hw
+        images.append(
+            RawImage(image_id=image.id, path=path, boxes=boxes[image.id], file=file, number=number, size_hw=size_hw)
         )
-    return list(images.values())
+    return images
 
 
 def _sort_in(

@@ -8,7 +8,7 @@ from condetr.data.coco import find_coco
 from condetr.data.dataset import Finding, Split
 from condetr.data.findings import Fault, FindingCounter
 from condetr.data.records import RawData, Source, build_split
-from condetr.data.splits import hold_out, named_split, split_of_role
+from condetr.data.splits import hold_out, named_split, role, split_of_role
 from condetr.data.voc import find_voc
 from condetr.data.yolo import find_yolo
 from condetr.errors import InputError
@@ -109,8 +109,11 @@ def _train_split(source: Source, wanted: str | None) -> str:
     if wanted is not None:
         return named_split(source.splits, wanted, path=source.root)
     found = split_of_role(source.splits, ("train", "trainval"), path=source.root) or _only_split(source)
-    if found is None:
-        raise InputError(f"{source.root} has no training split, name the one to use: {', '.join(source.splits)}")
+    if found is None or role(found) in ("val", "test"):
+        raise InputError(
+            f"{source.root} has no training split; to train on another one, name it with --train-split: "
+            f"{', '.join(source.splits)}"
+        )
     return found
 
 

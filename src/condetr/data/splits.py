@@ -19,6 +19,8 @@ _ROLES = {
     "testing": "test",
     "trainval": "trainval",
 }
+ROLES = frozenset(_ROLES.values())
+"""What splits are for."""
 
 
 def role(split: str) -> str:

@@ -9,7 +9,8 @@ import pytest
 from PIL import ExifTags, Image
 
 from condetr.data.dataset import Finding
-from condetr.data.sources import open_data, open_split
+from condetr.data.findings import Fault, FindingCounter
+from condetr.data.sources import open_data, open_split, recognise
 from condetr.errors import InputError
 
 Folder = Callable[..., Path]
@@ -135,7 +136,7 @@ def test_a_size_from_before_the_exif_rotation_is_told_apart(coco_folder: Folder)
         ({"categories": []}, "no categories"),
         ({"images": []}, "lists no images"),
         ({"images": {}}, "not a COCO file.*images"),
-        ({"images": [{"id": 1, "file_name": "1.png"}, {"id": 1, "file_name": "2.png"}]}, "two images of id 1"),
+        ({"images": [{"id": 1, "file_name": "1.png"}, {"id": 1, "file_name": "2.png"}]}, "several images of id 1"),
         ({"images": images("../images/1.png")}, "leads out of the data folder"),
         ({"images": images("..\\1.png")}, "leads out of the data folder"),
         ({"images": images("/etc/1.png")}, "leads out of the data folder"),
@@ -266,3 +267,33 @@ def test_the_unused_parent_category_of_roboflow_is_left_out_where_its_name_repea
 
     assert data.train.label_map.dataset_ids == (3,)
     assert found(data.findings, "named like another").examples == ("category 0 'cat'",)
+
+
+def test_images_that_share_an_id_are_all_left_out_with_their_boxes(coco_folder: Folder) -> None:
+    folder = coco_folder(images=[*images("1.png", "2.png"), {"id": 1, "file_name": "3.png"}])
+    counter = FindingCounter(on_error="count")
+    raw = recognise(folder).read(["train"], counter)
+
+    assert [image.path.name for image in raw.images["train"]] == ["2.png"]
+    assert len(counter.places(Fault.REPEATED_IMAGE_ID)) == 2
+
+
+def test_two_files_beside_the_images_of_a_split_are_refused(coco_folder: Folder) -> None:
+    folder = coco_folder()
+    for name in ("train", "val"):
+        shutil.copytree(folder / "images", folder / name)
+        shutil.copy(folder / "annotations" / "train.json", folder / name / "labels.json")
+    shutil.rmtree(folder / "annotations")
+    shutil.copy(folder / "train" / "labels.json", folder / "train" / "backup.json")
+
+    with pytest.raises(InputError, match="train has several COCO files, where one is read: backup.json, labels.json"):
+        open_data(folder)
+
+
+def test_a_file_is_known_by_its_lists_whatever_comes_first(coco_folder: Folder) -> None:
+    folder = coco_folder()
+    content = json.loads((folder / "annotations" / "train.json").read_text())
+    shutil.rmtree(folder / "annotations")
+    (folder / "labels.json").write_text(json.dumps({"version": "1.0", **content}))
+
+    assert len(open_split(folder)) == 3

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from condetr.data.sources import open_data, open_split
+from condetr.data.sources import open_data, open_split, recognise
 from condetr.errors import InputError
+from tests.unit.data.conftest import write_image, write_text
 
 Folder = Callable[..., Path]
 
@@ -104,10 +105,29 @@ def test_splits_without_a_known_role_must_be_named(coco_folder: Folder) -> None:
     (folder / "annotations" / "train.json").rename(folder / "annotations" / "one.json")
     (folder / "annotations" / "two.json").write_text((folder / "annotations" / "one.json").read_text())
 
-    with pytest.raises(InputError, match="no training split, name the one to use: one, two"):
+    with pytest.raises(InputError, match="no training split; .* name it with --train-split: one, two"):
         open_data(folder)
     with pytest.raises(InputError, match="several splits, name the one to use: one, two"):
         open_split(folder)
+
+
+@pytest.mark.parametrize("name", ["valid", "test", "instances_val2017"])
+def test_what_is_held_back_is_trained_on_only_where_that_is_said(coco_folder: Folder, name: str) -> None:
+    folder = coco_folder()
+    (folder / "annotations" / "train.json").rename(folder / "annotations" / f"{name}.json")
+
+    with pytest.raises(InputError, match="has no training split"):
+        open_data(folder)
+    assert open_data(folder, train_split=name.removeprefix("instances_")).val.name.endswith("(held out)")
+
+
+def test_notes_beside_yolo_data_are_not_taken_for_coco(tmp_path: Path) -> None:
+    write_image(tmp_path / "images" / "1.png")
+    write_text(tmp_path / "labels" / "1.txt", "0 0.5 0.5 0.2 0.2\n")
+    write_text(tmp_path / "classes.txt", "RBC\n")
+    write_text(tmp_path / "notes.json", '{"categories": [{"id": 0, "name": "RBC"}], "info": {"contributor": "x"}}')
+
+    assert recognise(tmp_path).layout == "yolo"
 
 
 def test_one_split_can_serve_for_both(coco_folder: Folder) -> None:
