@@ -220,12 +220,22 @@ class TestAdvice:
         assert ended.code == 0, ended.err
         assert (run / "results.json").is_file()
 
+    @pytest.mark.parametrize("images", [1, 2, 3])
+    def test_the_command_trains_on_few_images_of_which_some_are_held_out(
+        self, images: int, doctor: Doctor, train: Train, data: Path
+    ) -> None:
+        (data / "annotations" / "val.json").unlink()
+        edit_coco(lambda coco: coco.update(images=coco["images"][:images]))(data)
+        words = shlex.split(doctor(data)["command"])
+        ended = train(data, *words[5:])
+        assert ended.code == 0, ended.err
+
     def test_every_part_has_a_reason(self, doctor: Doctor, data: Path) -> None:
         (data / "train" / "2.png").unlink()
         (data / "annotations" / "val.json").unlink()
         reasons = {part["text"]: part["reason"] for part in doctor(data)["reasons"]}
         assert "1 missing or unreadable" in reasons["--set data.skip_unreadable=true"]
-        assert "a batch of 16 is more than all 3 images" in reasons["--set data.batch_size=2"]
+        assert "a batch of 16 is more than the 2 images" in reasons["--set data.batch_size=2"]
         assert "no validation split" in reasons["--val-fraction 0.2"]
 
     def test_small_objects_ask_for_larger_images(self, condetr: Command, data: Path) -> None:
@@ -313,6 +323,43 @@ class TestFix:
         assert after["splits"] == {"train": 2, "val": 1}
         label = (data / "clean" / "labels" / "train" / "1.txt").read_text()
         assert label == "0 0.5 0.5 0.25 0.25\n1 0.800000 0.500000 0.400000 0.500000\n"
+
+    def test_an_image_that_two_entries_of_a_yaml_reach_stays_in_the_validation_split(
+        self, doctor: Doctor, tmp_path: Path
+    ) -> None:
+        data = write_yolo(tmp_path / "yolo", lists=False)
+        description = {
+            "path": ".",
+            "train": ["images/train", "images/val"],
+            "val": "images/val",
+            "names": ["cat", "dog"],
+        }
+        (data / "data.yaml").write_text(json.dumps(description))
+        after = doctor(Path(doctor(data, "--fix", tmp_path / "clean")["cleaned"]["data"]))
+        assert after["splits"] == {"train": 2, "val": 1}
+        assert found(after, "error") == ""
+
+    def test_a_category_that_is_left_out_is_not_in_the_copy(self, doctor: Doctor, data: Path, tmp_path: Path) -> None:
+        for split in ("train", "val"):
+            edit_coco(lambda coco: coco["categories"].append({"id": 99, "name": " "}), split=split)(data)
+        clean = Path(doctor(data, "--fix", tmp_path / "clean")["cleaned"]["data"])
+        assert found(doctor(clean), "error") == ""
+
+    def test_a_box_that_stands_twice_is_dropped_and_one_that_is_almost_another_is_left(
+        self, doctor: Doctor, data: Path, tmp_path: Path
+    ) -> None:
+        add_boxes(2, bbox=[1, 1, 20, 20])(data)
+        add_boxes(1, bbox=[1, 1, 20, 20.1], id=200)(data)
+        cleaned = doctor(data, "--fix", tmp_path / "clean")["cleaned"]
+        assert (cleaned["dropped"], cleaned["changed"], cleaned["undecided"]) == (1, 0, 1)
+
+    def test_a_place_that_cannot_be_is_refused_before_anything_is_read(
+        self, condetr: Command, data: Path, tmp_path: Path
+    ) -> None:
+        (tmp_path / "file").write_text("")
+        ended = condetr("doctor", data, "--fix", tmp_path / "file" / "clean")
+        assert ended.code == 2
+        assert "file is a file" in ended.err
 
 
 def write_image(path: Path, *, shade: int) -> None:

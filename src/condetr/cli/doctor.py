@@ -52,7 +52,7 @@ def doctor(
 
     config = find_settings(recipe)
     if fix is not None:
-        require_free(fix, overwrite=False)
+        require_free(fix, overwrite=None)
     plan, machine, takes = _plan(recipe, config), this_machine(), partial(step_bytes, config.detector)
     examination = _examine(data, plan)
     memory = memory_finding(examination, plan=plan, machine=machine, step_bytes=takes)

@@ -65,6 +65,7 @@ class CocoFile:
 
 
 _ADAPTER = pydantic.TypeAdapter(CocoFile)
+_CATEGORY = pydantic.TypeAdapter(CocoCategory)
 _SECTIONS = ("images", "annotations", "categories")
 
 
@@ -86,6 +87,15 @@ def parse_coco(file: Path, counter: FindingCounter) -> ParsedCoco:
     except pydantic.ValidationError as error:
         return _without_faulty(text, error.errors(include_url=False), file=file, counter=counter)
     return ParsedCoco(content, {section: range(len(getattr(content, section))) for section in _SECTIONS})
+
+
+def is_category(entry: Any) -> bool:  # noqa: ANN401 - JSON holds anything
+    """Tell whether an entry of a file's categories can be understood."""
+    try:
+        _CATEGORY.validate_python(entry)
+    except pydantic.ValidationError:
+        return False
+    return True
 
 
 def _without_faulty(text: bytes, errors: Sequence[ErrorDetails], *, file: Path, counter: FindingCounter) -> ParsedCoco:

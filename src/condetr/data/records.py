@@ -144,7 +144,7 @@ class _RecordBuilder:
         boxes = [box for box, kept in zip(image.boxes, keep, strict=True) if kept]
         if not boxes:
             self.counter.add(Fault.EMPTY, self._shown(image.path))
-        for index in _repeated(clipped[keep], [box.dataset_id for box in boxes]):
+        for index in repeated_boxes(clipped[keep], [box.dataset_id for box in boxes]):
             self.counter.add(Fault.REPEATED_BOX, f"{self._shown(image.path)}: {boxes[index].place}")
         sides = clipped[keep, 2:] - clipped[keep, :2]
         given = np.array([np.nan if box.area is None else box.area for box in boxes], dtype=np.float64)
@@ -182,7 +182,7 @@ class _RecordBuilder:
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
 
 
-def _repeated(boxes_xyxy: Float[np.ndarray, "T 4"], classes: Sequence[int]) -> list[int]:
+def repeated_boxes(boxes_xyxy: Float[np.ndarray, "T 4"], classes: Sequence[int]) -> list[int]:
     """Return the boxes whose IoU with an earlier one of their class exceeds `_SAME_IOU`."""
     repeated: list[int] = []
     # An image may have ten thousand boxes, and the square of that would not fit in memory.

@@ -48,6 +48,11 @@ def split_of_role(splits: Sequence[str], roles: Sequence[str], *, path: Path) ->
     return None
 
 
+def held_out_count(count: int, *, fraction: float) -> int:
+    """Return how many of `count` images, two at least, `hold_out` takes."""
+    return min(count - 1, max(1, round(count * fraction)))
+
+
 def hold_out(split: Split, *, fraction: float, seed: int) -> tuple[Split, Split]:
     """Divide a split at random into training and validation images, the same way on every machine."""
     count = len(split)
@@ -57,7 +62,7 @@ def hold_out(split: Split, *, fraction: float, seed: int) -> tuple[Split, Split]
         raise InputError(f"the split {split.name!r} has {count} image, too few to hold some out for validation")
     order = sorted(range(count), key=lambda index: split.records[index].path.as_posix())
     random.Random(f"hold out {seed}").shuffle(order)
-    held = set(order[: min(count - 1, max(1, round(count * fraction)))])
+    held = set(order[: held_out_count(count, fraction=fraction)])
     train = tuple(record for index, record in enumerate(split.records) if index not in held)
     val = tuple(record for index, record in enumerate(split.records) if index in held)
     return (

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from condetr.data.dataset import Finding, ImageRecord
+from condetr.data.splits import held_out_count
 from condetr.data.transforms import LightTransformConfig
 from condetr.doctor.examine import Examination
 from condetr.doctor.machine import Machine, gib
@@ -60,11 +61,12 @@ def advise(
 ) -> Advice:
     """Return how to train on `data`, which is what was examined or its cleaned copy, with `num_images` for training."""
     train = examination.splits[examination.train].records
+    validation = _validation(examination, num_images=num_images)
     parts = (
         [Part(plan.recipe, plan.summary), Part(f"--data {shlex.quote(str(data))}", f"{num_images:,} training images")],
-        _validation(examination, num_images=num_images),
+        validation.parts,
         _unreadable(num_unreadable),
-        _batch(train, plan=plan, machine=machine, step_bytes=step_bytes),
+        _batch(train, num_images=validation.num_trained_on, plan=plan, machine=machine, step_bytes=step_bytes),
         _queries(train, plan),
         _size(train, plan),
         _aspects(train),
@@ -97,13 +99,21 @@ def _set(path: str, value: object, reason: str) -> Part:
     return Part(f"--set {path}={value}", reason)
 
 
-def _validation(examination: Examination, *, num_images: int) -> Iterator[Part]:
+class _Validation(NamedTuple):
+    parts: tuple[Part, ...]
+    num_trained_on: int
+
+
+def _validation(examination: Examination, *, num_images: int) -> _Validation:
     if examination.val is not None:
-        return
+        return _Validation((), num_images)
+    if num_images < 2:
+        part = Part(f"--val-split {examination.train}", "one image cannot be divided: it is evaluated on, too")
+        return _Validation((part,), num_images)
     fraction = 0.1 if 0.1 * num_images >= _LEAST_VALIDATION else 0.2
-    yield Part(
-        f"--val-fraction {fraction}", "there is no validation split: this part of the training images is held out"
-    )
+    why = "there is no validation split: this part of the training images is held out"
+    held_out = held_out_count(num_images, fraction=fraction)
+    return _Validation((Part(f"--val-fraction {fraction}", why),), num_images - held_out)
 
 
 def _unreadable(count: int) -> Iterator[Part]:
@@ -111,12 +121,16 @@ def _unreadable(count: int) -> Iterator[Part]:
         yield _set("data.skip_unreadable", "true", f"{count} missing or unreadable, which training refuses otherwise")
 
 
-def _batch(records: Sequence[ImageRecord], *, plan: Plan, machine: Machine, step_bytes: StepBytes) -> Iterator[Part]:
+def _batch(
+    records: Sequence[ImageRecord], *, num_images: int, plan: Plan, machine: Machine, step_bytes: StepBytes
+) -> Iterator[Part]:
     size = plan.batch_size
-    while size > max(1, len(records)):
+    while size > max(1, num_images):
         size //= 2
     if size < plan.batch_size:
-        yield _set("data.batch_size", size, f"a batch of {plan.batch_size} is more than all {len(records)} images")
+        yield _set(
+            "data.batch_size", size, f"a batch of {plan.batch_size} is more than the {num_images} images to train on"
+        )
     at_once = min(size, plan.images_at_once)
     size_hw = _largest_hw(records, plan)
     while at_once > 1 and step_bytes(images=at_once, size_hw=size_hw) > _USABLE * machine.training_bytes:

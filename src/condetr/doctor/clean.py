@@ -32,7 +32,7 @@ def write_cleaned(examination: Examination, *, pointed_at: Path, out: Path) -> C
     `out/cleaning.txt` lists everything dropped, changed, and left for someone to decide. The data itself is not
     touched. Raises InputError where `out` is not empty, or where nothing of a split would be left.
     """
-    require_free(out, overwrite=False)
+    require_free(out, overwrite=None)
     decisions = decide(examination)
     for name, kept in decisions.kept.items():
         if not kept:
@@ -87,6 +87,9 @@ def _mirror(folder: Path, copy: Path, *, files: Mapping[Path, bytes], omitted: f
             _mirror(entry, copy / entry.name, files=files, omitted=omitted, out=out)
         else:
             (copy / entry.name).symlink_to(entry)
+    for path in files:
+        if path.parent == folder and not path.exists():
+            (copy / path.name).write_bytes(files[path])
 
 
 def _protocol(decisions: Decisions) -> str:

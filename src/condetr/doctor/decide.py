@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from condetr.data.findings import Fault
-from condetr.data.records import RawImage, has_area, pixel_boxes
+from condetr.data.records import RawImage, has_area, pixel_boxes, repeated_boxes
 from condetr.doctor.contents import shared_with
 from condetr.doctor.examine import Examination
 
@@ -22,7 +22,7 @@ DROPPED_BY_READERS = (
     Fault.REPEATED_IMAGE,
     Fault.REPEATED_CATEGORY,
 )
-UNDECIDED = (Fault.CATEGORY_CLASH, Fault.SPLIT_UNCLEAR, Fault.TURNED, Fault.OTHER_SIZE, Fault.REPEATED_BOX)
+UNDECIDED = (Fault.CATEGORY_CLASH, Fault.SPLIT_UNCLEAR, Fault.TURNED, Fault.OTHER_SIZE)
 """What only someone who knows the data can put right."""
 
 _TOLERANCE = 1e-3  # pixels; what text formats round away is not worth a change
@@ -84,6 +84,7 @@ def _why_not(image: RawImage, examination: Examination) -> str | None:
 def _kept(image: RawImage, size_hw: tuple[int, int], decisions: Decisions) -> KeptImage:
     as_annotated, clipped = pixel_boxes(image, size_hw=size_hw)
     boxes: dict[int, Corners | None] = {}
+    kept: list[int] = []
     seen = set()
     for index, box in enumerate(image.boxes):
         place, same = f"{image.path}: {box.place}", (box.dataset_id, box.is_crowd, *clipped[index].tolist())
@@ -91,11 +92,15 @@ def _kept(image: RawImage, size_hw: tuple[int, int], decisions: Decisions) -> Ke
             decisions.dropped.append(f"{place}: a box without area inside the image")
         elif same in seen:
             decisions.dropped.append(f"{place}: the same box stands twice")
-        elif np.allclose(as_annotated[index], clipped[index], rtol=0, atol=_TOLERANCE):
-            boxes[box.number] = None
         else:
-            decisions.changed.append(f"{place}: clipped to the image")
-            x1, y1, x2, y2 = clipped[index].tolist()
-            boxes[box.number] = x1, y1, x2, y2
+            kept.append(index)
+            boxes[box.number] = None
+            if not np.allclose(as_annotated[index], clipped[index], rtol=0, atol=_TOLERANCE):
+                decisions.changed.append(f"{place}: clipped to the image")
+                x1, y1, x2, y2 = clipped[index].tolist()
+                boxes[box.number] = x1, y1, x2, y2
         seen.add(same)
+    for again in repeated_boxes(clipped[kept], [image.boxes[index].dataset_id for index in kept]):
+        place = image.boxes[kept[again]].place
+        decisions.undecided.append(f"{image.path}: {place}: {Fault.REPEATED_BOX.one} {Fault.REPEATED_BOX.what}")
     return KeptImage(image, size_hw, boxes)

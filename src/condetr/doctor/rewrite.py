@@ -2,13 +2,14 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 from condetr.config import read_yaml, yaml_text
+from condetr.data.coco_file import is_category
 from condetr.data.files import is_file, read_bytes, read_lines
 from condetr.data.records import Source
 from condetr.data.voc import read_xml
@@ -57,7 +58,7 @@ def _coco_file(file: Path, kept: Sequence[KeptImage]) -> bytes:
     content = json.loads(read_bytes(file).removeprefix(b"\xef\xbb\xbf"))
     numbers = {each.image.number for each in kept}
     boxes = {number: corners for each in kept for number, corners in each.boxes.items()}
-    classes = {category["id"]: category for category in reversed(content["categories"]) if _is_category(category)}
+    classes = {category["id"]: category for category in reversed(content["categories"]) if is_category(category)}
     annotations = [
         _coco_annotation(content["annotations"][number], corners) for number, corners in sorted(boxes.items())
     ]
@@ -70,10 +71,6 @@ def _coco_file(file: Path, kept: Sequence[KeptImage]) -> bytes:
         },
         ensure_ascii=False,
     ).encode()
-
-
-def _is_category(category: Any) -> bool:  # noqa: ANN401
-    return isinstance(category, dict) and type(category.get("id")) is int and isinstance(category.get("name"), str)
 
 
 def _coco_annotation(annotation: dict[str, Any], corners: Corners | None) -> dict[str, Any]:
@@ -110,7 +107,7 @@ def _rewrite_voc(source: Source, kept: Kept) -> tuple[Files, set[Path]]:
     for split, (file,) in source.places.items():
         names = {each.image.file.stem for each in kept[split]} if split in kept else somewhere
         lines = [line for line in dict.fromkeys(read_lines(file)) if line in names]
-        files[file] = "".join(f"{line}\n" for line in lines).encode()
+        files[file] = _lines(lines)
     return files, omitted
 
 
@@ -141,23 +138,29 @@ def _rewrite_yolo(source: Source, kept: Kept) -> tuple[Files, set[Path]]:
         each.image.file: _yolo_labels(each) for images in kept.values() for each in images if is_file(each.image.file)
     }
     omitted: set[Path] = set()
+    somewhere = {each.image.path for images in kept.values() for each in images}
+    new_places = dict(source.places)
     for split, places in source.places.items():
         paths = {each.image.path for each in kept.get(split, ())}
         for place in places:
             if place.is_file():
                 files[place] = _yolo_list(place, source.root, paths)
-            else:
-                gone = [path for path in images_below(place) if path not in paths]
-                omitted |= {*gone, *(label_file(path, source.root) for path in gone)}
+                continue
+            gone = {path for path in images_below(place) if path not in paths}
+            omitted |= {file for path in gone - somewhere for file in (path, label_file(path, source.root))}
+            if gone & somewhere:  # a folder cannot say that: the split becomes a list
+                listed = source.root / f"{split}.cleaned.txt"
+                files[listed] = _lines(os.path.relpath(path, source.root.absolute()) for path in sorted(paths))
+                new_places[split] = [listed]
     if source.description is not None:
-        files[source.description] = _yolo_description(source.description, source)
+        files[source.description] = _yolo_description(source.description, source.root, new_places)
     return files, omitted
 
 
 def _yolo_labels(kept: KeptImage) -> bytes:
     lines = read_lines(kept.image.file)
     written = [_yolo_line(lines[number], corners, kept.size_hw) for number, corners in kept.boxes.items()]
-    return "".join(f"{line}\n" for line in written).encode()
+    return _lines(written)
 
 
 def _yolo_line(line: str, corners: Corners | None, size_hw: tuple[int, int]) -> str:
@@ -177,14 +180,15 @@ def _yolo_list(file: Path, root: Path, paths: set[Path]) -> bytes:
         with suppress(InputError):  # names that lead out of the folder
             path = listed_image(line, file, root) if line else None
             kept += [os.path.relpath(path, root.absolute())] if path in paths else []
-    return "".join(f"{line}\n" for line in dict.fromkeys(kept)).encode()
+    return _lines(dict.fromkeys(kept))
 
 
-def _yolo_description(file: Path, source: Source) -> bytes:
-    """Name the same places relative to the file: as they stand they may lead back to the old annotations."""
-    content = read_yaml(read_bytes(file))
-    root = source.root.absolute()
-    places = {
-        split: [os.path.relpath(place.absolute(), root) for place in found] for split, found in source.places.items()
-    }
-    return yaml_text({**content, "path": os.path.relpath(root, file.parent.absolute()), **places}).encode()
+def _yolo_description(file: Path, root: Path, places: Mapping[str, Sequence[Path]]) -> bytes:
+    """Name the places relative to the file: as they stand they may lead back to the old annotations."""
+    content, root = read_yaml(read_bytes(file)), root.absolute()
+    names = {split: [os.path.relpath(place.absolute(), root) for place in found] for split, found in places.items()}
+    return yaml_text({**content, "path": os.path.relpath(root, file.parent.absolute()), **names}).encode()
+
+
+def _lines(lines: Iterable[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()

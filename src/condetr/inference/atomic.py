@@ -60,12 +60,17 @@ def tidy(folder: Path) -> None:
         shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
-def require_free(folder: Path, *, overwrite: bool) -> None:
-    """Raise InputError if `folder` is a file, or holds something already that was not meant to be overwritten."""
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file, but the results need a folder; name another one")
+def require_free(folder: Path, *, overwrite: bool | None) -> None:
+    """Raise InputError if `folder`, or a part of its path, is a file, or if it holds something not to be overwritten.
+
+    `overwrite` is None where nothing ever is.
+    """
+    file = next((part for part in (folder, *folder.parents) if part.exists() and not part.is_dir()), None)
+    if file is not None:
+        raise InputError(f"{file} is a file, but the results need a folder; name another one")
     if not overwrite and folder.is_dir() and any(folder.iterdir()):
-        raise InputError(f"the folder {folder} is not empty; name another one with --out, or say --overwrite")
+        cure = "name another one" if overwrite is None else "name another one with --out, or say --overwrite"
+        raise InputError(f"the folder {folder} is not empty; {cure}")
 
 
 def _take_place(draft: Path, path: Path) -> None:

@@ -98,7 +98,7 @@ def test_repeated_boxes_do_not_depend_on_how_many_are_compared_at_once(
 ) -> None:
     boxes_xyxy = np.array([(x, y, x + w, y + h) for x, y, w, h in corners], dtype=np.float64).reshape(-1, 4)
     classes = [number % 2 for number in range(len(boxes_xyxy))]
-    at_once = records._repeated(boxes_xyxy, classes)
+    at_once = records.repeated_boxes(boxes_xyxy, classes)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(records, "_PAIRS_AT_ONCE", 1)
-        assert records._repeated(boxes_xyxy, classes) == at_once
+        assert records.repeated_boxes(boxes_xyxy, classes) == at_once
