@@ -1,6 +1,7 @@
 """The verbs of the README, one after the other on one small data set."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,38 @@ def test_evaluate_finds_the_numbers_of_the_training_again(trained: Path, condetr
     trained_results = json.loads((trained / "run" / "results.json").read_text())
     assert found["AP"] == trained_results["AP"]
     assert found["AR_100"] == trained_results["AR_100"]
+
+
+def edited_shapes(trained: Path, folder: Path, **changes: object) -> Path:
+    """Copy the data set, with other lists in the validation file."""
+    copy = Path(shutil.copytree(trained / "shapes", folder / "shapes"))
+    (file,) = (copy / "annotations").glob("*val*.json")
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    return copy
+
+
+def test_a_validation_file_need_not_list_every_class_that_was_trained_on(
+    trained: Path, condetr: Command, tmp_path: Path
+) -> None:
+    last = json.loads((trained / "run" / "labels.json").read_text())[-1]
+    only = {"id": last["dataset_id"], "name": last["name"]}
+    box = {"id": 1, "image_id": 1, "category_id": only["id"], "bbox": [1, 1, 9, 9]}
+    fewer = edited_shapes(trained, tmp_path, categories=[only], annotations=[box])
+    ended = condetr("evaluate", trained / "run", "--data", fewer, "--out", tmp_path / "x")
+    assert ended.code == 0, ended.err
+    rows = json.loads((tmp_path / "x" / "results.json").read_text())["per_class"]
+    assert [(row["name"], row["boxes"]) for row in rows if row["boxes"]] == [(only["name"], 1)]
+
+
+def test_evaluate_leaves_broken_images_out_only_where_that_is_asked_for(
+    trained: Path, condetr: Command, tmp_path: Path
+) -> None:
+    data = edited_shapes(trained, tmp_path)
+    next((data / "images").glob("val_*")).write_bytes(b"broken")
+    assert condetr("evaluate", trained / "run", "--data", data).code == 2
+    ended = condetr("evaluate", trained / "run", "--data", data, "--skip-unreadable")
+    assert ended.code == 0, ended.err
+    assert "warning: 1 image missing or unreadable, left out" in ended.err
 
 
 def test_evaluate_in_python_finds_the_same(trained: Path) -> None:

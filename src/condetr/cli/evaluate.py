@@ -24,6 +24,9 @@ def evaluate(
         int, typer.Option(min=1, help="Above 1 is faster on a GPU, but padding changes the numbers a little.")
     ] = 1,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 0,
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="Leave out images that are missing or broken.")
+    ] = False,
     device: Device = None,
     precision: Precision = "fp32",
     out: Annotated[Path | None, typer.Option(help="Folder for results.json.")] = None,
@@ -38,18 +41,23 @@ def evaluate(
     ] = False,
 ) -> None:
     """Measure a model on a data set: average precision and recall as COCO defines them, and for each class."""
+    from condetr.data.findings import FindingCounter
     from condetr.data.sources import open_split
     from condetr.inference.atomic import require_free
     from condetr.interop.loading import load
     from condetr.optimize.allocator import keep_memory
-    from condetr.report.evaluation import require_same_classes
+    from condetr.report.evaluation import in_classes_of
 
     if out is not None:
         require_free(out, overwrite=overwrite)
     keep_memory()
     predictor = load(weights, device=device).optimize(precision)
-    truth = open_split(data, split=split)
-    require_same_classes(predictor.label_map, truth.label_map, weights=weights, data=data)
+    counter = FindingCounter()
+    truth = open_split(data, split=split, skip_unreadable=skip_unreadable, counter=counter)
+    truth = in_classes_of(predictor.label_map, truth, weights=weights, data=data)
+    for finding in counter.findings():
+        if finding.severity == "warning":
+            typer.echo(f"warning: {finding.what} ({'; '.join(finding.examples)})", err=True)
     results = _evaluate(predictor, truth, batch_size=batch_size, workers=workers)
     _show(results, title=f"{weights} on {truth.name} of {data}, {len(truth):,} images")
     facts: dict[str, Any] = {

@@ -64,11 +64,16 @@ def open_data(
     return DataSplits(layout=source.layout, train=train, val=val, findings=counter.findings())
 
 
-def open_split(path: Path, *, split: str | None = None, skip_unreadable: bool = False) -> Split:
-    """Read one split: the named one, else the validation split, else the test split, else the only one there is."""
+def open_split(
+    path: Path, *, split: str | None = None, skip_unreadable: bool = False, counter: FindingCounter | None = None
+) -> Split:
+    """Read one split: the named one, else the validation split, else the test split, else the only one there is.
+
+    What is found wrong is counted by `counter`.
+    """
     source = recognise(path)
     name = named_split(source.splits, split, path=path) if split else _eval_split(source)
-    counter = FindingCounter()
+    counter = counter or FindingCounter()
     return _build(source, source.read([name], counter), name, counter, skip_unreadable=skip_unreadable)
 
 

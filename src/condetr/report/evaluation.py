@@ -1,8 +1,10 @@
 """Measure a trained model on a data set."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from condetr.data.dataset import Split
@@ -23,18 +25,19 @@ def evaluate(
     split: str | None = None,
     batch_size: int = 1,
     workers: int = 0,
+    skip_unreadable: bool = False,
     device: str | torch.device | None = None,
 ) -> CocoResults:
     """Return the COCO numbers of a model on one split of a data set, in all and for each class.
 
     `weights` are whatever `condetr.load` takes, `data` is in COCO, Pascal VOC or YOLO layout; without `split` it is the
     validation split, else the test split; without `device` it runs on the GPU if there is one. Above a `batch_size` of
-    1, padding changes the numbers a little. Raises InputError if weights or data cannot be used, or do not have the
-    same classes.
+    1, padding changes the numbers a little. `skip_unreadable` leaves out images that are missing or broken. Raises
+    InputError if weights or data cannot be used, or if the data has classes that the model does not know.
     """
     predictor = load(weights, device=device)
-    truth = open_split(Path(data), split=split)
-    require_same_classes(predictor.label_map, truth.label_map, weights=weights, data=data)
+    truth = open_split(Path(data), split=split, skip_unreadable=skip_unreadable)
+    truth = in_classes_of(predictor.label_map, truth, weights=weights, data=data)
     return evaluate_predictor(predictor, truth, batch_size=batch_size, workers=workers)
 
 
@@ -57,15 +60,25 @@ def evaluate_predictor(
     ).results
 
 
-def require_same_classes(known: LabelMap, given: LabelMap, *, weights: Path | str, data: Path | str) -> None:
-    """Raise InputError unless a model and a data set have the same categories under the same ids."""
-    if known.categories == given.categories:
-        return
+def in_classes_of(known: LabelMap, truth: Split, *, weights: Path | str, data: Path | str) -> Split:
+    """Return a split with a model's training ids; a model may know more classes, as the training split may have them.
+
+    Raises InputError unless the model has all of the split's categories under the same ids.
+    """
+    given = truth.label_map
+    if not set(given.categories) <= set(known.categories):
+        raise InputError(_difference(known, given, weights=weights, data=data))
+    ids = np.array([known.training_ids[dataset_id] for dataset_id in given.dataset_ids], dtype=np.int64)
+    records = tuple(replace(record, labels=ids[record.labels]) for record in truth.records)
+    return replace(truth, records=records, label_map=known)
+
+
+def _difference(known: LabelMap, given: LabelMap, *, weights: Path | str, data: Path | str) -> str:
     only_known, only_given = (
         ", ".join(f"{category.name} ({category.dataset_id})" for category in there.categories if category not in others)
         for there, others in ((known, set(given.categories)), (given, set(known.categories)))
     )
-    raise InputError(
+    return (
         f"{weights} was trained on other classes than {data} has, by name (id): only in the weights "
         f"{only_known or '-'}; only in the data {only_given or '-'}; take data with the same category names and ids"
     )
