@@ -67,6 +67,7 @@ class CocoFile:
 _ADAPTER = pydantic.TypeAdapter(CocoFile)
 _CATEGORY = pydantic.TypeAdapter(CocoCategory)
 _SECTIONS = ("images", "annotations", "categories")
+_IDS = {"id", "image_id", "category_id"}
 
 
 class ParsedCoco(NamedTuple):
@@ -81,12 +82,29 @@ def parse_coco(file: Path, counter: FindingCounter) -> ParsedCoco:
 
     Raises InputError where the file is no JSON or holds other things than COCO's lists.
     """
-    text = read_bytes(file).removeprefix(b"\xef\xbb\xbf")
     try:
-        content = _ADAPTER.validate_json(text)
+        return _whole(_ADAPTER.validate_json(_text(file)))
     except pydantic.ValidationError as error:
-        return _without_faulty(text, error.errors(include_url=False), file=file, counter=counter)
-    return ParsedCoco(content, {section: range(len(getattr(content, section))) for section in _SECTIONS})
+        _require_lists(error.errors(include_url=False), file=file)
+    content = load_coco(file)
+    try:
+        return _whole(_ADAPTER.validate_python(content))
+    except pydantic.ValidationError as error:
+        return _without_faulty(content, error.errors(include_url=False), file=file, counter=counter)
+
+
+def load_coco(file: Path) -> Any:  # noqa: ANN401 - JSON holds anything
+    """Return a file's JSON; ids such as 3.0, which pandas writes beside empty cells, are whole numbers in it."""
+    try:
+        content = json.loads(_text(file))
+    except (ValueError, RecursionError) as error:  # what pydantic's parser lets pass, such as a number of 5,000 digits
+        raise InputError(f"{file} is not JSON: {error}") from None
+    entries = (entry for section in _SECTIONS for entry in content[section] if isinstance(entry, dict))
+    for entry in entries:
+        for name in _IDS & entry.keys():
+            if isinstance(entry[name], float) and entry[name].is_integer():
+                entry[name] = int(entry[name])
+    return content
 
 
 def is_category(entry: Any) -> bool:  # noqa: ANN401 - JSON holds anything
@@ -98,13 +116,29 @@ def is_category(entry: Any) -> bool:  # noqa: ANN401 - JSON holds anything
     return True
 
 
-def _without_faulty(text: bytes, errors: Sequence[ErrorDetails], *, file: Path, counter: FindingCounter) -> ParsedCoco:
-    """Refuse every faulty entry, and return what is left where refusing does not end the reading."""
+def _text(file: Path) -> bytes:
+    return read_bytes(file).removeprefix(b"\xef\xbb\xbf")
+
+
+def _whole(content: CocoFile) -> ParsedCoco:
+    return ParsedCoco(content, {section: range(len(getattr(content, section))) for section in _SECTIONS})
+
+
+def _require_lists(errors: Sequence[ErrorDetails], *, file: Path) -> None:
     whole = next((error for error in errors if len(error["loc"]) < 2), None)
     if whole is not None:
         raise InputError(f"{file} {_no_coco(whole)}")
+
+
+def _without_faulty(
+    content: Any,  # noqa: ANN401
+    errors: Sequence[ErrorDetails],
+    *,
+    file: Path,
+    counter: FindingCounter,
+) -> ParsedCoco:
+    """Refuse every faulty entry, and return what is left where refusing does not end the reading."""
     faulty: dict[str, set[int]] = {section: set() for section in _SECTIONS}
-    content = _load(text, file=file)
     for error in errors:
         section, index = str(error["loc"][0]), int(error["loc"][1])
         if index not in faulty[section]:
@@ -116,13 +150,6 @@ def _without_faulty(text: bytes, errors: Sequence[ErrorDetails], *, file: Path, 
     }
     kept = {section: [content[section][index] for index in positions[section]] for section in _SECTIONS}
     return ParsedCoco(_ADAPTER.validate_python(kept), positions)
-
-
-def _load(text: bytes, *, file: Path) -> Any:  # noqa: ANN401 - JSON holds anything
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:  # what pydantic's parser lets pass, such as a number of 5,000 digits
-        raise InputError(f"{file} is not JSON: {error}") from None
 
 
 def _no_coco(error: ErrorDetails) -> str:

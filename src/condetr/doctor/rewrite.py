@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 from condetr.config import read_yaml, yaml_text
-from condetr.data.coco_file import is_category
+from condetr.data.coco_file import is_category, load_coco
 from condetr.data.files import is_file, read_bytes, read_lines
 from condetr.data.records import Source
 from condetr.data.voc import read_xml
@@ -55,7 +55,7 @@ def _rewrite_coco(source: Source, kept: Kept) -> tuple[Files, set[Path]]:
 
 
 def _coco_file(file: Path, kept: Sequence[KeptImage]) -> bytes:
-    content = json.loads(read_bytes(file).removeprefix(b"\xef\xbb\xbf"))
+    content = load_coco(file)
     numbers = {each.image.number for each in kept}
     boxes = {number: corners for each in kept for number, corners in each.boxes.items()}
     classes = {category["id"]: category for category in reversed(content["categories"]) if is_category(category)}

@@ -297,3 +297,12 @@ def test_a_file_is_known_by_its_lists_whatever_comes_first(coco_folder: Folder) 
     (folder / "labels.json").write_text(json.dumps({"version": "1.0", **content}))
 
     assert len(open_split(folder)) == 3
+
+
+def test_whole_numbers_written_with_a_point_are_ids(coco_folder: Folder) -> None:
+    folder = coco_folder([box(1, category_id=3.0), box(2, id=2.0, image_id=2.0)])
+    boxes = open_split(folder).records
+
+    assert [len(record.labels) for record in boxes] == [1, 1, 0]
+    with pytest.raises(InputError, match=r"category_id 3\.5: input should be a valid integer"):
+        open_split(coco_folder([box(1, category_id=3.5)]))
