@@ -116,13 +116,16 @@ class Comparison:
 def compare(runs: Sequence[Run], *, levels: Sequence[float] | None = None) -> Comparison:
     """Compare runs; the groups keep the order of their first runs. Without `levels` round ones are chosen.
 
-    Raises InputError if a level is not between 0 and 1, or if there are none because no run learnt anything.
+    Raises InputError if a level is not between 0 and 1, if there are none because no run learnt anything, or if runs
+    differ in nothing, not even the seed: as seeds they would make an interval of nothing.
     """
     groups = group_by_settings(runs)
+    for group in groups:
+        _require_different_seeds(group)
     beyond = [level for level in levels or [] if not 0 < level <= 1]
     if beyond:
         raise InputError(f"an AP level must be above 0 and at most 1, got {beyond[0]:g}")
-    chosen = sorted(levels) if levels else round_levels(max(_best(run) for run in runs))
+    chosen = sorted(set(levels)) if levels else round_levels(max(_best(run) for run in runs))
     if not chosen:
         raise InputError("none of the runs reached an AP of 0.01; name the levels to compare, or train longer")
     return Comparison(
@@ -172,6 +175,15 @@ def _best(run: Run) -> float:
 def _same(one: Run, other: Run) -> bool:
     one_settings, other_settings = ({**(run.settings or {}), "seed": None} for run in (one, other))
     return other.settings is not None and one_settings == other_settings
+
+
+def _require_different_seeds(group: Group) -> None:
+    names: dict[Any, str] = {}
+    for run in group.runs:
+        seed = (run.settings or {}).get("seed", run.name)
+        if seed in names:
+            raise InputError(f"{names[seed]} and {run.name} have the same settings and seed {seed}: give one of them")
+        names[seed] = run.name
 
 
 def _row(group: Group, *, first: Group, level: float) -> Row:

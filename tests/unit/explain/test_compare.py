@@ -53,6 +53,11 @@ def test_runs_that_differ_in_the_seed_alone_form_a_group_with_an_interval() -> N
     assert 1 < low < speed_up.ratio < high < 10
 
 
+def test_one_run_does_not_count_as_two_seeds() -> None:
+    with pytest.raises(InputError, match="one and copy have the same settings and seed 1: give one of them"):
+        compare([run("one"), run("copy"), run("other", seed=2)], levels=[0.2])
+
+
 def test_what_the_first_run_never_reached_gives_a_bound() -> None:
     slow = run("slow", slowness=10.0, ap=AP / 2, epochs=60)
     rows = {(row.level, row.group): row for row in compare([slow, run("fast")], levels=[0.1, 0.3]).rows}
