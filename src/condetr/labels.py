@@ -68,12 +68,16 @@ class LabelMap:
         ]
 
     @staticmethod
-    def from_list(rows: list[dict[str, Any]]) -> "LabelMap":
-        """Read what `to_list` wrote; rows may stand in any order."""
-        ordered = sorted(rows, key=lambda row: int(row["training_id"]))
-        if [row["training_id"] for row in ordered] != list(range(len(ordered))):
-            raise InputError("training ids of a label map must be 0, 1, 2, ... without holes")
-        return LabelMap(tuple(Category(int(row["dataset_id"]), str(row["name"])) for row in ordered))
+    def from_list(rows: Any) -> "LabelMap":  # noqa: ANN401 - whatever a file held
+        """Read what `to_list` wrote; rows may stand in any order. Raises InputError for anything else."""
+        try:
+            categories = {row["training_id"]: Category(int(row["dataset_id"]), str(row["name"])) for row in rows}
+            ordered = tuple(categories[index] for index in range(len(rows)))
+        except (ArithmeticError, LookupError, TypeError, ValueError):
+            raise InputError(
+                "a label map needs rows with training_id (0, 1, 2, ... without holes), dataset_id (a number) and name"
+            ) from None
+        return LabelMap(ordered)
 
     def save(self, path: Path) -> None:
         """Write the map as JSON."""

@@ -9,6 +9,8 @@ from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 import torch
 
+from condetr.errors import first_line
+
 TORCH_LOAD_ERRORS = (
     OSError,
     RuntimeError,
@@ -27,6 +29,14 @@ TORCH_LOAD_ERRORS = (
 
 RECORD, LOCATOR, END = 56, 20, 22
 """Bytes of the three parts that close a zip file; the first two are not in all of them."""
+
+
+def save_pickle(content: Any, path: Path) -> None:  # noqa: ANN401 - a pickle holds anything
+    """Write a file with torch.save; raises OSError where the disk does not take it."""
+    try:
+        torch.save(content, path)
+    except RuntimeError as error:  # what it makes of a full disk
+        raise OSError(f"the disk did not take all of it ({first_line(error)})") from error
 
 
 def load_pickle(path: Path) -> Any:  # noqa: ANN401 - a pickle holds anything

@@ -12,7 +12,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import nn
 
-from condetr.backbones.pickles import TORCH_LOAD_ERRORS, load_pickle
+from condetr.backbones.pickles import TORCH_LOAD_ERRORS, load_pickle, save_pickle
 from condetr.config import dump, from_mapping
 from condetr.data.sources import DataSplits
 from condetr.engine.config import TrainConfig
@@ -82,10 +82,7 @@ def save_checkpoint(
         "settings": dump(_resolved(config)),
     }
     with replaced_file(path) as draft:
-        try:
-            torch.save(state, draft)
-        except RuntimeError as error:  # what it makes of a full disk
-            raise OSError(f"the disk did not take all of it ({first_line(error)})") from error
+        save_pickle(state, draft)
 
 
 def restore_checkpoint(
@@ -151,6 +148,11 @@ def _require_same_past(progress: Progress, *, then: TrainConfig, now: TrainConfi
     """Raise InputError unless the steps made would be the same with the number of epochs and the schedule of now."""
     if progress.epoch > now.epochs:
         raise InputError(f"cannot resume with epochs={now.epochs}: {progress.epoch} are trained already")
+    if progress.epoch == now.epochs and not progress.best_epoch:
+        raise InputError(
+            f"cannot resume with epochs={now.epochs}: they are trained already, and none of them was evaluated, so "
+            "there is no best model; set one more"
+        )
     old, new = (each.schedule.build(steps_per_epoch=steps_per_epoch, epochs=each.epochs) for each in (then, now))
     made = min(progress.step, now.epochs * steps_per_epoch)
     # Rates drop where an epoch begins, and those that change with every step differ there or at the last one too.

@@ -79,5 +79,5 @@ class TrainConfig:
     precision: Precision = "auto"
     compile: bool = False
     """Let torch.compile generate the detector's code: minutes for each new size of a batch; see data.pad_multiple."""
-    seed: int = 42
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 42
     loggers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ("tensorboard",)

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from condetr.backbones.pickles import save_pickle
 from condetr.data.batch import Batch
 from condetr.engine.run_folder import RunFolder
 from condetr.errors import RunError
@@ -91,7 +92,7 @@ def record_nonfinite(
     with replaced_folder(folder) as draft:
         (draft / "report.json").write_text(json.dumps(_without_nan(report), indent=2) + "\n")
         if batch.pixels.nbytes <= LARGEST_BATCH:
-            torch.save(_as_plain(batch), draft / "batch.pt")
+            save_pickle(_as_plain(batch), draft / "batch.pt")
     return culprit
 
 

@@ -65,7 +65,10 @@ def require_free(folder: Path, *, overwrite: bool | None) -> None:
 
     `overwrite` is None where nothing ever is.
     """
-    file = next((part for part in (folder, *folder.parents) if part.exists() and not part.is_dir()), None)
+    try:
+        file = next((part for part in (folder, *folder.parents) if part.exists() and not part.is_dir()), None)
+    except OSError as error:
+        raise InputError(f"cannot write to {folder}: {error.strerror}; name another one") from None
     if file is not None:
         raise InputError(f"{file} is a file, but the results need a folder; name another one")
     if not overwrite and folder.is_dir() and any(folder.iterdir()):

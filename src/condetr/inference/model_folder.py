@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 import condetr
@@ -74,7 +74,7 @@ def write_model(folder: Path, model: LoadedModel) -> None:
         description["class_rows"] = {"all": model.num_class_rows, "used": list(model.class_rows)}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.detector.state_dict().items()}
     with replaced_folder(folder) as draft:
-        save_file(tensors, draft / WEIGHTS, metadata={"format": "pt"})
+        (draft / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))
         (draft / CONFIG).write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -166,8 +166,9 @@ def _require_format(description: Mapping[str, Any], *, source: Path) -> None:
 def _read_label_map(description: Mapping[str, Any], *, source: Path) -> LabelMap:
     try:
         return LabelMap.from_list(description["label_map"])
-    except (KeyError, TypeError):
-        raise InputError(f"{source} holds no usable label_map; export or train the model again") from None
+    except (InputError, KeyError) as error:
+        why = f": {error}" if isinstance(error, InputError) else ""
+        raise InputError(f"{source} holds no usable label_map{why}; export or train the model again") from None
 
 
 def _read_class_rows(
@@ -178,7 +179,7 @@ def _read_class_rows(
         return num_classes, None
     try:
         count, used = int(description["class_rows"]["all"]), tuple(map(int, description["class_rows"]["used"]))
-    except (KeyError, TypeError, ValueError):
+    except (ArithmeticError, KeyError, TypeError, ValueError):
         count, used = 0, ()
     if len(set(used)) != num_classes or len(used) != num_classes or not all(0 <= row < count for row in used):
         raise InputError(f"{source} holds no usable class_rows: a row below {count} for each of {num_classes} classes")

@@ -102,6 +102,8 @@ class Predictor:
 
         Images in a batch are padded to a common size, which changes results a little: 1 is exact.
         """
+        if batch_size < 1:
+            raise InputError(f"a batch needs at least one image, got batch_size={batch_size}")
         remaining = iter(images)
         while chunk := list(islice(remaining, batch_size)):
             for detections in self.predict_batch(self.make_batch(chunk), limit=limit):

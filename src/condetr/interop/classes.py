@@ -59,6 +59,8 @@ def classes_of_map(label_map: LabelMap, *, num_rows: int, source: str) -> Classe
     As many rows as classes are in the order of the map; more rows are numbered by the data set's ids, as the official
     code has them. Raises InputError if there are too few rows.
     """
+    if not label_map.categories:
+        raise InputError(f"{source} has a label map without classes")
     if len(label_map) == num_rows:
         return Classes(label_map, None)
     if not all(0 <= dataset_id < num_rows for dataset_id in label_map.dataset_ids):

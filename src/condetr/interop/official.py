@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from condetr.backbones.pickles import load_pickle
+from condetr.backbones.pickles import load_pickle, save_pickle
 from condetr.backbones.resnet import ResNetConfig
 from condetr.config import dump, from_mapping, settings
 from condetr.data.transforms import PaperTransformConfig, TransformConfig
@@ -59,7 +59,7 @@ def write_official(path: Path, model: LoadedModel) -> None:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     with replaced_file(path) as draft:
-        torch.save(content, draft)
+        save_pickle(content, draft)
 
 
 @settings
@@ -128,8 +128,8 @@ def _classes(content: Mapping[str, Any], label_map: LabelMap | None, *, num_rows
     if label_map is None and "label_map" in content:
         try:
             label_map = LabelMap.from_list(content["label_map"])
-        except (KeyError, TypeError, ValueError):
-            raise InputError(f"{source} holds a label_map that cannot be used") from None
+        except InputError as error:
+            raise InputError(f"{source} holds a label_map that cannot be used: {error}") from None
     if label_map is None:
         return unnamed_classes(num_rows)
     return classes_of_map(label_map, num_rows=num_rows, source=str(source))

@@ -43,7 +43,7 @@ UNSUPPORTED = (
 
 def read_unseen(config: Json, *, source: str) -> Unseen:
     """Return what the tensors do not show; raises InputError for what condetr does not have."""
-    if config.get("model_type") not in MODEL_TYPES:
+    if str(config.get("model_type")) not in MODEL_TYPES:
         raise InputError(
             f"{source} describes a model of type {config.get('model_type')!r}, not {' or '.join(MODEL_TYPES)}"
         )
@@ -71,9 +71,10 @@ def read_classes(config: Json, *, num_rows: int, source: str) -> Classes:
     ours = _ours(config)
     if "label_map" in ours:
         try:
-            return classes_of_map(LabelMap.from_list(ours["label_map"]), num_rows=num_rows, source=source)
-        except (KeyError, TypeError):
-            raise InputError(f"{source}: {OURS}.label_map cannot be used") from None
+            label_map = LabelMap.from_list(ours["label_map"])
+        except InputError as error:
+            raise InputError(f"{source}: {OURS}.label_map cannot be used: {error}") from None
+        return classes_of_map(label_map, num_rows=num_rows, source=source)
     id2label = config.get("id2label")
     if id2label is None:
         return unnamed_classes(num_rows)
@@ -88,7 +89,8 @@ def read_transform(config: Json, preprocessor: Json, *, source: str) -> Transfor
     if "transform" in ours:
         return from_mapping(_Transform, {"transform": ours["transform"]}, source=source).transform
     for key, only in (("image_mean", IMAGENET_MEAN), ("image_std", IMAGENET_STD)):
-        if list(preprocessor.get(key) or only) != list(only):
+        given = preprocessor.get(key) or only
+        if not isinstance(given, list | tuple) or list(given) != list(only):
             raise InputError(f"{source} has {key} {preprocessor[key]}; condetr normalises with {list(only)}")
     if preprocessor.get("do_resize") is False:
         return LightTransformConfig()

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from condetr.errors import InputError
@@ -66,7 +66,7 @@ def write_transformers(folder: Path, model: LoadedModel) -> None:
     config = model.detector_config
     require_published_form(config, target="transformers")
     tensors = to_transformers(to_original(model.detector.state_dict(), config))
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    (folder / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))
     _write_json(folder / CONFIG, make_config(model))
     _write_json(folder / PREPROCESSOR, make_preprocessor(model))
 

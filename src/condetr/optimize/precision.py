@@ -4,15 +4,21 @@ from typing import Literal
 
 import torch
 
+from condetr.errors import InputError
+
 FastPrecision = Literal["auto", "fp32", "bf16"]
 """`auto` is bf16 where the processor or GPU computes in it natively, fp32 elsewhere."""
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def resolve_dtype(precision: FastPrecision, *, device: torch.device) -> torch.dtype:
     """Return the number format that `precision` means on a device."""
     if precision == "auto":
         return torch.bfloat16 if has_native_bf16(device) else torch.float32
-    return {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    if precision not in DTYPES:
+        raise InputError(f"no precision is called {precision!r}: choose auto, fp32 or bf16")
+    return DTYPES[precision]
 
 
 def has_native_bf16(device: torch.device) -> bool:

@@ -53,6 +53,20 @@ def test_loading_needs_no_pretrained_weights(tiny: LoadedModel, tmp_path: Path) 
     assert load_model(tmp_path / "model").detector_config == config
 
 
+def test_weights_may_be_read_by_whoever_may_read_the_rest(model_folder: Path) -> None:
+    modes = {path.stat().st_mode for path in model_folder.iterdir()}
+
+    assert len(modes) == 1
+
+
+@pytest.mark.parametrize("dataset_id", ["zz", 1e400, None, []])
+def test_a_label_map_that_is_none_is_refused(model_folder: Path, dataset_id: object) -> None:
+    change_config(model_folder, label_map=[{"training_id": 0, "dataset_id": dataset_id, "name": "x"}])
+
+    with pytest.raises(InputError, match="holds no usable label_map"):
+        load_model(model_folder)
+
+
 def test_saving_again_replaces_the_model_and_leaves_nothing_beside_it(tiny: LoadedModel, model_folder: Path) -> None:
     with torch.no_grad():
         tiny.detector.get_parameter("query_embedding.weight").fill_(7.0)
