@@ -85,10 +85,11 @@ class Display(AbstractContextManager["Display"]):
         if row["AP"] is not None:
             self.best_ap = row["AP"] if self.best_ap is None else max(self.best_ap, row["AP"])
         loss = "-" if row["loss"] is None else f"{row['loss']:.3f}"
+        speed = "-" if row["images_per_second"] is None else f"{row['images_per_second']:.0f}"
         scores = "" if row["AP"] is None else f"  AP {row['AP']:.3f}  AP50 {row['AP50']:.3f}"
         self.console.print(
             f"epoch {row['epoch']:>3}/{self.epochs}  step {row['step']}  {row['seconds']:.0f} s  "
-            f"{row['images_per_second']:.0f} img/s  lr {row['lr']:.1e}  loss {loss}{scores}",
+            f"{speed} img/s  lr {row['lr']:.1e}  loss {loss}{scores}",
             highlight=False,
             soft_wrap=True,
         )

@@ -6,6 +6,12 @@ from pathlib import Path
 
 from condetr.errors import InputError
 from condetr.inference.atomic import tidy
+from condetr.inference.model_folder import CONFIG, WEIGHTS
+
+_FIRST_EPOCH = frozenset(
+    {"config.yaml", "labels.json", "metrics.csv", "timing.csv", "best", "checkpoints", "nonfinite", "wandb", "mlruns"}
+)
+"""What may be there before the first checkpoint is complete, TensorBoard's files and drafts aside."""
 
 
 @dataclass(frozen=True)
@@ -66,14 +72,34 @@ class RunFolder:
 
     def require_usable(self, *, resume: bool) -> None:
         """Raise InputError if a training may not be written here."""
-        if not resume and self.path.is_dir() and any(self.path.iterdir()):
+        try:
+            if self.path.is_dir() and any(self.path.iterdir()):
+                self._require_own(resume=resume)
+            existing = next(folder for folder in (self.path, *self.path.absolute().parents) if folder.exists())
+        except OSError as error:
+            raise InputError(f"cannot write to {self.path}: {error.strerror}; choose another folder") from None
+        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+            raise InputError(f"cannot write to {self.path}: {existing} is not a folder that you may write to")
+
+    def _require_own(self, *, resume: bool) -> None:
+        """Raise InputError unless what is here already is a run to go on with."""
+        if not resume:
             raise InputError(
                 f"{self.path} exists and is not empty: continue that run with --resume auto, or choose another folder "
                 "with --out"
             )
-        existing = next(folder for folder in (self.path, *self.path.absolute().parents) if folder.exists())
-        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-            raise InputError(f"cannot write to {self.path}: {existing} is not a folder that you may write to")
+        if not self.last_checkpoint.is_file() and not self._has_barely_begun():
+            raise InputError(
+                f"{self.path} has no checkpoints/{self.last_checkpoint.name} to resume from, but files that a new "
+                "training would replace: choose another folder with --out"
+            )
+
+    def _has_barely_begun(self) -> bool:
+        """Tell whether all that is here may be from a training that ended in its first epoch, before a checkpoint."""
+        names = {entry.name for entry in self.path.iterdir() if not entry.name.startswith((".", "events."))}
+        best = {entry.name for entry in self.best.iterdir()} if self.best.is_dir() else set()
+        epochs = len(self.metrics.read_text().splitlines()) - 1 if self.metrics.is_file() else 0
+        return names <= _FIRST_EPOCH and best <= {CONFIG, WEIGHTS} and epochs <= 1
 
     def create(self) -> None:
         """Make the folder and those inside it, and remove what a killed process left half written."""

@@ -134,7 +134,10 @@ class Training:
         )
         if self.progress.step:
             self._say(f"resuming after step {self.progress.step}, in epoch {self.progress.epoch + 1}")
-        self._warn(watch.at_start(self.config, steps=self.config.epochs * self.steps_per_epoch))
+        concerns = watch.at_start(self.config, steps=self.config.epochs * self.steps_per_epoch)
+        for name in concerns:  # a resumed training may have another length
+            self.progress.warnings.pop(name, None)
+        self._warn(concerns)
 
     def fit(self) -> TrainResult:
         """Run the remaining epochs, then evaluate the best model once more and write the results."""
@@ -142,6 +145,7 @@ class Training:
             with self.stop, self.display:
                 while self.progress.epoch < self.config.epochs and not self._is_out_of_patience():
                     self._epoch()
+                self._say_if_early()
                 self.fabric.barrier()  # the first process has written the best model
                 best = load_model(self.run.best).detector.to(self.fabric.device)
                 evaluation = self._evaluate(best)
@@ -172,12 +176,13 @@ class Training:
             self._step(micro_batches)
             speed = (self.progress.step - first) * self.config.data.batch_size / (time.perf_counter() - began)
             self._after_step(images_per_second=speed)
-        speed = (self.progress.step - first) * self.config.data.batch_size / (time.perf_counter() - began)
+        images = (self.progress.step - first) * self.config.data.batch_size
+        mean_speed = images / (time.perf_counter() - began) if images else None  # None: resumed in its evaluation
         row: Row = {**dict.fromkeys(METRICS), **self.means.read(), "lr": self.lr, **self._evaluate_if_due()}
         self.keeper.count_time()
         self.progress.epoch += 1
         row |= {"epoch": self.progress.epoch, "step": self.progress.step}
-        row |= {"seconds": self.progress.seconds, "images_per_second": speed}
+        row |= {"seconds": self.progress.seconds, "images_per_second": mean_speed}
         self.progress.rows.append(row)
         self.means = Means()
         self.display.epoch(row)
@@ -301,6 +306,14 @@ class Training:
     def _is_out_of_patience(self) -> bool:
         stopping = self.config.early_stopping
         return stopping is not None and self.progress.evaluations_since_best >= stopping.patience
+
+    def _say_if_early(self) -> None:
+        stopping = self.config.early_stopping
+        if stopping is not None and self._is_out_of_patience():
+            self._say(
+                f"ended early, after epoch {self.progress.epoch}: AP has not risen in {stopping.patience} evaluations "
+                "(early_stopping.patience)"
+            )
 
     def _save(self) -> None:
         """Write the checkpoint, except over a good one while steps are left out."""

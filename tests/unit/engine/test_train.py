@@ -2,6 +2,7 @@ import csv
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,41 @@ def test_a_finished_run_goes_on_with_more_epochs_and_a_later_drop(tiny: Config, 
     train(longer, out=tmp_path / "run", resume=True)
     for name in ("metrics.csv", "config.yaml", "best/model.safetensors"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("foreign", ["results.json", "best/thesis.txt", "notes/1.txt"])
+def test_resuming_replaces_nothing_where_there_is_no_checkpoint(tiny: Config, tmp_path: Path, foreign: str) -> None:
+    file = tmp_path / "run" / foreign
+    file.parent.mkdir(parents=True)
+    file.write_text("precious")
+    with pytest.raises(InputError, match=r"has no checkpoints/last\.ckpt to resume from, but files"):
+        train(tiny(epochs=1), out=tmp_path / "run", resume=True)
+    assert [path for path in (tmp_path / "run").rglob("*") if path.is_file()] == [file]
+
+
+def test_a_run_that_lost_its_checkpoint_is_not_trained_over(tiny: Config, tmp_path: Path) -> None:
+    train(tiny(epochs=2), out=tmp_path / "run")
+    (tmp_path / "run" / "checkpoints" / "last.ckpt").unlink()
+    kept = (tmp_path / "run" / "metrics.csv").read_bytes()
+    with pytest.raises(InputError, match="files that a new training would replace"):
+        train(tiny(epochs=1), out=tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "metrics.csv").read_bytes() == kept
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_begins_anew(tiny: Config, tmp_path: Path) -> None:
+    with pytest.raises(PowerCut):
+        train(tiny(epochs=1), out=tmp_path / "run", console=FailingConsole("epoch   1/1"))
+    assert (tmp_path / "run" / "best").is_dir()
+    assert train(tiny(epochs=1), out=tmp_path / "run", resume=True).results["epochs"] == 1
+
+
+def test_resuming_with_epochs_of_which_none_was_evaluated_is_refused(tiny: Config, tmp_path: Path) -> None:
+    with pytest.raises(PowerCut):
+        train(tiny(epochs=6, evaluate_every=4), out=tmp_path / "run", console=FailingConsole("epoch   3/6"))
+    kept = (tmp_path / "run" / "config.yaml").read_bytes()
+    with pytest.raises(InputError, match=r"cannot resume with epochs=2: .* none of them was evaluated"):
+        train(tiny(epochs=2, evaluate_every=4), out=tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "config.yaml").read_bytes() == kept
 
 
 def test_resuming_with_other_settings_is_refused(tiny: Config, tmp_path: Path) -> None:
@@ -167,7 +203,9 @@ def test_init_from_another_detector_is_refused(tiny: Config, tmp_path: Path) -> 
 
 def test_early_stopping_ends_a_run_that_does_not_improve(tiny: Config, tmp_path: Path) -> None:
     config = tiny(epochs=9, early_stopping=EarlyStoppingConfig(patience=2, min_delta=0.9))
-    assert train(config, out=tmp_path / "run").results["epochs"] == 3
+    said = StringIO()
+    assert train(config, out=tmp_path / "run", console=Console(file=said)).results["epochs"] == 3
+    assert "ended early, after epoch 3: AP has not risen in 2 evaluations (early_stopping.patience)" in said.getvalue()
 
 
 def test_a_detr_with_cross_entropy_trains_in_bf16(tiny: Config, tmp_path: Path) -> None:
