@@ -312,6 +312,25 @@ class TestFix:
         assert "<xmin>5</xmin>" in (tmp_path / "clean" / "Annotations" / "1.xml").read_text()
         assert "<xmax>32</xmax>" in (tmp_path / "clean" / "Annotations" / "1.xml").read_text()
 
+    def test_a_voc_copy_without_lists_holds_no_image_whose_annotation_was_dropped(
+        self, doctor: Doctor, tmp_path: Path
+    ) -> None:
+        data = write_voc(tmp_path / "voc")
+        shutil.rmtree(data / "ImageSets")
+        (data / "Annotations" / "3.xml").write_text("<annotation")
+        write_image(data / "JPEGImages" / "s" / "5.png", shade=120)
+        copy = doctor(data, "--fix", tmp_path / "clean")["cleaned"]["data"]
+        assert doctor(Path(copy))["splits"] == {"all": 4}
+
+    def test_a_voc_copy_keeps_the_names_of_subfolders_in_its_lists(self, doctor: Doctor, tmp_path: Path) -> None:
+        data = write_voc(tmp_path / "voc")
+        for file in (data / "Annotations" / "2.xml", data / "JPEGImages" / "2.png"):
+            (file.parent / "s").mkdir()
+            file.rename(file.parent / "s" / file.name)
+        (data / "ImageSets" / "Main" / "train.txt").write_text("1\ns/2\n")
+        copy = doctor(data, "--fix", tmp_path / "clean")["cleaned"]["data"]
+        assert doctor(Path(copy))["splits"] == {"train": 2, "val": 1}
+
     @pytest.mark.parametrize("places", ["folders", "lists"])
     def test_a_yolo_copy_is_clean(self, places: str, doctor: Doctor, tmp_path: Path) -> None:
         data = write_yolo(tmp_path / "yolo", lists=places == "lists")

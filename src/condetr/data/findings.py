@@ -23,6 +23,7 @@ class Fault(Enum):
     SPLIT_UNCLEAR = ("error", "choice", "choices", "of a split that names do not settle")
     NOTHING = ("error", "part", "parts", "of the data with nothing to use")
     UNREADABLE = ("warning", "image", "images", "missing or unreadable, left out")
+    UNANNOTATED = ("warning", "image", "images", "without an annotation file, taken as without objects")
     ORPHAN = ("warning", "annotation", "annotations", "of images that the file does not list, left out")
     REPEATED_ID = ("warning", "annotation", "annotations", "with an id that another one has, kept")
     REPEATED_IMAGE = ("warning", "image", "images", "listed more than once, read once")

@@ -6,15 +6,17 @@ the same number nothing is lowered: such a box is a slip of the mouse, not an ob
 """
 
 import math
+import os
+import re
 import reprlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from condetr.data.files import path_inside, read_bytes, read_lines
+from condetr.data.files import read_bytes, read_lines
 from condetr.data.findings import Fault, FindingCounter
 from condetr.data.images import SUFFIXES
 from condetr.data.records import RawBox, RawData, RawImage, Source
@@ -22,6 +24,7 @@ from condetr.errors import InputError
 from condetr.labels import Category, LabelMap
 
 _LARGEST_COORDINATE = 1e9
+_MARKED = re.compile(r".*\s(1|-1|0)")  # a line of a list of one class: in it, not in it, only difficult ones of it
 _WITHOUT_LISTS = "all"  # name of the only split where ImageSets/Main is missing
 
 
@@ -46,49 +49,97 @@ class _NoDoctype(ElementTree.TreeBuilder):
 
 
 def find_voc(path: Path) -> Source | None:
-    """Recognise a folder with `Annotations/*.xml`, itself or in `VOCdevkit/VOC2007` and the like below it."""
+    """Recognise a folder with `Annotations/**/*.xml`, itself or in `VOCdevkit/VOC2007` and the like below it."""
     folders = (path, *sorted(path.glob("VOC*")), *sorted(path.glob("VOCdevkit/VOC*")))
-    roots = [root for root in folders if next((root / "Annotations").glob("*.xml"), None) is not None]
+    roots = {root: files for root in folders if (files := annotation_files(root))}
     if not roots:
         return None
     if len(roots) > 1:
         raise InputError(f"{path} has several VOC data sets, give one of them: {', '.join(map(str, roots))}")
-    root = roots[0]
-    lists = _split_lists(root)
+    ((root, annotated),) = roots.items()
+    lists = _split_lists(root, annotated)
     return Source(
         layout="voc",
         root=root,
-        splits=tuple(lists),
-        places={split: (_list_file(root, split),) for split in lists if split != _WITHOUT_LISTS},
-        read=partial(_read, root, lists),
+        splits=tuple(lists) or (_WITHOUT_LISTS,),
+        places={split: (_list_file(root, split),) for split in lists},
+        read=partial(_read, root, lists, annotated),
     )
+
+
+def annotation_files(root: Path) -> dict[str, Path]:
+    """Return every annotation file by its name, which is its path in `Annotations` without the ending."""
+    return _by_name(root / "Annotations", frozenset({".xml"}))
+
+
+def annotation_name(root: Path, file: Path) -> str:
+    """Return the name of an annotation file, by which lists know the image."""
+    return _name(root / "Annotations", file)
+
+
+def image_files(root: Path) -> dict[str, Path]:
+    """Return every image by its name, which is its path in `JPEGImages` without the ending."""
+    return _by_name(root / "JPEGImages", SUFFIXES)
+
+
+def _by_name(folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:
+    files = (file for file in _files_below(folder) if file.suffix.lower() in suffixes)
+    return {_name(folder, file): file for file in files}
+
+
+def _name(folder: Path, file: Path) -> str:
+    return file.relative_to(folder).with_suffix("").as_posix()
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Walk through a folder, also where links lead, without what is hidden: macOS leaves `._a.jpg` beside `a.jpg`."""
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if name[0] != "." and not _leads_back(Path(parent, name)))
+        yield from (Path(parent, name) for name in sorted(files) if name[0] != ".")
+
+
+def _leads_back(folder: Path) -> bool:
+    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
 
 
 def _list_file(root: Path, split: str) -> Path:
     return root / "ImageSets" / "Main" / f"{split}.txt"
 
 
-def _split_lists(root: Path) -> dict[str, list[str]]:
-    """Return the image names of every split; VOC's lists of one class (`cat_train.txt`) have a second column."""
+def _split_lists(root: Path, annotated: Container[str]) -> dict[str, list[str]]:
+    """Return the image names of every split: the lines of its list, which may hold blanks and may be none at all."""
     lists = {}
-    for file in sorted((root / "ImageSets" / "Main").glob("*.txt")):
-        lines = [line.split() for line in read_lines(file) if line]
-        if lines and all(len(words) == 1 for words in lines):
-            lists[file.stem] = [words[0] for words in lines]
-    return lists or {_WITHOUT_LISTS: sorted(file.stem for file in (root / "Annotations").glob("*.xml"))}
+    for file in sorted((root / "ImageSets" / "Main").glob("[!.]*.txt")):
+        names = [line for line in read_lines(file) if line]
+        if not _is_of_one_class(names, annotated):
+            lists[file.stem] = names
+    return lists
 
 
-def _read(root: Path, lists: Mapping[str, list[str]], splits: Sequence[str], counter: FindingCounter) -> RawData:
-    names = {split: _once(lists[split], split, counter) for split in splits}
-    present = _all_names(root, lists)
-    _refuse_missing({name for split in splits for name in names[split]} - set(present), root=root, counter=counter)
-    annotations = _parse_all([_annotation_file(root, name) for name in present], counter)
-    # Over every split, so that the ids do not depend on which one is opened.
-    classes = sorted({thing.name for annotation in annotations.values() for thing in annotation.objects})
-    if not classes:
-        counter.refuse(Fault.NOTHING, f"the annotations in {root / 'Annotations'} hold no object")
-    ids = {name: number for number, name in enumerate(classes, start=1)}
+def _is_of_one_class(lines: Sequence[str], annotated: Container[str]) -> bool:
+    """Tell VOC's lists of one class (`cat_train.txt`), with a mark behind each name, from names such as `photo 1`."""
+    return bool(lines) and all(_MARKED.fullmatch(line) and line not in annotated for line in lines)
+
+
+def _read(
+    root: Path,
+    lists: Mapping[str, list[str]],
+    annotated: Mapping[str, Path],
+    splits: Sequence[str],
+    counter: FindingCounter,
+) -> RawData:
     files = _image_files(root)
+    listed = lists or {_WITHOUT_LISTS: sorted({*annotated, *files})}
+    names = {split: _once(listed[split], split, counter) for split in splits}
+    # Over every split, so that the ids do not depend on which one is opened.
+    everywhere = dict.fromkeys(name for some in listed.values() for name in some)
+    annotations = _parse_all({name: annotated[name] for name in everywhere if name in annotated}, counter)
+    missing = sorted({name for some in names.values() for name in some if name not in annotated})
+    if lists:
+        _refuse_missing(missing, root=root, counter=counter)
+    else:
+        annotations |= _without_objects({name: files[name] for name in missing}, root=root, counter=counter)
+    ids = _class_ids(annotations.values(), root=root, counter=counter)
     return RawData(
         label_map=LabelMap(tuple(Category(number, name) for name, number in ids.items())),
         images={
@@ -110,44 +161,47 @@ def _once(names: Sequence[str], split: str, counter: FindingCounter) -> list[str
     return list(times)
 
 
-def _refuse_missing(names: set[str], *, root: Path, counter: FindingCounter) -> None:
-    missing = sorted(names)
-    if missing and counter.on_error == "raise":
-        raise InputError(f"{root / 'Annotations'} lacks {len(missing)} listed files, the first: {missing[0]}.xml")
-    for name in missing:
+def _refuse_missing(names: Sequence[str], *, root: Path, counter: FindingCounter) -> None:
+    if names and counter.on_error == "raise":
+        raise InputError(f"{root / 'Annotations'} lacks {len(names)} listed files, the first: {names[0]}.xml")
+    for name in names:
         counter.add(Fault.NO_ANNOTATION, f"{root / 'Annotations'} lacks the listed file {name}.xml")
 
 
-def _annotation_file(root: Path, name: str) -> Path:
-    return path_inside(root / "Annotations", f"{name}.xml")
+def _without_objects(images: Mapping[str, Path], *, root: Path, counter: FindingCounter) -> dict[str, _Annotation]:
+    """Take images as empty that no list and no annotation names: LabelImg writes no file where nothing is marked."""
+    for image in images.values():
+        counter.add(Fault.UNANNOTATED, image.relative_to(root).as_posix())
+    files = {name: root / "Annotations" / f"{name}.xml" for name in images}
+    return {name: _Annotation(file, objects=(), size_hw=None) for name, file in files.items()}
 
 
-def _all_names(root: Path, lists: Mapping[str, list[str]]) -> list[str]:
-    """Return the names of all splits that have an annotation file: test lists often come without any."""
-    present = {file.stem for file in (root / "Annotations").glob("*.xml")}
-    return [name for name in dict.fromkeys(name for names in lists.values() for name in names) if name in present]
+def _class_ids(annotations: Iterable[_Annotation], *, root: Path, counter: FindingCounter) -> dict[str, int]:
+    classes = sorted({thing.name for annotation in annotations for thing in annotation.objects})
+    if not classes:
+        counter.refuse(Fault.NOTHING, f"the annotations in {root / 'Annotations'} hold no object")
+    return {name: number for number, name in enumerate(classes, start=1)}
 
 
 def _image_files(root: Path) -> dict[str, Path]:
-    folder = root / "JPEGImages"
-    if not folder.is_dir():
+    if not (root / "JPEGImages").is_dir():
         raise InputError(f"{root} has annotations but no folder JPEGImages with the images")
-    return {file.stem: file for file in sorted(folder.iterdir()) if file.suffix.lower() in SUFFIXES}
+    return image_files(root)
 
 
 def _image_path(root: Path, name: str, files: Mapping[str, Path]) -> Path:
-    return files.get(name) or path_inside(root / "JPEGImages", f"{name}.jpg")
+    return files.get(name) or root / "JPEGImages" / f"{name}.jpg"
 
 
-def _parse_all(files: Sequence[Path], counter: FindingCounter) -> dict[str, _Annotation]:
+def _parse_all(files: Mapping[str, Path], counter: FindingCounter) -> dict[str, _Annotation]:
     annotations = {}
-    for file in files:
+    for name, file in files.items():
         try:
             tree = read_xml(file)
         except InputError as error:
             counter.refuse(Fault.FAULTY_FILE, error)
             continue
-        annotations[file.stem] = _Annotation(file, objects=_objects(tree, file, counter), size_hw=_size_hw(tree))
+        annotations[name] = _Annotation(file, objects=_objects(tree, file, counter), size_hw=_size_hw(tree))
     return annotations
 
 

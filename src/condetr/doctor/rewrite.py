@@ -12,7 +12,7 @@ from condetr.config import read_yaml, yaml_text
 from condetr.data.coco_file import is_category, load_coco
 from condetr.data.files import is_file, read_bytes, read_lines
 from condetr.data.records import Source
-from condetr.data.voc import read_xml
+from condetr.data.voc import annotation_files, annotation_name, image_files, read_xml
 from condetr.data.yolo import images_below, label_file, listed_image
 from condetr.doctor.decide import Corners, Decisions, KeptImage
 from condetr.errors import InputError
@@ -101,12 +101,15 @@ def _renumbered(annotations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _rewrite_voc(source: Source, kept: Kept) -> tuple[Files, set[Path]]:
-    files = {each.image.file: _voc_file(each) for images in kept.values() for each in images}
-    somewhere = {file.stem for file in files}
-    omitted = {file for file in (source.root / "Annotations").glob("*.xml") if file.stem not in somewhere}
+    # An image without an annotation file has none in the copy either.
+    files = {each.image.file: _voc_file(each) for some in kept.values() for each in some if is_file(each.image.file)}
+    names = {split: {annotation_name(source.root, each.image.file) for each in some} for split, some in kept.items()}
+    somewhere = set().union(*names.values())
+    omitted = {file for name, file in annotation_files(source.root).items() if name not in somewhere}
+    if not source.places:  # then every image would be read as data
+        omitted |= {file for name, file in image_files(source.root).items() if name not in somewhere}
     for split, (file,) in source.places.items():
-        names = {each.image.file.stem for each in kept[split]} if split in kept else somewhere
-        lines = [line for line in dict.fromkeys(read_lines(file)) if line in names]
+        lines = [line for line in dict.fromkeys(read_lines(file)) if line in names.get(split, somewhere)]
         files[file] = _lines(lines)
     return files, omitted
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from condetr.data.sources import open_data, open_split
+from condetr.data.sources import open_data, open_split, recognise
 from condetr.errors import InputError
 
 Things = Sequence[tuple[str, Sequence[object]]]
@@ -30,6 +30,8 @@ def write_voc(tmp_path: Path) -> Callable[..., Path]:
         for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
             (root / folder).mkdir(parents=True, exist_ok=True)
         for name, xml in content.items():
+            for file in (root / "Annotations" / f"{name}.xml", root / "JPEGImages" / f"{name}.jpg"):
+                file.parent.mkdir(parents=True, exist_ok=True)
             (root / "Annotations" / f"{name}.xml").write_text(xml)
             Image.new("RGB", (64, 48)).save(root / "JPEGImages" / f"{name}.jpg")
         for name, text in lists.items():
@@ -66,6 +68,32 @@ def test_lists_name_the_splits_and_lists_of_single_classes_do_not(write_voc: Cal
     assert (len(data.train), len(data.val)) == (2, 1)
 
 
+def test_names_in_a_list_may_hold_blanks(write_voc: Callable[..., Path]) -> None:
+    folder = write_voc({"a": voc_xml(TWO["a"]), "my b": voc_xml(TWO["b"])}, {"train": "a\nmy b\n", "val": "a\n"})
+
+    assert [record.path.name for record in open_data(folder).train.records] == ["a.jpg", "my b.jpg"]
+
+
+def test_names_that_end_like_marks_are_names_where_such_images_are_annotated(write_voc: Callable[..., Path]) -> None:
+    content = {"photo 1": voc_xml(TWO["a"]), "photo 0": voc_xml(TWO["b"])}
+
+    assert open_data(write_voc(content, {"train": "photo 1\n", "val": "photo 0\n"})).train.name == "train"
+
+
+def test_an_empty_list_is_a_split_without_images_and_refused_as_such(write_voc: Callable[..., Path]) -> None:
+    folder = write_voc({n: voc_xml(t) for n, t in TWO.items()}, {"train": "\n", "val": "a\nb\n"})
+
+    with pytest.raises(InputError, match="the split 'train' of .* has no image"):
+        open_data(folder)
+
+
+def test_a_list_may_be_called_all(write_voc: Callable[..., Path]) -> None:
+    folder = write_voc({n: voc_xml(t) for n, t in TWO.items()}, {"all": "b\n"})
+
+    assert len(open_split(folder)) == 1
+    assert list(recognise(folder).places) == ["all"]
+
+
 def test_train_and_val_are_taken_where_trainval_is_there_too(write_voc: Callable[..., Path]) -> None:
     lists = {"train": "a\n", "val": "b\n", "trainval": "a\nb\n"}
     data = open_data(write_voc({n: voc_xml(t) for n, t in TWO.items()}, lists))
@@ -75,6 +103,46 @@ def test_train_and_val_are_taken_where_trainval_is_there_too(write_voc: Callable
 
 def test_without_lists_all_annotations_are_one_split(write_voc: Callable[..., Path]) -> None:
     assert len(open_split(write_voc({n: voc_xml(t) for n, t in TWO.items()}, {}))) == 2
+
+
+def test_without_lists_images_without_annotation_are_kept_as_empty_and_named(write_voc: Callable[..., Path]) -> None:
+    folder = write_voc({n: voc_xml(t) for n, t in TWO.items()}, {})
+    for name in ("c.jpg", "._a.jpg", ".trash/d.jpg"):
+        (folder / "JPEGImages" / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (64, 48)).save(folder / "JPEGImages" / name)
+    data = open_data(folder, val_fraction=0.3)
+
+    assert len(data.train) + len(data.val) == 3
+    assert ("1 image without an annotation file, taken as without objects", ("JPEGImages/c.jpg",)) in [
+        (finding.what, finding.examples) for finding in data.findings
+    ]
+
+
+def test_hidden_annotation_files_are_passed_over(write_voc: Callable[..., Path]) -> None:
+    folder = write_voc({n: voc_xml(t) for n, t in TWO.items()}, {})
+    (folder / "Annotations" / "._a.xml").write_bytes(b"\x00\x05\x16\x07")
+
+    assert len(open_split(folder)) == 2
+
+
+@pytest.mark.parametrize("lists", [{}, {"val": "s/a\nt/a\nb\n"}])
+def test_images_and_annotations_in_subfolders_are_read(
+    write_voc: Callable[..., Path], lists: Mapping[str, str]
+) -> None:
+    folder = write_voc({"s/a": voc_xml(TWO["a"]), "t/a": voc_xml(TWO["b"]), "b": voc_xml(TWO["b"])}, lists)
+    boxes = {record.path.relative_to(folder).as_posix(): len(record.labels) for record in open_split(folder).records}
+
+    assert boxes == {"JPEGImages/s/a.jpg": 1, "JPEGImages/t/a.jpg": 2, "JPEGImages/b.jpg": 2}
+
+
+def test_subfolders_may_be_links_but_do_not_lead_in_circles(write_voc: Callable[..., Path], tmp_path: Path) -> None:
+    folder = write_voc({n: voc_xml(t) for n, t in TWO.items()}, {}, root=tmp_path / "voc")
+    (tmp_path / "more").mkdir()
+    Image.new("RGB", (64, 48)).save(tmp_path / "more" / "c.jpg")
+    (folder / "JPEGImages" / "more").symlink_to(tmp_path / "more")
+    (folder / "JPEGImages" / "again").symlink_to(folder / "JPEGImages")
+
+    assert len(open_split(folder)) == 3
 
 
 def test_a_data_set_below_vocdevkit_is_found(write_voc: Callable[..., Path], tmp_path: Path) -> None:
