@@ -35,20 +35,30 @@ class ImageHeader(NamedTuple):
 def read_image(path: Path) -> UInt8[Tensor, "3 H W"]:
     """Decode an image file to RGB, turned as its EXIF orientation says; 16-bit grey is scaled to 8 bits.
 
-    Raises InputError, which names the file, where it is missing, truncated, too large or no image.
+    Raises InputError, which names the file, where it is missing, truncated, too large, of floats or no image.
     """
     with warnings.catch_warnings(), _naming(path):
         _filter_warnings()
         with Image.open(path) as image:
             # Pixels stay side by side as they were decoded: resizing takes a third of the time in that layout.
-            return torch.from_numpy(np.array(to_rgb(image))).permute(2, 0, 1)
+            return torch.from_numpy(np.array(to_rgb(image, name=str(path)))).permute(2, 0, 1)
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Return a decoded image as 8-bit RGB, turned as its EXIF orientation says."""
+def to_rgb(image: Image.Image, *, name: str = "the image") -> Image.Image:
+    """Return a decoded image as 8-bit RGB, turned as its EXIF orientation says.
+
+    Raises InputError, which begins with `name`, where the pixels are floats.
+    """
+    _refuse_floats(image, name=name)
+    image = ImageOps.exif_transpose(image)  # first, as what is made from an array has no EXIF data
     if image.mode.startswith("I"):  # PIL would clip 16-bit values at 255
         image = Image.fromarray((np.asarray(image) // 256).clip(0, 255).astype(np.uint8))
-    return ImageOps.exif_transpose(image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _refuse_floats(image: Image.Image, *, name: str) -> None:
+    if image.mode == "F":
+        raise InputError(f"{name} has floating-point pixels, whose range is not known: convert it to 8 bits")
 
 
 def read_headers(paths: Sequence[Path]) -> list[ImageHeader | InputError]:
@@ -98,6 +108,7 @@ def _read_header(path: Path) -> ImageHeader | InputError:
             pixels_start = file.tell() if image.format == "JPEG" else 0
             if not _reaches_end(file, image.format, start=pixels_start):
                 return InputError(f"{path} is truncated: the end of the {image.format} data is missing")
+            _refuse_floats(image, name=str(path))
             is_turned = _is_turned(image)
             return ImageHeader(size_hw=image.size if is_turned else image.size[::-1], is_turned=is_turned)
     except InputError as error:

@@ -48,6 +48,23 @@ def test_sixteen_bit_grey_is_scaled_rather_than_clipped(tmp_path: Path) -> None:
     assert read_image(tmp_path / "a.png")[0].tolist() == [[0, 100, 255]]
 
 
+def test_sixteen_bit_grey_is_turned_as_its_exif_orientation_says(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.fromarray(np.array([[0, 256 * 100, 65535]], dtype=np.uint16)).save(tmp_path / "a.png", exif=exif)
+
+    assert read_image(tmp_path / "a.png")[0].tolist() == [[0], [100], [255]]
+    assert read_headers([tmp_path / "a.png"]) == [ImageHeader(size_hw=(3, 1), is_turned=True)]
+
+
+def test_floating_point_pixels_are_refused_by_header_and_when_read(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 0.5, 1]], dtype=np.float32)).save(tmp_path / "a.tiff")
+
+    assert "floating-point pixels" in str(read_headers([tmp_path / "a.tiff"])[0])
+    with pytest.raises(InputError, match=r"a\.tiff has floating-point pixels"):
+        read_image(tmp_path / "a.tiff")
+
+
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "CMYK"])
 def test_every_colour_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     Image.fromarray(PIXELS).convert(mode).save(tmp_path / "a.tiff")
