@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from condetr.errors import InputError
 from condetr.inference.sources import find_images
@@ -44,3 +45,9 @@ def test_a_source_without_images_is_refused(folder: Path, source: str, complaint
 
     with pytest.raises(InputError, match=complaint):
         find_images([str(folder), str(folder / source)])
+
+
+def test_a_jpeg_that_ends_in_jfif_is_found(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "saved by a browser.jfif")
+
+    assert find_images([str(tmp_path)]) == [tmp_path / "saved by a browser.jfif"]
