@@ -134,11 +134,11 @@ def _value(value: object) -> str:
 def _write(out: Path, comparison: "Comparison") -> None:
     import json
 
-    from condetr.inference.atomic import replaced_file
+    from condetr.inference.atomic import replaced_file, write_text
     from condetr.report.comparison import draw_comparison
 
     out.mkdir(parents=True, exist_ok=True)
     with replaced_file(out / "comparison.json") as draft:
-        draft.write_text(json.dumps(comparison.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_text(draft, json.dumps(comparison.to_dict(), indent=2, ensure_ascii=False) + "\n")
     with replaced_file(out / "comparison.png") as draft:
         draw_comparison(comparison).savefig(draft)

@@ -149,8 +149,8 @@ def _percent(share: float | None) -> str:
 def _write(path: Path, content: dict[str, Any]) -> None:
     import json
 
-    from condetr.inference.atomic import replaced_file
+    from condetr.inference.atomic import replaced_file, write_text
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with replaced_file(path) as draft:
-        draft.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_text(draft, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -81,10 +81,10 @@ def _heads(text: str) -> "Heads":
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     import json
 
-    from condetr.inference.atomic import replaced_file
+    from condetr.inference.atomic import replaced_file, write_text
 
     with replaced_file(path) as draft:
-        draft.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_text(draft, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def _show(chosen: "Sequence[Shown]") -> None:

@@ -3,6 +3,8 @@
 Each verb lives in its own module, which imports torch and its like inside the verb: `condetr --help` stays quick.
 """
 
+import io
+import sys
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -46,11 +48,18 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     Bad input and a failure are one line on stderr; any other exception is a bug and keeps its traceback.
     """
+    _escape_what_cannot_be_shown()
     try:
         app(args=argv, prog_name="condetr")
     except (InputError, RunError) as error:
         typer.echo(f"condetr: {' '.join(str(error).splitlines())}", err=True)
         raise SystemExit(BAD_INPUT if isinstance(error, InputError) else FAILED) from None
+
+
+def _escape_what_cannot_be_shown() -> None:
+    """Let stdout, as stderr does anyway, show escapes for names of files and classes that its encoding cannot hold."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _show_version(asked: bool) -> bool:  # noqa: FBT001 - called by typer

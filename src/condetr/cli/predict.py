@@ -113,7 +113,7 @@ def _draw(pixels: Any, detections: "Detections", *, path: Path) -> None:  # noqa
 def _write_coco(path: Path, found: Sequence[_Found], *, label_map: "LabelMap") -> None:
     import json
 
-    from condetr.inference.atomic import replaced_file
+    from condetr.inference.atomic import replaced_file, write_text
 
     content = {
         "images": [
@@ -124,7 +124,7 @@ def _write_coco(path: Path, found: Sequence[_Found], *, label_map: "LabelMap") -
         "annotations": _annotations(found, label_map=label_map),
     }
     with replaced_file(path) as draft:
-        draft.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+        write_text(draft, json.dumps(content, ensure_ascii=False))
 
 
 def _annotations(found: Sequence[_Found], *, label_map: "LabelMap") -> list[dict[str, Any]]:

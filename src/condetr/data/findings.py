@@ -70,6 +70,7 @@ class FindingCounter:
 
     def add(self, fault: Fault, place: str, *, count: int = 1) -> None:
         """Count a fault at a place such as `images/12.jpg: annotation 3`."""
+        place = place.encode(errors="backslashreplace").decode()  # as file names may hold what is no text
         self._counts[fault] += count
         if self.most_examples is None or len(self._examples[fault]) < self.most_examples:
             self._examples[fault].append(place)

@@ -10,7 +10,7 @@ from condetr.doctor.decide import Decisions, decide
 from condetr.doctor.examine import Examination
 from condetr.doctor.rewrite import absolute, rewrite
 from condetr.errors import InputError
-from condetr.inference.atomic import replaced_folder, require_free
+from condetr.inference.atomic import replaced_folder, require_free, write_text
 
 PROTOCOL = "cleaning.txt"
 
@@ -42,7 +42,7 @@ def write_cleaned(examination: Examination, *, pointed_at: Path, out: Path) -> C
     try:
         with replaced_folder(out) as draft:
             _mirror(base, draft, files=files, omitted=omitted, out=out.absolute())
-            (draft / PROTOCOL).write_text(_protocol(decisions), encoding="utf-8")
+            write_text(draft / PROTOCOL, _protocol(decisions))
     except OSError as error:
         raise InputError(f"cannot write to {out}: {error.strerror}") from None
     return Cleaned(

@@ -16,7 +16,7 @@ from condetr.engine.ema import Ema
 from condetr.engine.log import Means, write_metrics
 from condetr.engine.loggers import MetricsLogger, running_loggers
 from condetr.engine.run_folder import RunFolder
-from condetr.inference.atomic import replaced_file
+from condetr.inference.atomic import replaced_file, write_text
 from condetr.inference.model_folder import save_model
 
 
@@ -65,7 +65,7 @@ class Keeper:
             return
         self.run.create()
         with replaced_file(self.run.config) as draft:
-            draft.write_text(to_yaml(self.config))
+            write_text(draft, to_yaml(self.config))
         with replaced_file(self.run.labels) as draft:
             self.splits.train.label_map.save(draft)
         with running_loggers(self.config.loggers, run=self.run, step=self.progress.step) as self.loggers:

@@ -47,6 +47,14 @@ def replaced_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    r"""Write a text in UTF-8, with escapes such as `\udce4` for the bytes of file names that are not UTF-8.
+
+    In JSON these are the escapes that stand for the same file name when it is read again.
+    """
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
 def tidy(folder: Path) -> None:
     """Remove the drafts that a killed process left in `folder`, and finish the replacement of a folder it was at.
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from condetr.inference.atomic import replaced_folder
+from condetr.inference.atomic import replaced_folder, write_text
 from condetr.inference.model_folder import LoadedModel, write_model
 from condetr.interop.card import make_card, read_results
 from condetr.interop.loading import Format, Source, find_source, read
@@ -39,4 +39,4 @@ def publish(folder: Path, model: LoadedModel, *, source: Source) -> None:
     with replaced_folder(folder) as draft:
         write_transformers(draft, model)
         model.label_map.save(draft / "labels.json")
-        (draft / "README.md").write_text(make_card(model, name=folder.name, results=results), encoding="utf-8")
+        write_text(draft / "README.md", make_card(model, name=folder.name, results=results))

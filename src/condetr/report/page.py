@@ -10,7 +10,7 @@ import jinja2
 import condetr
 from condetr.data.dataset import Split
 from condetr.engine.run_folder import RunFolder
-from condetr.inference.atomic import replaced_file
+from condetr.inference.atomic import replaced_file, write_text
 from condetr.metrics.matching import best_threshold, confusion_matrix, precision_recall
 from condetr.report import figures
 from condetr.report.attention import make_attention
@@ -64,7 +64,7 @@ def write_report(run_folder: Path, *, split: Split | None, detections: Mapping[i
     )
     path = run_folder / "report.html"
     with replaced_file(path) as draft:
-        draft.write_text(html, encoding="utf-8")
+        write_text(draft, html)
     return path
 
 

@@ -1,3 +1,4 @@
+import json
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -5,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from condetr.errors import InputError, RunError
-from condetr.inference.atomic import replaced_file, replaced_folder, require_free, tidy
+from condetr.inference.atomic import replaced_file, replaced_folder, require_free, tidy, write_text
 
 
 def test_a_file_is_replaced_when_the_block_ends(tmp_path: Path) -> None:
@@ -111,3 +112,10 @@ def test_a_file_is_no_folder_for_results(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match="is a file"):
         require_free(tmp_path / "a.txt", overwrite=True)
+
+
+def test_a_file_name_that_is_not_utf_8_comes_back_from_json(tmp_path: Path) -> None:
+    name = os.fsdecode(b"\\k\xe4fer \xc3\xa4.jpg")
+    write_text(tmp_path / "a.json", json.dumps(name, ensure_ascii=False))
+
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == name
