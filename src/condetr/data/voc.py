@@ -93,9 +93,15 @@ def _name(folder: Path, file: Path) -> str:
 
 def _files_below(folder: Path) -> Iterator[Path]:
     """Walk through a folder, also where links lead, without what is hidden: macOS leaves `._a.jpg` beside `a.jpg`."""
-    for parent, folders, files in os.walk(folder, followlinks=True):
+    if not folder.is_dir():
+        return
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=_refuse_folder):
         folders[:] = sorted(name for name in folders if name[0] != "." and not _leads_back(Path(parent, name)))
         yield from (Path(parent, name) for name in sorted(files) if name[0] != ".")
+
+
+def _refuse_folder(error: OSError) -> None:
+    raise InputError(f"cannot read the folder {error.filename}: {error.strerror}")
 
 
 def _leads_back(folder: Path) -> bool:

@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -133,6 +134,15 @@ def test_images_and_annotations_in_subfolders_are_read(
     boxes = {record.path.relative_to(folder).as_posix(): len(record.labels) for record in open_split(folder).records}
 
     assert boxes == {"JPEGImages/s/a.jpg": 1, "JPEGImages/t/a.jpg": 2, "JPEGImages/b.jpg": 2}
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="every folder opens to root")
+def test_a_subfolder_that_cannot_be_read_is_refused(write_voc: Callable[..., Path]) -> None:
+    folder = write_voc({"a": voc_xml(TWO["a"]), "s/b": voc_xml(TWO["b"])}, {})
+    (folder / "Annotations" / "s").chmod(0)
+
+    with pytest.raises(InputError, match=r"cannot read the folder .*Annotations/s: Permission denied"):
+        open_split(folder)
 
 
 def test_subfolders_may_be_links_but_do_not_lead_in_circles(write_voc: Callable[..., Path], tmp_path: Path) -> None:
