@@ -81,12 +81,12 @@ class LabelMap:
 
     def save(self, path: Path) -> None:
         """Write the map as JSON."""
-        path.write_text(json.dumps(self.to_list(), indent=2, ensure_ascii=False) + "\n")
+        path.write_text(json.dumps(self.to_list(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @staticmethod
     def load(path: Path) -> "LabelMap":
         """Read a map that `save` wrote; raises InputError if the file is damaged."""
         try:
-            return LabelMap.from_list(json.loads(path.read_text()))
+            return LabelMap.from_list(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"cannot read the label map {path}: {error}") from None
