@@ -1,6 +1,8 @@
 """Files that annotations name, and their text, with InputError for everything that can go wrong."""
 
 import os
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 
 from condetr.errors import InputError
@@ -28,6 +30,27 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def files_below(folder: Path) -> Iterator[Path]:
+    """Yield the files of a folder and its subfolders, linked ones too.
+
+    A folder that several links lead to, maybe in a circle, is searched once, under its own name where that is below.
+    """
+    folders, seen = deque([folder]), set()
+    while folders:
+        here = folders.popleft()
+        real = os.path.realpath(here)
+        if real in seen:
+            continue
+        seen.add(real)
+        for entry, is_folder in _entries(here):
+            if not is_folder:
+                yield entry
+            elif entry.is_symlink():
+                folders.append(entry)
+            else:
+                folders.appendleft(entry)
+
+
 def read_bytes(file: Path) -> bytes:
     """Return a file's content."""
     try:
@@ -42,3 +65,11 @@ def read_lines(file: Path) -> list[str]:
         return [line.strip() for line in read_bytes(file).decode("utf-8-sig").splitlines()]
     except UnicodeDecodeError:
         raise InputError(f"{file} is not a text file in UTF-8") from None
+
+
+def _entries(folder: Path) -> list[tuple[Path, bool]]:
+    """Return what is in a folder, and whether each is a folder itself."""
+    try:
+        return [(entry, entry.is_dir()) for entry in sorted(folder.iterdir())]
+    except OSError as error:
+        raise InputError(f"cannot read the folder {folder}: {error.strerror}") from None

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import pydantic
 
 from condetr.config import read_yaml
-from condetr.data.files import is_file, path_inside, read_bytes, read_lines
+from condetr.data.files import files_below, is_file, path_inside, read_bytes, read_lines
 from condetr.data.findings import Fault, FindingCounter
 from condetr.data.images import SUFFIXES
 from condetr.data.records import RawBox, RawData, RawImage, Source
@@ -179,8 +179,8 @@ def _image_files(place: Path, root: Path, counter: FindingCounter) -> list[Path]
 
 
 def images_below(folder: Path) -> list[Path]:
-    """Return the image files of a folder and its subfolders."""
-    return sorted(file for file in folder.absolute().rglob("*") if file.suffix.lower() in SUFFIXES)
+    """Return the image files of a folder and its subfolders, linked ones too."""
+    return sorted(file for file in files_below(folder.absolute()) if file.suffix.lower() in SUFFIXES)
 
 
 def listed_image(line: str, place: Path, root: Path) -> Path:

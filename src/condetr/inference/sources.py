@@ -4,15 +4,16 @@ import glob
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from condetr.data.files import files_below
 from condetr.data.images import SUFFIXES
 from condetr.errors import InputError
 
 
 def find_images(sources: Sequence[str]) -> list[Path]:
-    """Return the image files behind files, folders (searched with all their subfolders) and patterns such as `a/*.jpg`.
+    """Return the image files behind files, folders and patterns such as `a/*.jpg`.
 
-    The order is that of `sources`, sorted within each; a file that is named twice is returned once. Raises InputError
-    for a source that yields no image.
+    Folders are searched with all their subfolders, linked ones too. The order is that of `sources`, sorted within each;
+    a file that is named twice is returned once. Raises InputError for a source that yields no image.
     """
     return list(dict.fromkeys(path for source in sources for path in _images_of(source)))
 
@@ -22,7 +23,7 @@ def _images_of(source: str) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        found = _image_files(path.rglob("*"))
+        found = _image_files(files_below(path))
         missing = f"the folder {source} holds no image ({', '.join(sorted(SUFFIXES))})"
     else:
         found = _image_files(Path(name) for name in glob.glob(source, recursive=True))  # noqa: PTH207 - absolute patterns

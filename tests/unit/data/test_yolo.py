@@ -108,6 +108,23 @@ def test_labels_may_lie_beside_the_images(write_yolo: Write) -> None:
     assert open_split(folder).records[0].labels.tolist() == [0]
 
 
+def test_images_of_linked_folders_are_read(write_yolo: Write) -> None:
+    folder = write_yolo({"images/a.png": LINE, "elsewhere/b.png": None}, classes_txt="cat")
+    (folder / "images" / "linked").symlink_to(folder / "elsewhere")
+    (folder / "labels" / "linked").mkdir()
+    (folder / "labels" / "linked" / "b.txt").write_text(LINE)
+
+    assert [(r.path.name, len(r.labels)) for r in open_split(folder).records] == [("a.png", 1), ("b.png", 1)]
+
+
+def test_a_folder_that_links_lead_to_again_is_read_once_under_its_own_name(write_yolo: Write) -> None:
+    folder = write_yolo({"images/real/a.png": LINE}, classes_txt="cat")
+    (folder / "images" / "again").symlink_to(folder / "images" / "real")
+    (folder / "images" / "real" / "up").symlink_to(folder / "images")
+
+    assert [(r.path.parent.name, len(r.labels)) for r in open_split(folder).records] == [("real", 1)]
+
+
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [

@@ -21,6 +21,18 @@ def test_a_folder_gives_its_images_and_those_of_its_subfolders_in_order(folder: 
     assert [path.relative_to(folder).as_posix() for path in found] == ["a.PNG", "b.jpg", "deep/er/c.jpeg"]
 
 
+def test_a_folder_gives_the_images_of_linked_folders_and_goes_round_no_circle(folder: Path) -> None:
+    (folder / "deep" / "up").symlink_to(folder)
+    (folder / "deep" / "er" / "d.jpg").touch()
+    (folder / "more").mkdir()
+    (folder / "more" / "link").symlink_to(folder / "deep" / "er")
+
+    found = find_images([str(folder / "more")])
+
+    assert [path.relative_to(folder).as_posix() for path in found] == ["more/link/c.jpeg", "more/link/d.jpg"]
+    assert len(find_images([str(folder)])) == 4
+
+
 def test_a_pattern_gives_the_images_that_match(folder: Path) -> None:
     assert find_images([f"{folder}/**/*.jp*g"]) == [folder / "b.jpg", folder / "deep" / "er" / "c.jpeg"]
 
