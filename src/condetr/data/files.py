@@ -33,7 +33,8 @@ def is_file(path: Path) -> bool:
 def files_below(folder: Path) -> Iterator[Path]:
     """Yield the files of a folder and its subfolders, linked ones too.
 
-    A folder that several links lead to, maybe in a circle, is searched once, under its own name where that is below.
+    What is hidden by a dot, such as `._1.jpg` of macOS and `.ipynb_checkpoints`, is left out. A folder that several links
+    lead to, maybe in a circle, is searched once, under its own name where that is below.
     """
     folders, seen = deque([folder]), set()
     while folders:
@@ -68,8 +69,9 @@ def read_lines(file: Path) -> list[str]:
 
 
 def _entries(folder: Path) -> list[tuple[Path, bool]]:
-    """Return what is in a folder, and whether each is a folder itself."""
+    """Return what is in a folder and not hidden, and whether each is a folder itself."""
     try:
-        return [(entry, entry.is_dir()) for entry in sorted(folder.iterdir())]
+        entries = sorted(folder.iterdir())
+        return [(entry, entry.is_dir()) for entry in entries if not entry.name.startswith(".")]
     except OSError as error:
         raise InputError(f"cannot read the folder {folder}: {error.strerror}") from None

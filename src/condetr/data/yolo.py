@@ -179,7 +179,7 @@ def _image_files(place: Path, root: Path, counter: FindingCounter) -> list[Path]
 
 
 def images_below(folder: Path) -> list[Path]:
-    """Return the image files of a folder and its subfolders, linked ones too."""
+    """Return the image files of a folder and its subfolders, linked ones too, hidden ones not."""
     return sorted(file for file in files_below(folder.absolute()) if file.suffix.lower() in SUFFIXES)
 
 

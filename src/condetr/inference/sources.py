@@ -12,8 +12,10 @@ from condetr.errors import InputError
 def find_images(sources: Sequence[str]) -> list[Path]:
     """Return the image files behind files, folders and patterns such as `a/*.jpg`.
 
-    Folders are searched with all their subfolders, linked ones too. The order is that of `sources`, sorted within each;
-    a file that is named twice is returned once. Raises InputError for a source that yields no image.
+    Folders are searched with all their subfolders, linked ones too, but not for names that begin with a dot. The order
+    is that of `sources`, sorted within each; a file that is named twice is returned once.
+
+    Raises InputError for a source that yields no image.
     """
     return list(dict.fromkeys(path for source in sources for path in _images_of(source)))
 

@@ -125,6 +125,13 @@ def test_a_folder_that_links_lead_to_again_is_read_once_under_its_own_name(write
     assert [(r.path.parent.name, len(r.labels)) for r in open_split(folder).records] == [("real", 1)]
 
 
+@pytest.mark.parametrize("hidden", ["images/._a.png", "images/.ipynb_checkpoints/a-checkpoint.png"])
+def test_hidden_files_and_folders_are_no_images(write_yolo: Write, hidden: str) -> None:
+    folder = write_yolo({"images/a.png": LINE, hidden: None}, classes_txt="cat")
+
+    assert [record.path.name for record in open_split(folder).records] == ["a.png"]
+
+
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [

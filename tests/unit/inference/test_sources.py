@@ -33,6 +33,14 @@ def test_a_folder_gives_the_images_of_linked_folders_and_goes_round_no_circle(fo
     assert len(find_images([str(folder)])) == 4
 
 
+@pytest.mark.parametrize("hidden", ["._b.jpg", ".ipynb_checkpoints/b-checkpoint.jpg"])
+def test_a_folder_gives_no_hidden_images(folder: Path, hidden: str) -> None:
+    (folder / hidden).parent.mkdir(exist_ok=True)
+    (folder / hidden).touch()
+
+    assert len(find_images([str(folder)])) == 3
+
+
 def test_a_pattern_gives_the_images_that_match(folder: Path) -> None:
     assert find_images([f"{folder}/**/*.jp*g"]) == [folder / "b.jpg", folder / "deep" / "er" / "c.jpeg"]
 
