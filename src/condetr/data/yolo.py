@@ -1,7 +1,8 @@
 """YOLO: a text file for every image, a line for every box, and class names in a YAML file or `classes.txt`.
 
 A line holds the class number and the box as centre, width and height relative to the image. A line with more
-coordinates is a polygon, taken as its bounding box. As in Ultralytics' tools, the labels of `images/a/1.jpg` are in
+coordinates is a polygon, taken as its bounding box, unless the YAML file has a `kpt_shape`: then keypoints follow the
+box, and are passed over. As in Ultralytics' tools, the labels of `images/a/1.jpg` are in
 `labels/a/1.txt`, or beside the image where its path has no folder `images`, and no file means no box.
 """
 
@@ -12,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import pydantic
 
@@ -36,41 +37,54 @@ class _DataFile:
     train: str | list[str] | None = None
     val: str | list[str] | None = None
     test: str | list[str] | None = None
+    kpt_shape: tuple[pydantic.PositiveInt, pydantic.PositiveInt] | None = None
+
+
+class _LineFormat(NamedTuple):
+    label_map: LabelMap
+    num_keypoint_numbers: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Data:
+    root: Path
+    names: Mapping[int, str]
+    places: Mapping[str, Sequence[Path]]
+    num_keypoint_numbers: int = 0
+    """How many numbers may follow the box in a line."""
+    description: Path | None = None
+
+    def source(self) -> Source:
+        return Source(
+            layout="yolo",
+            root=self.root,
+            splits=tuple(self.places),
+            places=self.places,
+            description=self.description,
+            read=partial(_read, self),
+        )
 
 
 def find_yolo(path: Path) -> Source | None:
     """Recognise a YAML file with `names` and `train`, a folder with one, or `images/` and `labels/` folders."""
     if path.is_file():
-        return _from_yaml(path) if path.suffix.lower() in (".yaml", ".yml") else None
+        return _from_yaml(path).source() if path.suffix.lower() in (".yaml", ".yml") else None
     for file in sorted([*path.glob("*.yaml"), *path.glob("*.yml")]):
         if _is_data_file(file):
-            return _from_yaml(file)
+            return _from_yaml(file).source()
     places = _split_places(path)
     if not places:
         return None
-    names = dict(enumerate(_read_class_names(path)))
-    return _source(path, places, names, file=None)
+    return _Data(root=path, names=dict(enumerate(_read_class_names(path))), places=places).source()
 
 
-def _source(root: Path, places: Mapping[str, Sequence[Path]], names: Mapping[int, str], *, file: Path | None) -> Source:
-    return Source(
-        layout="yolo",
-        root=root,
-        splits=tuple(places),
-        places=places,
-        description=file,
-        read=partial(_read, root, places, names),
-    )
-
-
-def _from_yaml(file: Path) -> Source:
+def _from_yaml(file: Path) -> _Data:
     try:
         data = pydantic.TypeAdapter(_DataFile).validate_python(_load(file))
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         place = first["loc"][0] if first["loc"] else "the whole"
         raise InputError(f"{file} does not describe YOLO data: {place}: {first['msg'].lower()}") from None
-    names = dict(enumerate(data.names)) if isinstance(data.names, list) else data.names
     root = file.parent / (data.path or "")
     if not root.is_dir():
         raise InputError(f"{file} has its data in {root}, which is no folder")
@@ -82,7 +96,13 @@ def _from_yaml(file: Path) -> Source:
     }
     if not places:
         raise InputError(f"{file} names none of the splits train, val and test")
-    return _source(root, places, names, file=file)
+    return _Data(
+        root=root,
+        names=dict(enumerate(data.names)) if isinstance(data.names, list) else data.names,
+        places=places,
+        num_keypoint_numbers=math.prod(data.kpt_shape) if data.kpt_shape else 0,
+        description=file,
+    )
 
 
 def _is_data_file(file: Path) -> bool:
@@ -132,27 +152,24 @@ def _read_class_names(path: Path) -> list[str]:
     )
 
 
-def _read(
-    root: Path,
-    places: Mapping[str, Sequence[Path]],
-    names: Mapping[int, str],
-    splits: Sequence[str],
-    counter: FindingCounter,
-) -> RawData:
-    if not names or any(not name.strip() for name in names.values()):
-        raise InputError(f"the YOLO data in {root} has a class without a name")
-    label_map = LabelMap(tuple(Category(number, names[number]) for number in sorted(names)))
+def _read(data: _Data, splits: Sequence[str], counter: FindingCounter) -> RawData:
+    if not data.names or any(not name.strip() for name in data.names.values()):
+        raise InputError(f"the YOLO data in {data.root} has a class without a name")
+    label_map = LabelMap(tuple(Category(number, data.names[number]) for number in sorted(data.names)))
+    line_format = _LineFormat(label_map, data.num_keypoint_numbers)
     images = {}
     for split in splits:
-        files = [file for place in places[split] for file in _image_files(place, root, counter)]
+        files = [file for place in data.places[split] for file in _image_files(place, data.root, counter)]
         unique = list(dict.fromkeys(files))
         if len(unique) < len(files):
             counter.add(Fault.REPEATED_IMAGE, split, count=len(files) - len(unique))
-        images[split] = _raw_images(unique, root=root, label_map=label_map, counter=counter)
+        images[split] = _raw_images(unique, root=data.root, line_format=line_format, counter=counter)
     return RawData(label_map=label_map, images=images)
 
 
-def _raw_images(paths: Sequence[Path], *, root: Path, label_map: LabelMap, counter: FindingCounter) -> list[RawImage]:
+def _raw_images(
+    paths: Sequence[Path], *, root: Path, line_format: _LineFormat, counter: FindingCounter
+) -> list[RawImage]:
     images = []
     for number, path in enumerate(paths):
         file = label_file(path, root)
@@ -161,7 +178,7 @@ def _raw_images(paths: Sequence[Path], *, root: Path, label_map: LabelMap, count
         except InputError as error:
             counter.refuse(Fault.FAULTY_FILE, error)
             continue
-        boxes = _read_boxes(lines, file, label_map, counter)
+        boxes = _read_boxes(lines, file, line_format, counter)
         images.append(RawImage(image_id=number, path=path, boxes=boxes, file=file, number=number, is_relative=True))
     return images
 
@@ -198,32 +215,36 @@ def label_file(image: Path, root: Path) -> Path:
     return (base.joinpath(*parts)).with_suffix(".txt")
 
 
-def _read_boxes(lines: Sequence[str], file: Path, label_map: LabelMap, counter: FindingCounter) -> list[RawBox]:
+def _read_boxes(lines: Sequence[str], file: Path, line_format: _LineFormat, counter: FindingCounter) -> list[RawBox]:
     boxes = []
     for number, line in enumerate(lines):
         try:
-            boxes += [_read_box(line, label_map, number=number, file=file)] if line else []
+            boxes += [_read_box(line, line_format, number=number, file=file)] if line else []
         except InputError as error:
             counter.refuse(Fault.FAULTY_ENTRY, error)
             continue
-        if len(line.split()) > 5:
+        if len(line.split()) > 5 and not line_format.num_keypoint_numbers:
             counter.add(Fault.POLYGON, f"{file.name}: line {number + 1}")
     return boxes
 
 
-def _read_box(line: str, label_map: LabelMap, *, number: int, file: Path) -> RawBox:
+def _read_box(line: str, line_format: _LineFormat, *, number: int, file: Path) -> RawBox:
     place = f"line {number + 1}"
     words = line.split()
     numbers, found = [_number(word) for word in words], reprlib.repr(line)
-    is_box, is_polygon = len(words) == 5, len(words) > 6 and len(words) % 2 == 1
+    keypoints = line_format.num_keypoint_numbers
+    is_box = len(words) in (5, 5 + keypoints)
+    is_polygon = not keypoints and len(words) > 6 and len(words) % 2 == 1
     if not (is_box or is_polygon) or not all(map(math.isfinite, numbers)):
-        raise InputError(f"{file}: {place} must hold a class number and four finite numbers, found {found}")
-    if numbers[0] not in label_map.training_ids:
+        more = f", alone or before {keypoints} numbers of keypoints" if keypoints else ""
+        raise InputError(f"{file}: {place} must hold a class number and four finite numbers{more}, found {found}")
+    if numbers[0] not in line_format.label_map.training_ids:
         raise InputError(f"{file}: {place} has class {words[0][:20]}, which is not among the data's names")
-    if max(map(abs, numbers[1:])) > _LARGEST_FRACTION:
+    coordinates = numbers[1:5] if is_box else numbers[1:]
+    if max(map(abs, coordinates)) > _LARGEST_FRACTION:
         raise InputError(f"{file}: {place} must be relative to the image, from 0 to 1, found {found}")
     convert: Callable[[Sequence[float]], tuple[float, float, float, float]] = _corners if is_box else _hull
-    return RawBox(corners=convert(numbers[1:]), dataset_id=int(numbers[0]), place=place, number=number)
+    return RawBox(corners=convert(coordinates), dataset_id=int(numbers[0]), place=place, number=number)
 
 
 def _number(word: str) -> float:

@@ -137,9 +137,9 @@ def _set_voc_box(element: ElementTree.Element, corners: Corners | None) -> None:
 
 
 def _rewrite_yolo(source: Source, kept: Kept) -> tuple[Files, set[Path]]:
-    files = {
-        each.image.file: _yolo_labels(each) for images in kept.values() for each in images if is_file(each.image.file)
-    }
+    labelled = [each for images in kept.values() for each in images if is_file(each.image.file)]
+    has_keypoints = _has_keypoints(source.description)
+    files = {each.image.file: _yolo_labels(each, has_keypoints=has_keypoints) for each in labelled}
     omitted: set[Path] = set()
     somewhere = {each.image.path for images in kept.values() for each in images}
     new_places = dict(source.places)
@@ -160,21 +160,28 @@ def _rewrite_yolo(source: Source, kept: Kept) -> tuple[Files, set[Path]]:
     return files, omitted
 
 
-def _yolo_labels(kept: KeptImage) -> bytes:
+def _has_keypoints(description: Path | None) -> bool:
+    return description is not None and bool(read_yaml(read_bytes(description)).get("kpt_shape"))
+
+
+def _yolo_labels(kept: KeptImage, *, has_keypoints: bool) -> bytes:
     lines = read_lines(kept.image.file)
-    written = [_yolo_line(lines[number], corners, kept.size_hw) for number, corners in kept.boxes.items()]
+    written = [
+        _yolo_line(lines[number], corners, kept.size_hw, has_keypoints=has_keypoints)
+        for number, corners in kept.boxes.items()
+    ]
     return _lines(written)
 
 
-def _yolo_line(line: str, corners: Corners | None, size_hw: tuple[int, int]) -> str:
+def _yolo_line(line: str, corners: Corners | None, size_hw: tuple[int, int], *, has_keypoints: bool) -> str:
     words = line.split()
     if corners is None:
         return line
-    if len(words) > 5:  # a polygon
+    if len(words) > 5 and not has_keypoints:  # a polygon
         return " ".join([words[0], *(f"{min(max(float(word), 0), 1):.6f}" for word in words[1:])])
     (height, width), (x1, y1, x2, y2) = size_hw, corners
     numbers = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
-    return " ".join([words[0], *(f"{number:.6f}" for number in numbers)])
+    return " ".join([words[0], *(f"{number:.6f}" for number in numbers), *words[5:]])
 
 
 def _yolo_list(file: Path, root: Path, paths: set[Path]) -> bytes:

@@ -102,6 +102,24 @@ def test_polygons_become_their_bounding_boxes_and_are_counted(write_yolo: Write)
     assert any("polygon" in finding.what for finding in data.findings)
 
 
+POSE_YAML = "names: [cat]\ntrain: images\nkpt_shape: [2, 3]\n"
+
+
+def test_keypoints_behind_a_box_are_passed_over(write_yolo: Write) -> None:
+    labels = {"images/a.png": "0 .5 .5 .2 .4 .1 .1 2 0 0 0\n" + LINE}
+    data = open_data(write_yolo(labels | {"images/b.png": LINE}, data_yaml=POSE_YAML + "val: images\n"))
+
+    np.testing.assert_allclose(data.train.records[0].boxes_xyxy, [[40, 15, 60, 35]] * 2)
+    assert not any("polygon" in finding.what for finding in data.findings)
+
+
+def test_a_line_of_other_than_the_named_keypoints_is_refused(write_yolo: Write) -> None:
+    folder = write_yolo({"images/a.png": "0 .5 .5 .2 .4 .1 .1 2\n"}, data_yaml=POSE_YAML)
+
+    with pytest.raises(InputError, match=r"a\.txt: line 1 must .*, alone or before 6 numbers of keypoints"):
+        open_split(folder)
+
+
 def test_labels_may_lie_beside_the_images(write_yolo: Write) -> None:
     folder = write_yolo({"photos/a.png": LINE}, data_yaml="names: [cat]\ntrain: photos\n")
 
