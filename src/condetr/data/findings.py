@@ -22,6 +22,7 @@ class Fault(Enum):
     BROKEN_IMAGE = ("error", "image", "images", "missing, truncated or unreadable")
     SPLIT_UNCLEAR = ("error", "choice", "choices", "of a split that names do not settle")
     NOTHING = ("error", "part", "parts", "of the data with nothing to use")
+    MISSING_SPLIT = ("warning", "split", "splits", "named but missing, left out")
     UNREADABLE = ("warning", "image", "images", "missing or unreadable, left out")
     UNANNOTATED = ("warning", "image", "images", "without an annotation file, taken as without objects")
     ORPHAN = ("warning", "annotation", "annotations", "of images that the file does not list, left out")

@@ -10,7 +10,7 @@ import math
 import os
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -50,6 +50,8 @@ class _Data:
     root: Path
     names: Mapping[int, str]
     places: Mapping[str, Sequence[Path]]
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """What is wrong with splits that have no place, and may be left alone."""
     num_keypoint_numbers: int = 0
     """How many numbers may follow the box in a line."""
     description: Path | None = None
@@ -58,7 +60,7 @@ class _Data:
         return Source(
             layout="yolo",
             root=self.root,
-            splits=tuple(self.places),
+            splits=(*self.places, *self.missing),
             places=self.places,
             description=self.description,
             read=partial(_read, self),
@@ -88,21 +90,34 @@ def _from_yaml(file: Path) -> _Data:
     root = file.parent / (data.path or "")
     if not root.is_dir():
         raise InputError(f"{file} has its data in {root}, which is no folder")
-    entries = {"train": data.train, "val": data.val, "test": data.test}
-    places = {
-        split: [_place(root, file.parent, entry) for entry in ([given] if isinstance(given, str) else given)]
-        for split, given in entries.items()
-        if given
-    }
-    if not places:
-        raise InputError(f"{file} names none of the splits train, val and test")
+    places, missing = _places(data, root=root, file=file)
     return _Data(
         root=root,
         names=dict(enumerate(data.names)) if isinstance(data.names, list) else data.names,
         places=places,
+        missing=missing,
         num_keypoint_numbers=math.prod(data.kpt_shape) if data.kpt_shape else 0,
         description=file,
     )
+
+
+def _places(data: _DataFile, *, root: Path, file: Path) -> tuple[dict[str, list[Path]], dict[str, str]]:
+    """Return where the splits are, and what is wrong with a test split that is nowhere: few tasks need one."""
+    places: dict[str, list[Path]] = {}
+    missing = {}
+    for split, given in {"train": data.train, "val": data.val, "test": data.test}.items():
+        entries = [given] if isinstance(given, str) else given or []
+        try:
+            found = [_place(entry, root=root, split=split, file=file) for entry in entries]
+        except InputError as error:
+            if split != "test" or not places:
+                raise
+            missing[split] = str(error)
+        else:
+            places |= {split: found} if found else {}
+    if not places:
+        raise InputError(f"{file} names none of the splits train, val and test")
+    return places, missing
 
 
 def _is_data_file(file: Path) -> bool:
@@ -117,15 +132,15 @@ def _load(file: Path) -> Any:  # noqa: ANN401 - YAML yields anything
         raise InputError(f"{file} is not valid YAML: {error}") from None
 
 
-def _place(root: Path, yaml_folder: Path, entry: str) -> Path:
+def _place(entry: str, *, root: Path, split: str, file: Path) -> Path:
     """Return the folder or list that an entry of the YAML file means."""
-    candidates = [root / entry, yaml_folder / entry]
-    if entry.startswith("../"):  # Roboflow writes ../train/images for what is in train/images
-        candidates.append(root / entry.removeprefix("../"))
+    usual = root / entry.removeprefix("../")  # Roboflow writes ../train/images for what is in train/images
+    candidates = (root / entry, file.parent / entry, usual)
     for candidate in candidates:
         if candidate.exists():
             return Path(os.path.normpath(candidate))
-    raise InputError(f"{entry!r} is neither a folder nor a list of images: looked for {candidates[0]}")
+    wrong = f"{split} is {entry!r}, which is neither a folder nor a list of images"
+    raise InputError(f"{file}: {wrong}: correct it, or add {usual}")
 
 
 def _split_places(path: Path) -> dict[str, list[Path]]:
@@ -159,6 +174,9 @@ def _read(data: _Data, splits: Sequence[str], counter: FindingCounter) -> RawDat
     line_format = _LineFormat(label_map, data.num_keypoint_numbers)
     images = {}
     for split in splits:
+        if split in data.missing:
+            counter.refuse(Fault.MISSING_SPLIT, data.missing[split])
+            continue
         files = [file for place in data.places[split] for file in _image_files(place, data.root, counter)]
         unique = list(dict.fromkeys(files))
         if len(unique) < len(files):

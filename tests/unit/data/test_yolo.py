@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from condetr.data.sources import open_data, open_split
+from condetr.data.findings import FindingCounter
+from condetr.data.sources import open_data, open_split, recognise
 from condetr.errors import InputError
 
 Write = Callable[..., Path]
@@ -64,6 +65,24 @@ def test_without_yaml_the_folders_name_the_splits(write_yolo: Write, train: str,
     data = open_data(write_yolo({f"{train}/a.png": LINE, f"{val}/b.png": LINE}, classes_txt="cat"))
 
     assert (len(data.train), len(data.val)) == (1, 1)
+
+
+def test_a_missing_test_split_is_refused_only_where_it_is_asked_for(write_yolo: Write) -> None:
+    yaml = "names: [cat]\ntrain: ../images\nval: ../images\ntest: ../test/images\n"
+    folder = write_yolo({"images/a.png": LINE}, data_yaml=yaml)
+
+    assert len(open_data(folder).train) == 1
+    with pytest.raises(InputError, match=r"data\.yaml: test is '\.\./test/images', which is neither"):
+        open_split(folder, split="test")
+
+
+def test_the_doctor_says_that_the_test_split_is_missing_and_goes_on(write_yolo: Write) -> None:
+    yaml = "names: [cat]\ntrain: images\ntest: nowhere\n"
+    source = recognise(write_yolo({"images/a.png": LINE}, data_yaml=yaml))
+    counter = FindingCounter(on_error="count")
+
+    assert list(source.read(source.splits, counter).images) == ["train"]
+    assert [(f.severity, f.what) for f in counter.findings()] == [("warning", "1 split named but missing, left out")]
 
 
 def test_names_that_look_like_other_yaml_values_stay_names(write_yolo: Write) -> None:
@@ -181,11 +200,13 @@ def test_a_label_file_that_is_no_text_is_refused(write_yolo: Write) -> None:
         ("names: [", "not valid YAML"),
         ("names: [cat]\ntrain: 5\n", "train: input should be a valid"),
         ("names: 3\ntrain: images\n", "names: input should be"),
-        ("names: [cat]\ntrain: nowhere\n", "'nowhere' is neither a folder nor a list"),
+        ("names: [cat]\ntrain: nowhere\n", r"data\.yaml: train is 'nowhere', which is neither a folder nor a list"),
         ("names: [cat]\ntrain: images\npath: nowhere\n", "nowhere, which is no folder"),
         ("names: [cat, '']\ntrain: images\n", "class without a name"),
         ("names: [cat, cat]\ntrain: images\n", "own name, but cat"),
         ("names: [cat]\ntrain: list.txt\n", "leads out of the data folder"),
+        ("names: [cat]\ntrain: images\nval: nowhere\n", r"data\.yaml: val is 'nowhere'"),
+        ("names: [cat]\ntrain:\ntest: nowhere\n", r"data\.yaml: test is 'nowhere'"),
         ("names: [cat]\ntrain:\n", "names none of the splits"),
     ],
 )
