@@ -25,6 +25,9 @@ from condetr.data.records import RawBox, RawData, RawImage, Source
 from condetr.errors import InputError
 from condetr.labels import Category, LabelMap
 
+_YAML = (".yaml", ".yml")
+_USUAL_NAMES = ("data", "dataset")
+_SPLIT_KEYS = ("train", "val", "test")
 _SPLIT_FOLDERS = ("train", "val", "valid", "test")
 _LARGEST_FRACTION = 2.0  # coordinates beyond this are pixels, not fractions that overhang
 _Name = Annotated[str, pydantic.Field(coerce_numbers_to_str=True)]
@@ -68,16 +71,27 @@ class _Data:
 
 
 def find_yolo(path: Path) -> Source | None:
-    """Recognise a YAML file with `names` and `train`, a folder with one, or `images/` and `labels/` folders."""
+    """Recognise a YAML file with `names` and splits, a folder with one, or `images/` and `labels/` folders."""
     if path.is_file():
-        return _from_yaml(path).source() if path.suffix.lower() in (".yaml", ".yml") else None
-    for file in sorted([*path.glob("*.yaml"), *path.glob("*.yml")]):
-        if _is_data_file(file):
-            return _from_yaml(file).source()
+        return _from_yaml(path).source() if path.suffix.lower() in _YAML else None
+    file = _data_file(path)
+    if file is not None:
+        return _from_yaml(file).source()
     places = _split_places(path)
     if not places:
         return None
     return _Data(root=path, names=dict(enumerate(_read_class_names(path))), places=places).source()
+
+
+def _data_file(folder: Path) -> Path | None:
+    """Return the YAML file of a folder that describes data; files of other names count where no usual one does."""
+    files = [file for file in sorted(folder.iterdir()) if file.suffix.lower() in _YAML and file.name[0] != "."]
+    usual = [file for file in files if file.stem in _USUAL_NAMES and _describes_data(file)]
+    found = usual or [file for file in files if file.stem not in _USUAL_NAMES and _seems_to_describe_data(file)]
+    if len(found) > 1:
+        names = ", ".join(file.name for file in found)
+        raise InputError(f"{folder} has several files that describe YOLO data: give the one to use of {names}")
+    return found[0] if found else None
 
 
 def _from_yaml(file: Path) -> _Data:
@@ -120,9 +134,17 @@ def _places(data: _DataFile, *, root: Path, file: Path) -> tuple[dict[str, list[
     return places, missing
 
 
-def _is_data_file(file: Path) -> bool:
+def _seems_to_describe_data(file: Path) -> bool:
+    """Tell whether a file describes data; other tools' files need not be YAML that can be read."""
+    try:
+        return _describes_data(file)
+    except InputError:
+        return False
+
+
+def _describes_data(file: Path) -> bool:
     content = _load(file)
-    return isinstance(content, dict) and "names" in content and "train" in content
+    return isinstance(content, dict) and "names" in content and any(split in content for split in _SPLIT_KEYS)
 
 
 def _load(file: Path) -> Any:  # noqa: ANN401 - YAML yields anything
@@ -163,7 +185,8 @@ def _read_class_names(path: Path) -> list[str]:
         if file.is_file():
             return [line for line in read_lines(file) if line]
     raise InputError(
-        f"{path} has images and labels but no class names: add a data.yaml with names, or a classes.txt (a name a line)"
+        f"{path} has images and labels, but neither a data.yaml with names and train nor a classes.txt (a name a line):"
+        " add one of them"
     )
 
 

@@ -85,6 +85,41 @@ def test_the_doctor_says_that_the_test_split_is_missing_and_goes_on(write_yolo: 
     assert [(f.severity, f.what) for f in counter.findings()] == [("warning", "1 split named but missing, left out")]
 
 
+CAT_YAML = "names: [cat]\ntrain: images\n"
+
+
+@pytest.mark.parametrize("text", ["names: [dog]\ntrain: images\n", "services: [", "- 1\n"])
+@pytest.mark.parametrize("usual", ["data_yaml", "dataset_yml"])
+def test_other_yaml_files_do_not_matter_beside_the_usual_one(
+    write_yolo: Write, usual: str, text: str
+) -> None:
+    folder = write_yolo({"images/a.png": LINE}, **{usual: CAT_YAML, "compose_yaml": text})
+
+    assert open_split(folder).label_map.names == ("cat",)
+
+
+def test_a_yaml_file_of_any_name_is_taken_where_it_alone_describes_data(write_yolo: Write) -> None:
+    texts = {"coco8_yaml": CAT_YAML, "broken_yaml": "a: [", "hyp_yaml": "lr0: 1\n", "_data_yaml": "a: ["}
+
+    assert open_split(write_yolo({"images/a.png": LINE}, **texts)).label_map.names == ("cat",)
+
+
+@pytest.mark.parametrize("names", [("a_yaml", "b_yml"), ("data_yaml", "dataset_yaml")])
+def test_of_several_yaml_files_one_must_be_pointed_at(write_yolo: Write, names: tuple[str, str]) -> None:
+    folder = write_yolo({"images/a.png": LINE}, **dict.fromkeys(names, CAT_YAML))
+    first, second = (name.replace("_", ".") for name in names)
+
+    with pytest.raises(InputError, match=rf"several files .* give the one to use of {first}, {second}"):
+        open_split(folder)
+    assert len(open_split(folder / second)) == 1
+
+
+def test_a_yaml_file_may_name_the_validation_split_alone(write_yolo: Write) -> None:
+    folder = write_yolo({"images/a.png": LINE}, data_yaml="names: [cat]\nval: images\n")
+
+    assert open_split(folder).name == "val"
+
+
 def test_names_that_look_like_other_yaml_values_stay_names(write_yolo: Write) -> None:
     yaml = "names: [no, yes, 5, 1e-4]\ntrain: images\n"
 
@@ -216,5 +251,5 @@ def test_a_faulty_yaml_is_refused(write_yolo: Write, yaml: str, complaint: str) 
 
 
 def test_missing_class_names_are_asked_for(write_yolo: Write) -> None:
-    with pytest.raises(InputError, match=r"data\.yaml with names, or a classes\.txt"):
+    with pytest.raises(InputError, match=r"neither a data\.yaml with names and train nor a classes\.txt"):
         open_split(write_yolo({"images/a.png": LINE}))
