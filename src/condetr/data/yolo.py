@@ -9,7 +9,7 @@ box, and are passed over. As in Ultralytics' tools, the labels of `images/a/1.jp
 import math
 import os
 import reprlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -200,12 +200,20 @@ def _read(data: _Data, splits: Sequence[str], counter: FindingCounter) -> RawDat
         if split in data.missing:
             counter.refuse(Fault.MISSING_SPLIT, data.missing[split])
             continue
-        files = [file for place in data.places[split] for file in _image_files(place, data.root, counter)]
-        unique = list(dict.fromkeys(files))
-        if len(unique) < len(files):
-            counter.add(Fault.REPEATED_IMAGE, split, count=len(files) - len(unique))
-        images[split] = _raw_images(unique, root=data.root, line_format=line_format, counter=counter)
+        paths = _image_paths(data, split, counter)
+        images[split] = _raw_images(paths, root=data.root, line_format=line_format, counter=counter)
+    orphans = [file for split, found in images.items() for file in _orphans(data.places[split], found, root=data.root)]
+    for file in dict.fromkeys(orphans):  # splits may share a folder
+        counter.add(Fault.ORPHAN_LABELS, os.path.relpath(file, data.root.absolute()))
     return RawData(label_map=label_map, images=images)
+
+
+def _image_paths(data: _Data, split: str, counter: FindingCounter) -> list[Path]:
+    files = [file for place in data.places[split] for file in _image_files(place, data.root, counter)]
+    unique = list(dict.fromkeys(files))
+    if len(unique) < len(files):
+        counter.add(Fault.REPEATED_IMAGE, split, count=len(files) - len(unique))
+    return unique
 
 
 def _raw_images(
@@ -222,6 +230,25 @@ def _raw_images(
         boxes = _read_boxes(lines, file, line_format, counter)
         images.append(RawImage(image_id=number, path=path, boxes=boxes, file=file, number=number, is_relative=True))
     return images
+
+
+def _orphans(places: Sequence[Path], images: Sequence[RawImage], *, root: Path) -> Iterator[Path]:
+    """Yield the label files with boxes that lie where those of image folders do, but belong to none of the images."""
+    labelled = {image.file for image in images}
+    for place in places:
+        folder = label_file(place.absolute() / "any", root).parent
+        if place.is_dir() and folder.is_dir():
+            files = (file for file in files_below(folder) if file.suffix == ".txt" and file not in labelled)
+            yield from (file for file in files if file.name != "classes.txt" and _holds_a_box(file))
+
+
+def _holds_a_box(file: Path) -> bool:
+    """Tell labels from notes and lists, which may lie among them."""
+    try:
+        lines = [line.split() for line in read_lines(file)]
+    except InputError:
+        return False
+    return any(len(words) >= 5 and all(math.isfinite(_number(word)) for word in words) for words in lines)
 
 
 def _image_files(place: Path, root: Path, counter: FindingCounter) -> list[Path]:

@@ -189,6 +189,29 @@ def test_images_of_linked_folders_are_read(write_yolo: Write) -> None:
     assert [(r.path.name, len(r.labels)) for r in open_split(folder).records] == [("a.png", 1), ("b.png", 1)]
 
 
+@pytest.mark.parametrize(("images", "labels"), [("images", "labels"), ("photos", "photos")])
+def test_labels_without_an_image_are_counted(write_yolo: Write, images: str, labels: str) -> None:
+    yaml = f"names: [cat]\ntrain: {images}\nval: {images}\n"
+    folder = write_yolo({f"{images}/a.png": LINE}, data_yaml=yaml)
+    (folder / images / "b.jfif").touch()
+    (folder / labels / "b.txt").write_text(LINE)
+
+    (found,) = [finding for finding in open_data(folder).findings if "without an image" in finding.what]
+
+    assert (found.severity, found.count, found.examples) == ("warning", 1, (f"{labels}/b.txt",))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("classes.txt", "1 2 3 4 5"), ("notes.txt", "seen 1 2 3 4"), ("train.txt", "./images/a.png"), ("empty.txt", "")],
+)
+def test_lists_and_notes_are_no_labels_without_an_image(write_yolo: Write, name: str, text: str) -> None:
+    folder = write_yolo({"images/a.png": LINE, "images/b.png": LINE}, classes_txt="cat")
+    (folder / "labels" / name).write_text(text)
+
+    assert not any("without an image" in finding.what for finding in open_data(folder).findings)
+
+
 def test_a_folder_that_links_lead_to_again_is_read_once_under_its_own_name(write_yolo: Write) -> None:
     folder = write_yolo({"images/real/a.png": LINE}, classes_txt="cat")
     (folder / "images" / "again").symlink_to(folder / "images" / "real")
