@@ -10,7 +10,7 @@ import math
 import os
 import reprlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -22,13 +22,16 @@ from condetr.data.files import files_below, is_file, path_inside, read_bytes, re
 from condetr.data.findings import Fault, FindingCounter
 from condetr.data.images import SUFFIXES
 from condetr.data.records import RawBox, RawData, RawImage, Source
+from condetr.data.splits import role
 from condetr.errors import InputError
 from condetr.labels import Category, LabelMap
 
 _YAML = (".yaml", ".yml")
 _USUAL_NAMES = ("data", "dataset")
 _SPLIT_KEYS = ("train", "val", "test")
-_SPLIT_FOLDERS = ("train", "val", "valid", "test")
+_SPLIT_FOLDERS = ("images/{}", "labels/{}"), ("{}/images", "{}/labels")
+_ROLES = ("train", "val", "test", "trainval")
+_SPLIT_WORDS = ("train", "val", "test", "dev")
 _LARGEST_FRACTION = 2.0  # coordinates beyond this are pixels, not fractions that overhang
 _Name = Annotated[str, pydantic.Field(coerce_numbers_to_str=True)]
 
@@ -48,13 +51,19 @@ class _LineFormat(NamedTuple):
     num_keypoint_numbers: int
 
 
+class _Splits(NamedTuple):
+    places: Mapping[str, Sequence[Path]]
+    missing: Mapping[str, str]
+    """What is wrong with splits that cannot be read, and may be left alone."""
+    left_out: Sequence[Path] = ()
+    """Folders with images and labels that are no split."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Data:
     root: Path
     names: Mapping[int, str]
-    places: Mapping[str, Sequence[Path]]
-    missing: Mapping[str, str] = field(default_factory=dict)
-    """What is wrong with splits that have no place, and may be left alone."""
+    splits: _Splits
     num_keypoint_numbers: int = 0
     """How many numbers may follow the box in a line."""
     description: Path | None = None
@@ -63,8 +72,8 @@ class _Data:
         return Source(
             layout="yolo",
             root=self.root,
-            splits=(*self.places, *self.missing),
-            places=self.places,
+            splits=(*self.splits.places, *self.splits.missing),
+            places=self.splits.places,
             description=self.description,
             read=partial(_read, self),
         )
@@ -77,10 +86,10 @@ def find_yolo(path: Path) -> Source | None:
     file = _data_file(path)
     if file is not None:
         return _from_yaml(file).source()
-    places = _split_places(path)
-    if not places:
+    splits = _split_folders(path)
+    if not splits.places:
         return None
-    return _Data(root=path, names=dict(enumerate(_read_class_names(path))), places=places).source()
+    return _Data(root=path, names=dict(enumerate(_read_class_names(path))), splits=splits).source()
 
 
 def _data_file(folder: Path) -> Path | None:
@@ -104,19 +113,17 @@ def _from_yaml(file: Path) -> _Data:
     root = file.parent / (data.path or "")
     if not root.is_dir():
         raise InputError(f"{file} has its data in {root}, which is no folder")
-    places, missing = _places(data, root=root, file=file)
     return _Data(
         root=root,
         names=dict(enumerate(data.names)) if isinstance(data.names, list) else data.names,
-        places=places,
-        missing=missing,
+        splits=_named_splits(data, root=root, file=file),
         num_keypoint_numbers=math.prod(data.kpt_shape) if data.kpt_shape else 0,
         description=file,
     )
 
 
-def _places(data: _DataFile, *, root: Path, file: Path) -> tuple[dict[str, list[Path]], dict[str, str]]:
-    """Return where the splits are, and what is wrong with a test split that is nowhere: few tasks need one."""
+def _named_splits(data: _DataFile, *, root: Path, file: Path) -> _Splits:
+    """Find the places that a YAML file names; a test split may be missing, as training needs none."""
     places: dict[str, list[Path]] = {}
     missing = {}
     for split, given in {"train": data.train, "val": data.val, "test": data.test}.items():
@@ -131,7 +138,7 @@ def _places(data: _DataFile, *, root: Path, file: Path) -> tuple[dict[str, list[
             places |= {split: found} if found else {}
     if not places:
         raise InputError(f"{file} names none of the splits train, val and test")
-    return places, missing
+    return _Splits(places, missing)
 
 
 def _seems_to_describe_data(file: Path) -> bool:
@@ -165,19 +172,40 @@ def _place(entry: str, *, root: Path, split: str, file: Path) -> Path:
     raise InputError(f"{file}: {wrong}: correct it, or add {usual}")
 
 
-def _split_places(path: Path) -> dict[str, list[Path]]:
+def _split_folders(path: Path) -> _Splits:
     """Find `images/train` or `train/images` beside their labels, or a single folder `images` beside `labels`."""
-    if not path.is_dir():
-        return {}
-    for pattern, labels in (("images/{}", "labels/{}"), ("{}/images", "{}/labels")):
-        places = {
-            split: [path / pattern.format(split)]
-            for split in _SPLIT_FOLDERS
-            if (path / pattern.format(split)).is_dir() and (path / labels.format(split)).is_dir()
-        }
+    for images, labels in _SPLIT_FOLDERS:
+        found = {name: path / images.format(name) for name in _folder_names(path, images)}
+        labelled = [name for name in found if (path / labels.format(name)).is_dir()]
+        places = {name: [found[name]] for name in labelled if _is_split_name(name)}
         if places:
-            return places
-    return {"all": [path / "images"]} if (path / "images").is_dir() and (path / "labels").is_dir() else {}
+            bare = [name for name in found if name not in labelled and _is_split_name(name)]
+            return _Splits(
+                places,
+                missing={name: _unlabelled(name, found[name], path / labels.format(name)) for name in bare},
+                left_out=[found[name] for name in labelled if name not in places],
+            )
+    is_single = (path / "images").is_dir() and (path / "labels").is_dir()
+    return _Splits({"all": [path / "images"]} if is_single else {}, missing={})
+
+
+def _folder_names(path: Path, pattern: str) -> list[str]:
+    """Return what stands for `{}` in the folders of a pattern such as `images/{}`: training, validation, test, others."""
+    folders = [folder.relative_to(path).parts for folder in path.glob(pattern.format("[!.]*")) if folder.is_dir()]
+    names = [parts[pattern.split("/").index("{}")] for parts in folders]
+    return sorted(names, key=lambda name: (_ROLES.index(role(name)) if _is_split_name(name) else len(_ROLES), name))
+
+
+def _is_split_name(name: str) -> bool:
+    return name.lower().startswith(_SPLIT_WORDS) and role(name) in _ROLES
+
+
+def _unlabelled(name: str, images: Path, labels: Path) -> str:
+    """Return what is wrong with a split folder without labels; raise it as an InputError where it is no test split."""
+    sentence = f"{images} has no labels, as there is no folder {labels}: add it, or move the images elsewhere"
+    if role(name) != "test":
+        raise InputError(sentence)
+    return sentence
 
 
 def _read_class_names(path: Path) -> list[str]:
@@ -197,19 +225,27 @@ def _read(data: _Data, splits: Sequence[str], counter: FindingCounter) -> RawDat
     line_format = _LineFormat(label_map, data.num_keypoint_numbers)
     images = {}
     for split in splits:
-        if split in data.missing:
-            counter.refuse(Fault.MISSING_SPLIT, data.missing[split])
+        if split in data.splits.missing:
+            counter.refuse(Fault.MISSING_SPLIT, data.splits.missing[split])
             continue
         paths = _image_paths(data, split, counter)
         images[split] = _raw_images(paths, root=data.root, line_format=line_format, counter=counter)
-    orphans = [file for split, found in images.items() for file in _orphans(data.places[split], found, root=data.root)]
-    for file in dict.fromkeys(orphans):  # splits may share a folder
-        counter.add(Fault.ORPHAN_LABELS, os.path.relpath(file, data.root.absolute()))
+    _report_left_out(data, images, counter)
     return RawData(label_map=label_map, images=images)
 
 
+def _report_left_out(data: _Data, images: Mapping[str, Sequence[RawImage]], counter: FindingCounter) -> None:
+    root = data.root.absolute()
+    for folder in data.splits.left_out:
+        counter.add(Fault.UNUSED_FOLDER, os.path.relpath(folder, root))
+    places = data.splits.places
+    orphans = [file for split, found in images.items() for file in _orphans(places[split], found, root=data.root)]
+    for file in dict.fromkeys(orphans):  # splits may share a folder
+        counter.add(Fault.ORPHAN_LABELS, os.path.relpath(file, root))
+
+
 def _image_paths(data: _Data, split: str, counter: FindingCounter) -> list[Path]:
-    files = [file for place in data.places[split] for file in _image_files(place, data.root, counter)]
+    files = [file for place in data.splits.places[split] for file in _image_files(place, data.root, counter)]
     unique = list(dict.fromkeys(files))
     if len(unique) < len(files):
         counter.add(Fault.REPEATED_IMAGE, split, count=len(files) - len(unique))

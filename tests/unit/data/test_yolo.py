@@ -156,6 +156,49 @@ def test_polygons_become_their_bounding_boxes_and_are_counted(write_yolo: Write)
     assert any("polygon" in finding.what for finding in data.findings)
 
 
+def test_folders_named_like_coco_are_splits(write_yolo: Write) -> None:
+    data = open_data(write_yolo({"images/train2017/a.png": LINE, "images/val2017/b.png": LINE}, classes_txt="cat"))
+
+    assert (data.train.name, data.val.name) == ("train2017", "val2017")
+
+
+@pytest.mark.parametrize(("images", "labels"), [("images/{}", "labels/{}"), ("{}/images", "{}/labels")])
+@pytest.mark.parametrize("split", ["val", "valid", "train2017"])
+def test_a_split_folder_without_labels_is_refused(write_yolo: Write, images: str, labels: str, split: str) -> None:
+    files = {f"{images.format(split)}/a.png": None, f"{images.format('train')}/b.png": LINE}
+
+    with pytest.raises(InputError, match=f"there is no folder .*/{labels.format(split)}: add it"):
+        open_data(write_yolo(files, classes_txt="cat"))
+
+
+def test_a_test_folder_without_labels_is_refused_only_where_it_is_asked_for(write_yolo: Write) -> None:
+    files = {f"images/{split}/{split}.png": LINE for split in ("train", "val")}
+    folder = write_yolo(files | {"images/test/c.png": None}, classes_txt="cat")
+
+    assert len(open_data(folder).val) == 1
+    with pytest.raises(InputError, match="there is no folder .*/labels/test"):
+        open_split(folder, split="test")
+
+
+def test_folders_with_labels_that_are_no_split_are_named(write_yolo: Write) -> None:
+    files: dict[str, str | None] = {f"images/{name}/{name}.png": LINE for name in ("extra", "train", ".old", "val")}
+    data = open_data(write_yolo(files | {"images/unlabelled/b.png": None}, classes_txt="cat"))
+
+    (found,) = [finding for finding in data.findings if finding.severity == "warning"]
+
+    assert (found.what, found.examples) == (
+        "1 folder with labels but not named like a split, left out",
+        ("images/extra",),
+    )
+
+
+@pytest.mark.parametrize("name", ["street", "trainees"])
+def test_folders_not_named_like_splits_are_one_split(write_yolo: Write, name: str) -> None:
+    folder = write_yolo({f"images/{name}/a.png": LINE, "images/b/b.png": LINE}, classes_txt="cat")
+
+    assert len(open_split(folder, split="all")) == 2
+
+
 POSE_YAML = "names: [cat]\ntrain: images\nkpt_shape: [2, 3]\n"
 
 
