@@ -6,17 +6,16 @@ the same number nothing is lowered: such a box is a slip of the mouse, not an ob
 """
 
 import math
-import os
 import re
 import reprlib
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from condetr.data.files import read_bytes, read_lines
+from condetr.data.files import files_below, read_bytes, read_lines
 from condetr.data.findings import Fault, FindingCounter
 from condetr.data.images import SUFFIXES
 from condetr.data.records import RawBox, RawData, RawImage, Source
@@ -83,29 +82,12 @@ def image_files(root: Path) -> dict[str, Path]:
 
 
 def _by_name(folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:
-    files = (file for file in _files_below(folder) if file.suffix.lower() in suffixes)
+    files = (file for file in files_below(folder) if file.suffix.lower() in suffixes) if folder.is_dir() else ()
     return {_name(folder, file): file for file in files}
 
 
 def _name(folder: Path, file: Path) -> str:
     return file.relative_to(folder).with_suffix("").as_posix()
-
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    """Walk through a folder, also where links lead, without what is hidden: macOS leaves `._a.jpg` beside `a.jpg`."""
-    if not folder.is_dir():
-        return
-    for parent, folders, files in os.walk(folder, followlinks=True, onerror=_refuse_folder):
-        folders[:] = sorted(name for name in folders if name[0] != "." and not _leads_back(Path(parent, name)))
-        yield from (Path(parent, name) for name in sorted(files) if name[0] != ".")
-
-
-def _refuse_folder(error: OSError) -> None:
-    raise InputError(f"cannot read the folder {error.filename}: {error.strerror}")
-
-
-def _leads_back(folder: Path) -> bool:
-    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
 
 
 def _list_file(root: Path, split: str) -> Path:

@@ -211,7 +211,7 @@ def _unlabelled(name: str, images: Path, labels: Path) -> str:
 def _read_class_names(path: Path) -> list[str]:
     for file in (path / "classes.txt", path / "labels" / "classes.txt"):
         if file.is_file():
-            return [line for line in read_lines(file) if line]
+            return "\n".join(read_lines(file)).rstrip().split("\n")  # an empty line counts as a class, and is refused
     raise InputError(
         f"{path} has images and labels, but neither a data.yaml with names and train nor a classes.txt (a name a line):"
         " add one of them"

@@ -236,7 +236,7 @@ def test_images_of_linked_folders_are_read(write_yolo: Write) -> None:
 def test_labels_without_an_image_are_counted(write_yolo: Write, images: str, labels: str) -> None:
     yaml = f"names: [cat]\ntrain: {images}\nval: {images}\n"
     folder = write_yolo({f"{images}/a.png": LINE}, data_yaml=yaml)
-    (folder / images / "b.jfif").touch()
+    (folder / images / "b.heic").touch()
     (folder / labels / "b.txt").write_text(LINE)
 
     (found,) = [finding for finding in open_data(folder).findings if "without an image" in finding.what]
@@ -319,3 +319,9 @@ def test_a_faulty_yaml_is_refused(write_yolo: Write, yaml: str, complaint: str) 
 def test_missing_class_names_are_asked_for(write_yolo: Write) -> None:
     with pytest.raises(InputError, match=r"neither a data\.yaml with names and train nor a classes\.txt"):
         open_split(write_yolo({"images/a.png": LINE}))
+
+
+def test_an_empty_line_among_class_names_is_refused_and_does_not_shift_the_rest(write_yolo: Write) -> None:
+    with pytest.raises(InputError, match="has a class without a name"):
+        open_data(write_yolo({"images/a.png": LINE}, classes_txt="cat\n\ndog"))
+    assert open_split(write_yolo({"images/a.png": LINE}, classes_txt="cat\ndog\n\n")).label_map.names == ("cat", "dog")
