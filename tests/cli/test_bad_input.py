@@ -138,8 +138,17 @@ class TestSettings:
     def test_a_setting_of_the_wrong_type(self, train: Train, data: Path, run: Path) -> None:
         assert_refused(train(data, "--set", "epochs=soon"), "epochs: input should be a valid integer", run=run)
 
-    def test_a_setting_out_of_range(self, train: Train, data: Path, run: Path) -> None:
-        assert_refused(train(data, "--set", "epochs=0"), "epochs: input should be greater than or equal to 1", run=run)
+    @pytest.mark.parametrize(
+        ("setting", "complaint"),
+        [
+            ("epochs=0", "epochs: input should be greater than or equal to 1"),
+            ("criterion.l1=-1", "criterion.l1: input should be greater than or equal to 0"),
+            ("seed=1000000000000000000000000", "seed: input should be less than 9223372036854775808"),
+            ("data.transform.scale=[2,1]", "scale must go from least to largest, got (2.0, 1.0)"),
+        ],
+    )
+    def test_a_setting_out_of_range(self, setting: str, complaint: str, train: Train, data: Path, run: Path) -> None:
+        assert_refused(train(data, "--set", setting), complaint, run=run)
 
     @pytest.mark.parametrize("logger", ["mlflow", "wandb"])
     def test_a_logger_whose_library_is_missing(self, logger: str, train: Train, data: Path, run: Path) -> None:

@@ -89,6 +89,11 @@ class LightTransformConfig:
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     """The hue turns by up to this part of the colour circle, either way."""
 
+    def __post_init__(self) -> None:
+        """Refuse a zoom range that runs backwards."""
+        if self.scale[0] > self.scale[1]:
+            raise InputError(f"scale must go from least to largest, got {self.scale}")
+
     def build_train(self) -> Transform:
         """Return the random augmentation."""
         return partial(

@@ -29,6 +29,7 @@ MAY_CHANGE = (*WITHOUT_INFLUENCE, "data.path", "epochs", "schedule")
 """Settings that a resumed training may have otherwise; data that moved is known by its classes and counts, and another
 schedule must agree with the steps made."""
 
+_CURE = "restore it, or start anew with --out, from the best model there may be with --init-from"
 _PARTS = {"detector": dict, "optimizer": dict, "progress": dict, "label_map": list, "settings": dict}
 
 
@@ -109,7 +110,7 @@ def restore_checkpoint(
             ema.load_state_dict(state["ema"])
         progress = TypeAdapter(Progress).validate_python(state["progress"])
     except TORCH_LOAD_ERRORS as error:
-        raise InputError(f"cannot resume from {path}, it is damaged: {first_line(error)}") from None
+        raise InputError(f"cannot resume from {path}, it is damaged: {first_line(error)}; {_CURE}") from None
     _require_same_past(progress, then=then, now=config, steps_per_epoch=steps_per_epoch)
     return progress
 
@@ -118,9 +119,11 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = load_pickle(path)
     except TORCH_LOAD_ERRORS as error:
-        raise InputError(f"cannot resume from {path}: {first_line(error)}") from None
+        raise InputError(f"cannot resume from {path}: {first_line(error)}; {_CURE}") from None
     if not isinstance(state, dict) or any(not isinstance(state.get(name), kind) for name, kind in _PARTS.items()):
-        raise InputError(f"cannot resume from {path}: it is no checkpoint of a training, or a part of it is missing")
+        raise InputError(
+            f"cannot resume from {path}: it is no checkpoint of a training, or a part of it is missing; {_CURE}"
+        )
     return state
 
 

@@ -1,9 +1,11 @@
 """The criterion: match every decoder layer's predictions, weigh and add up the loss terms."""
 
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import torch
 from jaxtyping import Float, Int
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,13 +19,16 @@ LossReport = dict[str, Tensor]
 """`loss`, the weighted sum over all layers that is minimised, and the last layer's unweighted terms."""
 
 
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
 @settings
 class MatcherConfig:
     """Costs of pairing a query with a target."""
 
-    classification: float = 2.0
-    l1: float = 5.0
-    giou: float = 2.0
+    classification: Weight = 2.0
+    l1: Weight = 5.0
+    giou: Weight = 2.0
 
     def build(self, *, scores: Scores) -> HungarianMatcher:
         """Build the matcher for detectors with these scores."""
@@ -35,10 +40,10 @@ class CriterionConfig:
     """Weights of the loss terms, the same for every decoder layer."""
 
     matcher: MatcherConfig = MatcherConfig()
-    classification: float = 2.0
-    l1: float = 5.0
-    giou: float = 2.0
-    no_object_weight: float = 0.1
+    classification: Weight = 2.0
+    l1: Weight = 5.0
+    giou: Weight = 2.0
+    no_object_weight: Weight = 0.1
     """Weight of "no object" in the cross-entropy; the focal loss has no such class."""
 
     def build(self, *, scores: Scores) -> "SetCriterion":
