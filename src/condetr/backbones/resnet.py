@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 from torchvision.models import resnet as torchvision_resnet
 from torchvision.models.resnet import BasicBlock
@@ -78,9 +79,9 @@ class SmallResNetConfig:
     """A small ResNet for small images: a strided stem, then a stage of basic blocks for each width."""
 
     kind: Literal["small_resnet"] = "small_resnet"
-    widths: tuple[int, ...] = (32, 64, 128, 192)
+    widths: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = (32, 64, 128, 192)
     """Channels of the stem (stride 2) and of each stage."""
-    blocks: tuple[int, ...] = (1, 2, 2)
+    blocks: tuple[Annotated[int, Field(ge=1, le=128)], ...] = (1, 2, 2)
     """Residual blocks in each stage."""
     dilation: bool = False
     """DC5: the last stage keeps the resolution of the one before it, its convolutions are dilated instead."""
