@@ -132,13 +132,11 @@ def _value(value: object) -> str:
 
 
 def _write(out: Path, comparison: "Comparison") -> None:
-    import json
-
-    from condetr.inference.atomic import replaced_file, write_text
+    from condetr.inference.atomic import replaced_file, write_json
     from condetr.report.comparison import draw_comparison
 
     out.mkdir(parents=True, exist_ok=True)
     with replaced_file(out / "comparison.json") as draft:
-        write_text(draft, json.dumps(comparison.to_dict(), indent=2, ensure_ascii=False) + "\n")
+        write_json(draft, comparison.to_dict())
     with replaced_file(out / "comparison.png") as draft:
         draw_comparison(comparison).savefig(draft)

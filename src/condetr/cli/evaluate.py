@@ -57,7 +57,7 @@ def evaluate(
     truth = in_classes_of(predictor.label_map, truth, weights=weights, data=data)
     for finding in counter.findings():
         if finding.severity == "warning":
-            typer.echo(f"warning: {finding.what} ({'; '.join(finding.examples)})", err=True)
+            typer.echo(finding.sentence, err=True)
     results = _evaluate(predictor, truth, batch_size=batch_size, workers=workers)
     _show(results, title=f"{weights} on {truth.name} of {data}, {len(truth):,} images")
     facts: dict[str, Any] = {
@@ -147,10 +147,8 @@ def _percent(share: float | None) -> str:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    import json
-
-    from condetr.inference.atomic import replaced_file, write_text
+    from condetr.inference.atomic import replaced_file, write_json
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with replaced_file(path) as draft:
-        write_text(draft, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        write_json(draft, content)

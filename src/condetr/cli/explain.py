@@ -79,12 +79,10 @@ def _heads(text: str) -> "Heads":
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    import json
-
-    from condetr.inference.atomic import replaced_file, write_text
+    from condetr.inference.atomic import replaced_file, write_json
 
     with replaced_file(path) as draft:
-        write_text(draft, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        write_json(draft, content)
 
 
 def _show(chosen: "Sequence[Shown]") -> None:

@@ -52,3 +52,9 @@ class Finding:
     count: int
     examples: tuple[str, ...]
     """The first few places, such as `images/12.jpg: box 3`."""
+
+    @property
+    def sentence(self) -> str:
+        """All of it in a line."""
+        examples = f" ({'; '.join(self.examples)})" if self.examples else ""
+        return f"{self.severity}: {self.what}{examples}"

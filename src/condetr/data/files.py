@@ -45,11 +45,11 @@ def files_below(folder: Path) -> Iterator[Path]:
         seen.add(real)
         for entry, is_folder in _entries(here):
             if not is_folder:
-                yield entry
+                yield Path(entry.path)
             elif entry.is_symlink():
-                folders.append(entry)
+                folders.append(Path(entry.path))
             else:
-                folders.appendleft(entry)
+                folders.appendleft(Path(entry.path))
 
 
 def read_bytes(file: Path) -> bytes:
@@ -68,10 +68,11 @@ def read_lines(file: Path) -> list[str]:
         raise InputError(f"{file} is not a text file in UTF-8") from None
 
 
-def _entries(folder: Path) -> list[tuple[Path, bool]]:
+def _entries(folder: Path) -> list[tuple[os.DirEntry[str], bool]]:
     """Return what is in a folder and not hidden, and whether each is a folder itself."""
     try:
-        entries = sorted(folder.iterdir())
+        with os.scandir(folder) as found:  # tells folders from files without asking the disk for each
+            entries = sorted(found, key=lambda entry: entry.name)
         return [(entry, entry.is_dir()) for entry in entries if not entry.name.startswith(".")]
     except OSError as error:
         raise InputError(f"cannot read the folder {folder}: {error.strerror}") from None

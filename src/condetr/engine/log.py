@@ -131,8 +131,7 @@ def show_data(console: Console, *, label_map: LabelMap, counts: Mapping[str, int
     console.print(table)
     console.print("  ".join(f"{name}: {count} images" for name, count in counts.items()), highlight=False)
     for finding in findings:
-        examples = f" ({'; '.join(finding.examples)})" if finding.examples else ""
-        console.print(f"{finding.severity}: {finding.what}{examples}", highlight=False, markup=False)
+        console.print(finding.sentence, highlight=False, markup=False)
 
 
 def _cell(value: float | int | None) -> str:

@@ -15,7 +15,7 @@ from condetr.engine.checkpoint import Progress
 from condetr.engine.config import TrainConfig
 from condetr.engine.evaluate import Evaluation
 from condetr.engine.run_folder import RunFolder
-from condetr.inference.atomic import replaced_file, write_text
+from condetr.inference.atomic import replaced_file, write_json
 from condetr.metrics.coco import result_rows
 from condetr.shapes import Detections
 
@@ -67,7 +67,7 @@ def write_results(
     is_first_process = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
     if is_first_process:
         with replaced_file(run.results) as draft:
-            write_text(draft, json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+            write_json(draft, results)
         with replaced_file(run.predictions) as draft:
             draft.write_text(json.dumps(result_rows(evaluation.detections, label_map=splits.val.label_map)))
     return TrainResult(

@@ -8,11 +8,6 @@ from condetr.errors import InputError
 from condetr.inference.atomic import tidy
 from condetr.inference.model_folder import CONFIG, WEIGHTS
 
-_FIRST_EPOCH = frozenset(
-    {"config.yaml", "labels.json", "metrics.csv", "timing.csv", "best", "checkpoints", "nonfinite", "wandb", "mlruns"}
-)
-"""What may be there before the first checkpoint is complete, TensorBoard's files and drafts aside."""
-
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -96,10 +91,12 @@ class RunFolder:
 
     def _has_barely_begun(self) -> bool:
         """Tell whether all that is here may be from a training that ended in its first epoch, before a checkpoint."""
-        names = {entry.name for entry in self.path.iterdir() if not entry.name.startswith((".", "events."))}
+        written = (self.config, self.labels, self.metrics, self.timing, self.nonfinite, self.best)
+        ours = {*written, self.last_checkpoint.parent, self.path / "wandb", self.path / "mlruns"}
+        here = {entry for entry in self.path.iterdir() if not entry.name.startswith((".", "events."))}
         best = {entry.name for entry in self.best.iterdir()} if self.best.is_dir() else set()
         epochs = len(self.metrics.read_text().splitlines()) - 1 if self.metrics.is_file() else 0
-        return names <= _FIRST_EPOCH and best <= {CONFIG, WEIGHTS} and epochs <= 1
+        return here <= ours and best <= {CONFIG, WEIGHTS} and epochs <= 1
 
     def create(self) -> None:
         """Make the folder and those inside it, and remove what a killed process left half written."""

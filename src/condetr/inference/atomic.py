@@ -1,10 +1,12 @@
 """Files and folders that are either wholly there or not there: written beside their place, then renamed into it."""
 
+import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from condetr.errors import InputError, RunError
 
@@ -53,6 +55,11 @@ def write_text(path: Path, text: str) -> None:
     In JSON these are the escapes that stand for the same file name when it is read again.
     """
     path.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write an object as JSON for people to read, too."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def tidy(folder: Path) -> None:

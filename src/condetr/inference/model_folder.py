@@ -15,7 +15,7 @@ from condetr.config import dump, from_mapping, settings
 from condetr.data.transforms import TransformConfig
 from condetr.detectors.registry import DetectorConfig
 from condetr.errors import InputError, first_line
-from condetr.inference.atomic import replaced_folder
+from condetr.inference.atomic import replaced_folder, write_json
 from condetr.inference.class_rows import keep_class_rows
 from condetr.inference.fit import require_fit
 from condetr.labels import LabelMap
@@ -75,7 +75,7 @@ def write_model(folder: Path, model: LoadedModel) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.detector.state_dict().items()}
     with replaced_folder(folder) as draft:
         (draft / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))
-        (draft / CONFIG).write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(draft / CONFIG, description)
 
 
 def load_model(folder: Path) -> LoadedModel:
@@ -165,10 +165,9 @@ def _require_format(description: Mapping[str, Any], *, source: Path) -> None:
 
 def _read_label_map(description: Mapping[str, Any], *, source: Path) -> LabelMap:
     try:
-        return LabelMap.from_list(description["label_map"])
-    except (InputError, KeyError) as error:
-        why = f": {error}" if isinstance(error, InputError) else ""
-        raise InputError(f"{source} holds no usable label_map{why}; export or train the model again") from None
+        return LabelMap.from_list(description.get("label_map"))
+    except InputError as error:
+        raise InputError(f"{source} holds no usable label_map: {error}; export or train the model again") from None
 
 
 def _read_class_rows(

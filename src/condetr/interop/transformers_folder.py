@@ -1,13 +1,12 @@
 """Model folders of the transformers library, read and written without it."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import save
 from torch import Tensor
 
 from condetr.errors import InputError
+from condetr.inference.atomic import write_json
 from condetr.inference.fit import require_fit
 from condetr.inference.model_folder import (
     CONFIG,
@@ -67,8 +66,8 @@ def write_transformers(folder: Path, model: LoadedModel) -> None:
     require_published_form(config, target="transformers")
     tensors = to_transformers(to_original(model.detector.state_dict(), config))
     (folder / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))
-    _write_json(folder / CONFIG, make_config(model))
-    _write_json(folder / PREPROCESSOR, make_preprocessor(model))
+    write_json(folder / CONFIG, make_config(model))
+    write_json(folder / PREPROCESSOR, make_preprocessor(model))
 
 
 def _read_tensors(path: Path, *, is_conditional: bool) -> dict[str, Tensor]:
@@ -78,7 +77,3 @@ def _read_tensors(path: Path, *, is_conditional: bool) -> dict[str, Tensor]:
     if len(set(names.values())) < len(names):
         raise InputError(f"{path} has some tensors twice, under old names and new; save the model again")
     return {new: tensors[old] for old, new in names.items()}
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
