@@ -1,4 +1,4 @@
-"""The two exceptions that users see: their input cannot be used, or a run cannot go on; and what others' errors say."""
+"""What users see when their input cannot be used, may not be what they meant, or a run cannot go on."""
 
 
 class InputError(ValueError):
@@ -6,6 +6,10 @@ class InputError(ValueError):
 
     The command line prints the sentence and exits with code 2; Python callers may catch it as a ValueError.
     """
+
+
+class InputWarning(UserWarning):
+    """What a user gave can be used but may not be what they meant; the command line prints the sentence and goes on."""
 
 
 class RunError(RuntimeError):

@@ -1,10 +1,12 @@
 import subprocess
 import sys
+import warnings
 
 import pytest
 
 import condetr
 from condetr.cli.main import main
+from condetr.errors import InputWarning
 
 
 def test_the_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
@@ -24,6 +26,20 @@ def test_a_mistyped_verb_is_answered_with_the_nearest(capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit, match=r"^2$"):
         main(["sinth"])
     assert "Did you mean 'synth'?" in capsys.readouterr().err
+
+
+def test_a_warning_is_a_line_and_those_of_libraries_are_as_ever(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def warn(**_: object) -> None:
+        warnings.warn("bf16 is\nslow", InputWarning, stacklevel=1)
+        warnings.warn("old numpy", DeprecationWarning, stacklevel=1)
+
+    monkeypatch.setattr("condetr.cli.main.app", warn)
+    with pytest.warns(DeprecationWarning, match="old numpy") as theirs:
+        main([])
+    assert capsys.readouterr().err == "condetr: bf16 is slow\n"
+    assert len(theirs) == 1
 
 
 def test_help_does_not_wait_for_heavy_imports() -> None:

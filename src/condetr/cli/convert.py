@@ -1,6 +1,5 @@
 """`condetr convert`: weights to and from other libraries."""
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -51,17 +50,13 @@ def convert(
         raise InputError(f"{kinds}, got {destination} for {to}")
     _require_replaceable(destination, source=source, overwrite=overwrite)
     label_map = None if labels is None else _read_labels(labels)
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always", UserWarning)
-        try:
-            with Console(stderr=True).status(Text(f"converting {source} to {destination}, and comparing both")):
-                origin = interop.convert(source, destination, to=to, label_map=label_map)
-                difference = measure_difference(origin, Source(destination, to), label_map=label_map)
-        except MisfitError as error:
-            _show_misfits(error)
-            raise
-    for message in dict.fromkeys(str(warning.message) for warning in said):
-        typer.echo(f"condetr: {message}", err=True)
+    try:
+        with Console(stderr=True).status(Text(f"converting {source} to {destination}, and comparing both")):
+            origin = interop.convert(source, destination, to=to, label_map=label_map)
+            difference = measure_difference(origin, Source(destination, to), label_map=label_map)
+    except MisfitError as error:
+        _show_misfits(error)
+        raise
     _show(difference, source=source, destination=destination)
     if not difference.is_small:
         typer.echo(f"condetr: {destination} is not the same function as {source}; do not use it", err=True)

@@ -5,8 +5,10 @@ Each verb lives in its own module, which imports torch and its like inside the v
 
 import io
 import sys
-from collections.abc import Sequence
-from typing import Annotated
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Annotated, Any
 
 import typer
 
@@ -23,7 +25,7 @@ from condetr.cli.recipes import recipes
 from condetr.cli.sanity import sanity
 from condetr.cli.synth import synth
 from condetr.cli.train import train
-from condetr.errors import InputError, RunError
+from condetr.errors import InputError, InputWarning, RunError
 
 FAILED = 1
 """Exit code when a run had to end although its input is good."""
@@ -46,14 +48,34 @@ app.add_typer(config.app, name="config")
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command and exit: 0 done, 1 failed, 2 bad input, 130 interrupted by Ctrl-C, 143 by SIGTERM.
 
-    Bad input and a failure are one line on stderr; any other exception is a bug and keeps its traceback.
+    Bad input, a failure and a warning are one line on stderr; any other exception is a bug and keeps its traceback.
     """
     _escape_what_cannot_be_shown()
-    try:
-        app(args=argv, prog_name="condetr")
-    except (InputError, RunError) as error:
-        typer.echo(f"condetr: {' '.join(str(error).splitlines())}", err=True)
-        raise SystemExit(BAD_INPUT if isinstance(error, InputError) else FAILED) from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", InputWarning)
+        warnings.showwarning = partial(_show_warning, otherwise=warnings.showwarning)
+        try:
+            app(args=argv, prog_name="condetr")
+        except (InputError, RunError) as error:
+            _say(error)
+            raise SystemExit(BAD_INPUT if isinstance(error, InputError) else FAILED) from None
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    *where: Any,  # noqa: ANN401 - file, line and such
+    otherwise: Callable[..., None],
+) -> None:
+    """Print a sentence of ours in a line, and what a library warns of as ever."""
+    if issubclass(category, InputWarning):
+        _say(message)
+    else:
+        otherwise(message, category, *where)
+
+
+def _say(sentence: object) -> None:
+    typer.echo(f"condetr: {' '.join(str(sentence).splitlines())}", err=True)
 
 
 def _escape_what_cannot_be_shown() -> None:

@@ -18,7 +18,7 @@ from condetr.backbones.pickles import load_pickle, save_pickle
 from condetr.backbones.resnet import ResNetConfig
 from condetr.config import dump, from_mapping, settings
 from condetr.data.transforms import PaperTransformConfig, TransformConfig
-from condetr.errors import InputError
+from condetr.errors import InputError, InputWarning
 from condetr.inference.atomic import replaced_file
 from condetr.inference.fit import require_fit
 from condetr.inference.model_folder import LoadedModel, blank_state, filled_detector
@@ -120,7 +120,8 @@ def _is_named_dc5(path: Path) -> bool:
     """Return whether the file's name says DC5; tensors do not show it, so a guess is said aloud."""
     if "dc5" not in path.name.lower():
         return False
-    warnings.warn(f"{path} does not say if its backbone is dilated; taken for DC5 by its name", stacklevel=2)
+    sentence = f"{path} does not say if its backbone is dilated; taken for DC5 by its name"
+    warnings.warn(sentence, InputWarning, stacklevel=2)
     return True
 
 

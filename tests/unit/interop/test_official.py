@@ -11,7 +11,7 @@ import torch
 
 from condetr.data.transforms import LightTransformConfig
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
-from condetr.errors import InputError
+from condetr.errors import InputError, InputWarning
 from condetr.inference.fit import MisfitError
 from condetr.inference.model_folder import LoadedModel
 from condetr.interop.official import read_official, write_official
@@ -164,7 +164,7 @@ def test_dilation_is_guessed_from_the_name_aloud(official: Path) -> None:
     change(official, lambda content: content["args"].__dict__.pop("dilation"))
     dc5 = official.rename(official.with_name("ConditionalDETR_r50dc5_epoch50.pth"))
 
-    with pytest.warns(UserWarning, match="taken for DC5 by its name"):
+    with pytest.warns(InputWarning, match="taken for DC5 by its name"):
         config = read_official(dc5).detector_config
 
     assert config.backbone.dilation  # type: ignore[union-attr]
