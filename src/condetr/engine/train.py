@@ -134,7 +134,8 @@ class Training:
         )
         if self.progress.step:
             self._say(f"resuming after step {self.progress.step}, in epoch {self.progress.epoch + 1}")
-        concerns = watch.at_start(self.config, steps=self.config.epochs * self.steps_per_epoch)
+        steps = self.config.epochs * self.steps_per_epoch
+        concerns = watch.at_start(self.config, steps=steps, device=self.fabric.device)
         for name in concerns:  # a resumed training may have another length
             self.progress.warnings.pop(name, None)
         self._warn(concerns)

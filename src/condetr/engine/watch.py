@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from condetr.data.dataset import Split
 from condetr.engine.checkpoint import Progress
-from condetr.engine.config import TrainConfig
+from condetr.engine.config import Precision, TrainConfig
 from condetr.engine.evaluate import Evaluation
+from condetr.optimize.precision import is_emulated
 from condetr.shapes import Detections
 
 Concerns = dict[str, str | None]
@@ -22,13 +24,14 @@ FEWEST_STEPS = {"scratch": 1000, "weights": 200}
 """Detection transformers from scratch have AP 0 for about that long, even on easy scenes."""
 
 
-def at_start(config: TrainConfig, *, steps: int) -> Concerns:
+def at_start(config: TrainConfig, *, steps: int, device: torch.device) -> Concerns:
     """Look at the settings before the first of `steps` steps."""
     from_weights = config.init_from is not None
     warmup_steps = config.schedule.warmup_steps
     return {
         "few_steps": few_steps(steps=steps, warmup_steps=warmup_steps, from_weights=from_weights),
         "unfit_learning_rate": unfit_learning_rate(lr=config.optimizer.lr, batch_size=config.data.batch_size),
+        "emulated_precision": emulated_precision(config.precision, device=device),
     }
 
 
@@ -87,6 +90,13 @@ def unfit_learning_rate(*, lr: float, batch_size: int) -> str | None:
         f"optimizer.lr {lr:g} is far {side} what suits {batch_size} images a step, about {usual:.0e} (1e-4 for 16, "
         f"growing with the root of the batch): {risk}; try optimizer.lr={usual:.0e}"
     )
+
+
+def emulated_precision(precision: Precision, *, device: torch.device) -> str | None:
+    """Look at a precision that was asked for where it is not computed in."""
+    if precision != "bf16-mixed" or not is_emulated(torch.bfloat16, device=device):
+        return None
+    return "precision bf16-mixed is slow on this machine, which does not compute in bf16: use precision=auto or 32-true"
 
 
 def skipped_steps(*, skipped: int, steps: int) -> str | None:

@@ -5,6 +5,7 @@ operators), `winograd` and `pooling`, `attention`, `encoder`, `decoder` (constan
 """
 
 import copy
+import warnings
 from typing import cast
 
 import torch
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 
 from condetr.detectors.conditional_detr import ConditionalDetr
 from condetr.detectors.detr import Detr
-from condetr.errors import InputError
+from condetr.errors import InputError, InputWarning
 from condetr.layers.encoder import EncoderLayer
 from condetr.layers.features import FeatureMap
 from condetr.optimize.encoder import FastEncoderLayer
@@ -28,7 +29,7 @@ from condetr.optimize.onednn import (
     with_projections,
 )
 from condetr.optimize.parts import fast_decoder
-from condetr.optimize.precision import FastPrecision, resolve_dtype
+from condetr.optimize.precision import FastPrecision, is_emulated, resolve_dtype
 from condetr.optimize.winograd import use_winograd
 from condetr.shapes import DetectorOutput
 
@@ -51,7 +52,12 @@ def optimize(detector: nn.Module, *, precision: FastPrecision = "auto", compile:
     """
     if not isinstance(detector, ConditionalDetr | Detr):
         raise InputError(f"{type(detector).__name__} has no fast form: use it as it is")
-    dtype = resolve_dtype(precision, device=next(detector.parameters()).device)
+    device = next(detector.parameters()).device
+    dtype = resolve_dtype(precision, device=device)
+    if is_emulated(dtype, device=device):
+        warnings.warn(
+            "bf16 is slow on this machine, which does not compute in it: use fp32", InputWarning, stacklevel=2
+        )
     fast = FastDetector(detector, dtype=dtype).eval()
     if compile:
         fast.compile_parts()

@@ -37,7 +37,14 @@ _SUMS = (operator.add, operator.iadd, torch.add)
 
 def is_usable(tensor: Tensor) -> bool:
     """Tell whether oneDNN computes with tensors like this one."""
-    return tensor.device.type == "cpu" and torch.backends.mkldnn.is_available()
+    if tensor.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    return tensor.dtype != torch.bfloat16 or has_bf16_kernels()
+
+
+def has_bf16_kernels() -> bool:
+    """Tell whether oneDNN computes in bf16 on this processor: it refuses to without AVX-512 or the like."""
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported()  # type: ignore[no-any-return]
 
 
 def product(x: Float[Tensor, "*batch N D"], y: Float[Tensor, "*batch M D"]) -> Float[Tensor, "*batch N M"]:

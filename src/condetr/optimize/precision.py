@@ -30,6 +30,11 @@ def has_native_bf16(device: torch.device) -> bool:
     return False
 
 
+def is_emulated(dtype: torch.dtype, *, device: torch.device) -> bool:
+    """Tell whether a processor or an Nvidia GPU computes in a number format by way of others, which takes longer."""
+    return dtype == torch.bfloat16 and device.type in ("cpu", "cuda") and not has_native_bf16(device)
+
+
 def has_matrix_tiles() -> bool:
     """Tell whether the processor multiplies small matrices in one instruction (AMX)."""
     return torch.cpu._is_amx_tile_supported()

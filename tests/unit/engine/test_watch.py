@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from condetr.engine import watch
 from condetr.engine.config import TrainConfig
 from condetr.engine.train import train
 from condetr.labels import Category, LabelMap
+from condetr.optimize import precision
 from condetr.shapes import Detections
 
 LABELS = LabelMap((Category(1, "bolt"),))
@@ -74,6 +76,13 @@ def spread(shift: int = 0) -> Detections:
 )
 def test_a_watch_speaks_where_it_should_and_is_silent_elsewhere(sentence: str | None, words: str | None) -> None:
     assert sentence is None if words is None else sentence is not None and words in sentence
+
+
+def test_bf16_that_is_emulated_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "has_native_bf16", lambda device: False)
+    cpu = torch.device("cpu")
+    assert "does not compute in bf16" in str(watch.emulated_precision("bf16-mixed", device=cpu))
+    assert watch.emulated_precision("auto", device=cpu) is None
 
 
 def test_queries_that_all_say_the_same_have_collapsed() -> None:

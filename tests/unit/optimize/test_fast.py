@@ -110,6 +110,7 @@ def test_results_do_not_depend_on_what_was_detected_before() -> None:
     torch.testing.assert_close(images, inputs)
 
 
+@pytest.mark.filterwarnings("ignore:bf16 is slow")
 def test_bf16_stays_near() -> None:
     detector = build(CONDITIONAL)
     fast = optimize(detector, precision="bf16")
@@ -123,6 +124,7 @@ def test_bf16_stays_near() -> None:
         torch.testing.assert_close(found.boxes_cxcywh, expected.boxes_cxcywh, rtol=0, atol=0.02)
 
 
+@pytest.mark.filterwarnings("ignore:bf16 is slow")
 def test_the_detector_stays_as_it_is() -> None:
     detector = build(CONDITIONAL)
     before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}

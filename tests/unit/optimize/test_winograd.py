@@ -4,7 +4,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from condetr.optimize import winograd
-from condetr.optimize.onednn import ACTIVATIONS, NO_ACTIVATION, Activation, PackedConvolution, pack_projections
+from condetr.optimize.onednn import (
+    ACTIVATIONS,
+    NO_ACTIVATION,
+    Activation,
+    PackedConvolution,
+    has_bf16_kernels,
+    pack_projections,
+)
 from condetr.optimize.winograd import WinogradConvolution, use_winograd
 
 RELU = ACTIVATIONS[nn.ReLU]
@@ -32,6 +39,8 @@ def packed(
 def test_results_are_those_of_the_convolution(
     dtype: torch.dtype, size_hw: tuple[int, int], dilation: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if dtype == torch.bfloat16 and not has_bf16_kernels():
+        pytest.skip("oneDNN does not compute in bf16 on this processor")
     monkeypatch.setattr(winograd, "MIN_PRODUCTS", 1)
     direct = packed(16, dtype=dtype, padding=dilation, dilation=dilation)
     convolution = WinogradConvolution(direct)
