@@ -44,7 +44,7 @@ def test_twenty_steps_have_the_same_losses(kind: Kind, tmp_path: Path) -> None:
         terms = plain_criterion(as_dict(their_output(peers.theirs, batch)), their_targets(wanted))
         theirs.append(_step(weighted_sum(terms, kind=kind), model=peers.theirs, optimizer=plain_optimizer))
 
-    assert ours == pytest.approx(theirs, rel=1e-5)
+    assert ours == pytest.approx(theirs, rel=3e-5)
     assert sum(ours[-BATCHES:]) < 0.98 * sum(ours[:BATCHES])
 
 
