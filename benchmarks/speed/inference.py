@@ -14,17 +14,21 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.speed.elsewhere import Elsewhere
 from benchmarks.speed.report import Cell, Table
-from benchmarks.speed.timing import alternate, matrix_rate
+from benchmarks.speed.timing import PRECISIONS, alternate, matrix_rate
 from condetr.optimize.allocator import keep_memory
 from condetr.optimize.fast import optimize
+from condetr.optimize.precision import DTYPES
 from tests.parity.peers import detector_config, hf, make_peers, random_model
 
 Run = Callable[[], Any]
 
 
-THEIRS, OURS = ("transformers sdpa fp32", "transformers sdpa bf16"), ("ours, fast fp32", "ours, fast bf16")
-COMPILED = ("ours, compiled fp32", "ours, compiled bf16") if shutil.which("g++") else ()
+THEIRS = tuple(f"transformers sdpa {precision}" for precision in PRECISIONS)
+OURS = tuple(f"ours, fast {precision}" for precision in PRECISIONS)
+COMPILED = tuple(f"ours, compiled {precision}" for precision in PRECISIONS) if shutil.which("g++") else ()
 KEPT = ", memory kept"
+HINTS = {"fp32": "f32", "bf16": "bf16"}
+"""OpenVINO's names."""
 
 
 def measure(*, quick: bool) -> Table:
@@ -52,8 +56,7 @@ def measure(*, quick: bool) -> Table:
         differences = {name: _difference(run(), expected) for name, run in runs.items()}
         seconds = alternate(runs, rounds=2 if quick else 7)
         operations = _operations(peers.ours, images, is_padding)
-    rates = {"fp32": matrix_rate(torch.float32), "bf16": matrix_rate(torch.bfloat16)}
-    floors = {kind: 1e3 * operations / rate for kind, rate in rates.items()}
+    floors = {precision: 1e3 * operations / matrix_rate(DTYPES[precision]) for precision in PRECISIONS}
     rows: list[tuple[Cell, ...]] = [
         (
             name,
@@ -104,11 +107,12 @@ def _logits(run: Run) -> np.ndarray:
 
 
 def _transformers(folder: Path, images: Tensor, *, attentions: Sequence[str]) -> dict[str, Run]:
-    """Return transformers' model in fp32 and bf16; its default attention is `sdpa`."""
+    """Return transformers' model in each number format; its default attention is `sdpa`."""
     mask = torch.ones(1, *images.shape[2:], dtype=torch.long)
     runs: dict[str, Run] = {}
     for attention in attentions:
-        for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        for name in PRECISIONS:
+            dtype = DTYPES[name]
             model = hf.AutoModelForObjectDetection.from_pretrained(folder, attn_implementation=attention, dtype=dtype)
             inputs = {"pixel_values": images.to(dtype), "pixel_mask": mask}
             runs[f"transformers {attention} {name}"] = partial(model.eval(), **inputs)
@@ -143,8 +147,8 @@ def _deployed(detector: nn.Module, images: Tensor, *, folder: Path) -> tuple[dic
     runs: dict[str, Run] = {
         "ONNX Runtime fp32": lambda: session.run(None, {session.get_inputs()[0].name: array})[0],
     }
-    for name, kind in (("fp32", "f32"), ("bf16", "bf16")):
-        settings = {"INFERENCE_PRECISION_HINT": kind, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    for name in PRECISIONS:
+        settings = {"INFERENCE_PRECISION_HINT": HINTS[name], "INFERENCE_NUM_THREADS": torch.get_num_threads()}
         compiled = openvino.Core().compile_model(path, "CPU", settings)
         runs[f"OpenVINO {name}"] = partial(_first_output, compiled, array)
     return runs, []
@@ -179,18 +183,16 @@ def _difference(output: Any, expected: Tensor) -> float:  # noqa: ANN401 - six l
 
 
 def _headline(seconds: dict[str, float]) -> dict[str, float]:
-    fp32, bf16 = seconds["ours, fast fp32"], seconds["ours, fast bf16"]
-    ratios = {
-        "fp32 over transformers fp32": seconds["transformers sdpa fp32"] / fp32,
-        "bf16 over transformers fp32": seconds["transformers sdpa fp32"] / bf16,
-        "bf16 over transformers bf16": seconds["transformers sdpa bf16"] / bf16,
-    }
-    ratios |= {
-        f"{name[-4:]} over transformers {name[-4:]}, memory kept": seconds[f"transformers sdpa {name[-4:]}{KEPT}"]
-        / seconds[name]
-        for name in OURS
-    }
-    if "OpenVINO fp32" in seconds:
-        ratios["fp32 over OpenVINO fp32"] = seconds["OpenVINO fp32"] / fp32
-        ratios["bf16 over OpenVINO bf16"] = seconds["OpenVINO bf16"] / bf16
+    ratios: dict[str, float] = {}
+    for name, theirs in zip(OURS, THEIRS, strict=True):
+        precision = name[-4:]
+        peers = {
+            "transformers fp32": THEIRS[0],
+            f"transformers {precision}": theirs,
+            f"transformers {precision}, memory kept": theirs + KEPT,
+            f"OpenVINO {precision}": f"OpenVINO {precision}",
+        }
+        ratios |= {
+            f"{precision} over {peer}": seconds[row] / seconds[name] for peer, row in peers.items() if row in seconds
+        }
     return ratios

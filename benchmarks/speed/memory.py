@@ -8,9 +8,10 @@ import torch
 
 from benchmarks.speed.peak import peak_gibibytes, print_peak
 from benchmarks.speed.report import Cell, Table
+from benchmarks.speed.timing import PRECISIONS
 from benchmarks.speed.training import DC5_R50, make_inputs, our_step, their_step
 
-CONTENDERS = ("transformers fp32", "ours fp32", "transformers bf16", "ours bf16")
+CONTENDERS = tuple(f"{library} {precision}" for precision in PRECISIONS for library in ("transformers", "ours"))
 
 
 def measure(*, quick: bool) -> Table:
@@ -26,7 +27,7 @@ def measure(*, quick: bool) -> Table:
         headline={
             f"{precision} share of transformers": gibibytes[f"ours {precision}"]
             / gibibytes[f"transformers {precision}"]
-            for precision in ("fp32", "bf16")
+            for precision in PRECISIONS
         },
         notes=["the whole process, libraries and weights included; dropout 0.1 everywhere in both"],
     )

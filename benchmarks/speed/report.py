@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -42,7 +43,7 @@ class Table:
 def publish(table: Table, *, load_before: float) -> str:
     """Write a table and its headline under the processor or GPU it was measured on; return it as Markdown."""
     stamp = _stamp(load_before=load_before)
-    machine = str(stamp[table.computed_by])
+    machine = str(stamp["GPU"]) if table.computed_by == "GPU" else _processor_and_instructions(stamp)
     folder = RESULTS / "speed" / re.sub(r"\W+", "-", machine.lower())
     folder.mkdir(parents=True, exist_ok=True)
     markdown = _markdown(table, stamp)
@@ -68,6 +69,7 @@ def _stamp(*, load_before: float) -> dict[str, Any]:
         "GPU": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "bf16": torch.cpu._is_avx512_bf16_supported(),
         "AMX": torch.cpu._is_amx_tile_supported(),
         "load before": round(load_before, 2),
@@ -96,6 +98,12 @@ def _commit() -> str:
         ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False, cwd=RESULTS.parent
     )
     return described.stdout.strip()
+
+
+def _processor_and_instructions(stamp: Mapping[str, Any]) -> str:
+    """Name a processor with the widest instructions it has: a family may hold some with and some without."""
+    widest = "AMX" if stamp["AMX"] else "AVX-512 with bf16" if stamp["bf16"] else stamp["instructions"]
+    return f"{stamp['processor']}, {widest}"
 
 
 def _processor() -> str:

@@ -8,14 +8,13 @@ from torch import Tensor
 
 from benchmarks.speed.peak import peak_gibibytes, print_peak
 from benchmarks.speed.report import Cell, Table
-from benchmarks.speed.timing import alternate
+from benchmarks.speed.timing import PRECISIONS, alternate
 from condetr.backbones.resnet import ResNetConfig
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.optimize.allocator import keep_memory
 from condetr.optimize.fast import FastDetector, optimize
 
 SIZES_HW = ((400, 533), (600, 800), (800, 1066), (800, 1333))
-PRECISIONS = ("fp32", "bf16")
 
 
 @torch.inference_mode()
@@ -38,9 +37,11 @@ def measure(*, quick: bool) -> Table:
     return Table(
         name="scaling",
         title="Images a second of the fast form, and its peak memory in GiB, Conditional DETR-R50",
-        columns=("stride", "images", "fp32", "bf16", "GiB, fp32", "GiB, bf16"),
+        columns=("stride", "images", *PRECISIONS, *(f"GiB, {precision}" for precision in PRECISIONS)),
         rows=rows,
-        headline={"stride 32, largest image, bf16, images a second": float(largest[3] or 0)},
+        headline={
+            f"stride 32, largest image, {PRECISIONS[-1]}, images a second": float(largest[1 + len(PRECISIONS)] or 0)
+        },
         notes=["memory of the whole process, libraries and both forms of the weights included, after one batch"],
     )
 

@@ -7,6 +7,11 @@ from collections.abc import Callable, Mapping
 import torch
 from torch.nn import functional as F
 
+from condetr.optimize.precision import has_native_bf16
+
+PRECISIONS = ("fp32", "bf16") if has_native_bf16(torch.device("cpu")) else ("fp32",)
+"""What this processor computes in."""
+
 
 def alternate(contenders: Mapping[str, Callable[[], object]], *, rounds: int, device: str = "cpu") -> dict[str, float]:
     """Return each contender's median seconds; they take turns, so that a slow minute of the machine hits all alike.
