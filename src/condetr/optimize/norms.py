@@ -7,6 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
+from condetr.optimize.weight_gradient import convolve
+
 NORMS = (FrozenBatchNorm2d, nn.BatchNorm2d)
 
 
@@ -42,8 +44,7 @@ class NormedConvolution(nn.Conv2d):
     def forward(self, x: Float[Tensor, "B D_in H W"]) -> Float[Tensor, "B D_out H_out W_out"]:
         """Return norm(convolution(x))."""
         scale, shift = scale_and_shift(self.norm[0])
-        y: Tensor = self._conv_forward(x, self.weight * scale[:, None, None, None], shift)
-        return y
+        return convolve(x, self.weight * scale[:, None, None, None], shift, like=self)
 
     def plain(self) -> nn.Conv2d:
         """Return the convolution without the norm."""
