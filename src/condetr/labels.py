@@ -79,14 +79,14 @@ class LabelMap:
             ) from None
         return LabelMap(ordered)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write the map as JSON."""
-        path.write_text(json.dumps(self.to_list(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        Path(path).write_text(json.dumps(self.to_list(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @staticmethod
-    def load(path: Path) -> "LabelMap":
+    def load(path: Path | str) -> "LabelMap":
         """Read a map that `save` wrote; raises InputError if the file is damaged."""
         try:
-            return LabelMap.from_list(json.loads(path.read_text(encoding="utf-8")))
+            return LabelMap.from_list(json.loads(Path(path).read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"cannot read the label map {path}: {error}") from None

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from condetr.boxes import cxcywh_to_xyxy
+from condetr.errors import InputError
 from condetr.labels import LabelMap
 from condetr.shapes import Detections, Prediction
 
@@ -33,6 +34,8 @@ def to_detections(
     post-processing). `softmax`: the last column is "no object" and every query yields its best other class (DETR's).
     At most `limit` detections remain for an image.
     """
+    if limit < 0:
+        raise InputError(f"the limit is how many detections an image may have, got {limit}")
     rank = rank_sigmoid if scores == "sigmoid" else rank_softmax
     ranked = rank(prediction.logits.float(), limit=limit)
     boxes_xyxy = cxcywh_to_xyxy(prediction.boxes_cxcywh.float())

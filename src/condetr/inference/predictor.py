@@ -110,7 +110,9 @@ class Predictor:
                 yield detections.above(threshold)
 
     def make_batch(self, images: Sequence[Picture]) -> Batch:
-        """Return images as the detector sees them; raises InputError as `predict` does."""
+        """Return images as the detector sees them; raises InputError as `predict` does, and if there are none."""
+        if not images:
+            raise InputError("a batch needs at least one image, got none")
         return collate([self._sample(image) for image in images])
 
     def predict_batch(self, batch: Batch, *, limit: int = 100) -> list[Detections]:

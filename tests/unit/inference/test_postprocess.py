@@ -1,6 +1,8 @@
 import numpy as np
+import pytest
 import torch
 
+from condetr.errors import InputError
 from condetr.inference.postprocess import to_detections
 from condetr.labels import Category, LabelMap
 from condetr.shapes import Prediction
@@ -70,3 +72,10 @@ def test_half_precision_is_ranked_in_single_precision() -> None:
 
     assert found.scores.dtype == found.boxes_xyxy.dtype == np.float32
     np.testing.assert_allclose(found.scores[:2], torch.tensor([2.0, 1.0]).sigmoid(), rtol=1e-6)
+
+
+def test_there_may_be_a_limit_of_none_but_not_less() -> None:
+    arguments = {"scores": "sigmoid", "sizes_hw": [(100, 200)], "label_map": LABELS}
+    assert len(to_detections(prediction([[1.0, 0.0]]), **arguments, limit=0)[0].scores) == 0  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="got -1"):
+        to_detections(prediction([[1.0, 0.0]]), **arguments, limit=-1)  # type: ignore[arg-type]

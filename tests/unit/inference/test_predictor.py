@@ -74,6 +74,11 @@ def test_an_array_of_another_kind_is_refused(predictor: Predictor, array: np.nda
         predictor.predict(array)
 
 
+def test_a_batch_without_images_is_refused(predictor: Predictor) -> None:
+    with pytest.raises(InputError, match="at least one image"):
+        predictor.make_batch([])
+
+
 def test_a_missing_image_is_named(predictor: Predictor, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.jpg"):
         predictor.predict(tmp_path / "gone.jpg")
