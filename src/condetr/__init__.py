@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.1.0.dev0"
 
-__all__ = ["Detections", "InputError", "LabelMap", "RunError", "__version__", "evaluate", "load", "train"]
+__all__ = ["Detections", "InputError", "LabelMap", "RunError", "__version__", "evaluate", "load", "recipe", "train"]
 
 # Loaded on first use, so that `import condetr` and `condetr --help` do not wait for torch.
 if TYPE_CHECKING:
     from condetr.errors import InputError, RunError
     from condetr.interop.loading import load
     from condetr.labels import LabelMap
+    from condetr.recipes.registry import recipe
     from condetr.report.evaluation import evaluate
     from condetr.report.training import train
     from condetr.shapes import Detections
@@ -23,6 +24,7 @@ else:
         "RunError": "condetr.errors",
         "evaluate": "condetr.report.evaluation",
         "load": "condetr.interop.loading",
+        "recipe": "condetr.recipes.registry",
         "train": "condetr.report.training",
     }
 

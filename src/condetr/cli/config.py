@@ -16,8 +16,7 @@ def show(
     ] = None,
 ) -> None:
     """Print a recipe's settings as YAML, as `condetr train` would take them."""
-    from condetr.config import override, to_yaml
-    from condetr.recipes.registry import find_settings
+    from condetr.config import to_yaml
+    from condetr.recipes import registry
 
-    config = override(find_settings(recipe), assignments or [])
-    typer.echo(to_yaml(config), nl=False)
+    typer.echo(to_yaml(registry.recipe(recipe, *(assignments or []))), nl=False)

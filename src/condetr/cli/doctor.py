@@ -48,9 +48,9 @@ def doctor(
     from condetr.doctor.machine import this_machine
     from condetr.doctor.memory import step_bytes
     from condetr.inference.atomic import require_free
-    from condetr.recipes.registry import find_settings
+    from condetr.recipes import registry
 
-    config = find_settings(recipe)
+    config = registry.recipe(recipe)
     if fix is not None:
         require_free(fix, overwrite=None)
     plan, machine, takes = _plan(recipe, config), this_machine(), partial(step_bytes, config.detector)

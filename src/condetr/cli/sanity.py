@@ -33,16 +33,16 @@ def sanity(
 
     A detector that cannot learn four images will not learn four thousand. Exit code 0: learnt; 1: not; 2: bad input.
     """
-    from condetr.config import assign, override
+    from condetr.config import assign
     from condetr.engine.loaders import open_splits
     from condetr.engine.sanity import learn_by_heart
     from condetr.inference.atomic import require_free
-    from condetr.recipes.registry import find_settings
+    from condetr.recipes import registry
 
     if out is not None:
         require_free(out, overwrite=overwrite)
     size = [DEFAULT_SIZE] if recipe == DEFAULT_RECIPE else []
-    config = override(find_settings(recipe), [*size, *(assignments or [])])
+    config = registry.recipe(recipe, *size, *(assignments or []))
     config = assign(config, {"data.path": str(data)}, source="command line")
     split = open_splits(config).train
     with _Bar(steps) as bar:

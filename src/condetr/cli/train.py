@@ -29,8 +29,8 @@ def train(
     """Train a detector, evaluate it and write its report."""
     from rich.console import Console
 
-    from condetr.config import assign, override
-    from condetr.recipes.registry import find_settings
+    from condetr.config import assign
+    from condetr.recipes import registry
     from condetr.report.training import train as train_and_report
 
     options = {
@@ -40,7 +40,7 @@ def train(
         "data.val_fraction": val_fraction,
         "init_from": init_from,
     }
-    config = override(find_settings(recipe), assignments or [])
+    config = registry.recipe(recipe, *(assignments or []))
     given = {path: value for path, value in options.items() if value is not None}
     config = assign(config, given, source="command line")
     console = Console()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from condetr.config import load
+from condetr.config import load, override
 from condetr.engine.config import TrainConfig
 from condetr.errors import InputError
 from condetr.recipes import faster, paper, small
@@ -36,9 +36,14 @@ def find_recipe(name: str) -> Recipe:
     raise InputError(f"unknown recipe {name!r}; {hint}`condetr recipes` lists them all")
 
 
-def find_settings(name: str) -> TrainConfig:
-    """Return a recipe's settings, or those in a YAML file such as a run folder's config.yaml."""
-    return load(TrainConfig, Path(name)) if name.endswith((".yaml", ".yml")) else find_recipe(name).build()
+def recipe(name: str, *assignments: str) -> TrainConfig:
+    """Return a recipe's settings, or those in a YAML file such as a run folder's config.yaml, changed as by `--set`.
+
+    An assignment is a `path=value` such as "data.path=shapes" or "optimizer.lr=2e-4", its value read as YAML. Raises
+    InputError, with the nearest name if there is one, for a recipe or setting that does not exist.
+    """
+    settings = load(TrainConfig, Path(name)) if name.endswith((".yaml", ".yml")) else find_recipe(name).build()
+    return override(settings, assignments)
 
 
 def _published_recipes() -> list[Recipe]:
