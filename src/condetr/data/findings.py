@@ -27,6 +27,7 @@ class Fault(Enum):
     UNANNOTATED = ("warning", "image", "images", "without an annotation file, taken as without objects")
     ORPHAN = ("warning", "annotation", "annotations", "of images that the file does not list, left out")
     UNUSED_FOLDER = ("warning", "folder", "folders", "with labels but not named like a split, left out")
+    NAMESAKE = ("warning", "image", "images", "with the name of another one but for the ending, left out")
     ORPHAN_LABELS = ("warning", "label file", "label files", "with boxes but without an image, left out")
     REPEATED_ID = ("warning", "annotation", "annotations", "with an id that another one has, kept")
     REPEATED_IMAGE = ("warning", "image", "images", "listed more than once, read once")

@@ -8,7 +8,7 @@ the same number nothing is lowered: such a box is a slip of the mouse, not an ob
 import math
 import re
 import reprlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -68,7 +68,7 @@ def find_voc(path: Path) -> Source | None:
 
 def annotation_files(root: Path) -> dict[str, Path]:
     """Return every annotation file by its name, which is its path in `Annotations` without the ending."""
-    return _by_name(root / "Annotations", frozenset({".xml"}))
+    return {name: files[0] for name, files in _by_name(root / "Annotations", frozenset({".xml"})).items()}
 
 
 def annotation_name(root: Path, file: Path) -> str:
@@ -78,12 +78,15 @@ def annotation_name(root: Path, file: Path) -> str:
 
 def image_files(root: Path) -> dict[str, Path]:
     """Return every image by its name, which is its path in `JPEGImages` without the ending."""
-    return _by_name(root / "JPEGImages", SUFFIXES)
+    return {name: files[0] for name, files in _by_name(root / "JPEGImages", SUFFIXES).items()}
 
 
-def _by_name(folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:
-    files = (file for file in files_below(folder) if file.suffix.lower() in suffixes) if folder.is_dir() else ()
-    return {_name(folder, file): file for file in files}
+def _by_name(folder: Path, suffixes: frozenset[str]) -> dict[str, list[Path]]:
+    named = defaultdict(list)
+    for file in sorted(files_below(folder)) if folder.is_dir() else ():
+        if file.suffix.lower() in suffixes:
+            named[_name(folder, file)].append(file)
+    return named
 
 
 def _name(folder: Path, file: Path) -> str:
@@ -116,7 +119,7 @@ def _read(
     splits: Sequence[str],
     counter: FindingCounter,
 ) -> RawData:
-    files = _image_files(root)
+    files = _image_files(root, counter)
     listed = lists or {_WITHOUT_LISTS: sorted({*annotated, *files})}
     names = {split: _once(listed[split], split, counter) for split in splits}
     # Over every split, so that the ids do not depend on which one is opened.
@@ -171,10 +174,14 @@ def _class_ids(annotations: Iterable[_Annotation], *, root: Path, counter: Findi
     return {name: number for number, name in enumerate(classes, start=1)}
 
 
-def _image_files(root: Path) -> dict[str, Path]:
+def _image_files(root: Path, counter: FindingCounter) -> dict[str, Path]:
     if not (root / "JPEGImages").is_dir():
         raise InputError(f"{root} has annotations but no folder JPEGImages with the images")
-    return image_files(root)
+    named = _by_name(root / "JPEGImages", SUFFIXES)
+    for _, *namesakes in named.values():
+        for file in namesakes:
+            counter.add(Fault.NAMESAKE, file.relative_to(root).as_posix())
+    return {name: files[0] for name, files in named.items()}
 
 
 def _image_path(root: Path, name: str, files: Mapping[str, Path]) -> Path:

@@ -55,9 +55,8 @@ def optimize(detector: nn.Module, *, precision: FastPrecision = "auto", compile:
     device = next(detector.parameters()).device
     dtype = resolve_dtype(precision, device=device)
     if is_emulated(dtype, device=device):
-        warnings.warn(
-            "bf16 is slow on this machine, which does not compute in it: use fp32", InputWarning, stacklevel=2
-        )
+        sentence = "bf16 is slow on this machine, which does not compute in it: use fp32 or auto"
+        warnings.warn(sentence, InputWarning, stacklevel=4)  # past torch's no_grad and Predictor.optimize
     fast = FastDetector(detector, dtype=dtype).eval()
     if compile:
         fast.compile_parts()

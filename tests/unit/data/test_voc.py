@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from condetr.data.findings import Fault, FindingCounter
 from condetr.data.sources import open_data, open_split, recognise
 from condetr.errors import InputError
 
@@ -117,6 +118,20 @@ def test_without_lists_images_without_annotation_are_kept_as_empty_and_named(wri
     assert ("1 image without an annotation file, taken as without objects", ("JPEGImages/c.jpg",)) in [
         (finding.what, finding.examples) for finding in data.findings
     ]
+
+
+def test_of_images_with_the_same_name_the_first_is_taken_and_the_others_are_named(
+    write_voc: Callable[..., Path],
+) -> None:
+    folder = write_voc({n: voc_xml(t) for n, t in TWO.items()}, {})
+    for name in ("a.png", "a.bmp", "b.PNG"):
+        Image.new("RGB", (64, 48)).save(folder / "JPEGImages" / name)
+    counter = FindingCounter()
+
+    paths = [record.path.name for record in open_split(folder, counter=counter).records]
+
+    assert paths == ["a.bmp", "b.PNG"]
+    assert counter.places(Fault.NAMESAKE) == ("JPEGImages/a.jpg", "JPEGImages/a.png", "JPEGImages/b.jpg")
 
 
 def test_hidden_annotation_files_are_passed_over(write_voc: Callable[..., Path]) -> None:
