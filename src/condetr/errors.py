@@ -1,4 +1,4 @@
-"""What users see when their input cannot be used, may not be what they meant, or a run cannot go on."""
+"""What users see: input that cannot be used or may not be meant, runs that cannot go on, what others' errors say."""
 
 
 class InputError(ValueError):

@@ -68,7 +68,7 @@ def find_voc(path: Path) -> Source | None:
 
 def annotation_files(root: Path) -> dict[str, Path]:
     """Return every annotation file by its name, which is its path in `Annotations` without the ending."""
-    return {name: files[0] for name, files in _by_name(root / "Annotations", frozenset({".xml"})).items()}
+    return _first_of_each(_by_name(root / "Annotations", frozenset({".xml"})))
 
 
 def annotation_name(root: Path, file: Path) -> str:
@@ -78,15 +78,19 @@ def annotation_name(root: Path, file: Path) -> str:
 
 def image_files(root: Path) -> dict[str, Path]:
     """Return every image by its name, which is its path in `JPEGImages` without the ending."""
-    return {name: files[0] for name, files in _by_name(root / "JPEGImages", SUFFIXES).items()}
+    return _first_of_each(_by_name(root / "JPEGImages", SUFFIXES))
 
 
 def _by_name(folder: Path, suffixes: frozenset[str]) -> dict[str, list[Path]]:
     named = defaultdict(list)
-    for file in sorted(files_below(folder)) if folder.is_dir() else ():
+    for file in files_below(folder) if folder.is_dir() else ():
         if file.suffix.lower() in suffixes:
             named[_name(folder, file)].append(file)
     return named
+
+
+def _first_of_each(named: Mapping[str, Sequence[Path]]) -> dict[str, Path]:
+    return {name: files[0] for name, files in named.items()}
 
 
 def _name(folder: Path, file: Path) -> str:
@@ -181,7 +185,7 @@ def _image_files(root: Path, counter: FindingCounter) -> dict[str, Path]:
     for _, *namesakes in named.values():
         for file in namesakes:
             counter.add(Fault.NAMESAKE, file.relative_to(root).as_posix())
-    return {name: files[0] for name, files in named.items()}
+    return _first_of_each(named)
 
 
 def _image_path(root: Path, name: str, files: Mapping[str, Path]) -> Path:
