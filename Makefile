@@ -15,7 +15,7 @@ demo: setup  ## Generate a data set, train, evaluate, predict and report, into r
 	$(VENV)/bin/condetr demo --resume auto
 
 test: setup  ## Run the tests
-	$(VENV)/bin/python -m pytest --quiet --durations=10
+	$(VENV)/bin/python -m pytest --quiet --durations=10 --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
 ci: test lint types  ## All that must pass before a change is taken
 
