@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from condetr.cli.as_json import AsJson, print_json
 from condetr.cli.options import Overwrite
 
 if TYPE_CHECKING:
@@ -24,21 +25,41 @@ def compare(
     levels: Annotated[str | None, typer.Option(help="AP levels such as 0.2,0.3; else round ones.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for comparison.png and comparison.json.")] = None,
     overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compare runs: what each needed to reach an AP, and how many times faster it was than the first.
 
     Runs that are equal but for the seed count as one, with an interval. What differs in data, batch, schedule or
     evaluation is said.
     """
-    from rich.console import Console
-
-    from condetr.explain.compare import UNITS
     from condetr.inference.atomic import require_free
     from condetr.report.comparison import compare_runs
 
     if out is not None:
         require_free(out, overwrite=overwrite)
     comparison = compare_runs(runs, levels=_levels(levels))
+    if out is not None:
+        _write(out, comparison)
+    if as_json:
+        print_json(comparison.to_dict())
+    else:
+        _show(comparison, out=out)
+
+
+def _levels(text: str | None) -> list[float] | None:
+    from condetr.errors import InputError
+
+    try:
+        return None if text is None else [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"--levels {text} is not made of numbers with commas between them, such as 0.2,0.3") from None
+
+
+def _show(comparison: "Comparison", *, out: Path | None) -> None:
+    from rich.console import Console
+
+    from condetr.explain.compare import UNITS
+
     console = Console(highlight=False, markup=False, soft_wrap=True)
     headings = _headings(comparison, width=console.width)
     for name, heading in headings.items():
@@ -50,17 +71,7 @@ def compare(
     for line in _remarks(comparison, headings):
         console.print(line)
     if out is not None:
-        _write(out, comparison)
         console.print(f"picture and numbers: {out}")
-
-
-def _levels(text: str | None) -> list[float] | None:
-    from condetr.errors import InputError
-
-    try:
-        return None if text is None else [float(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(f"--levels {text} is not made of numbers with commas between them, such as 0.2,0.3") from None
 
 
 def _headings(comparison: "Comparison", *, width: int) -> dict[str, str]:

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from condetr.cli.as_json import AsJson, print_json
+
 if TYPE_CHECKING:
     from condetr.inference.fit import MisfitError, Shape
     from condetr.interop.verify import Difference
@@ -32,6 +34,7 @@ def convert(
         Path | None, typer.Option(help="Classes of the source: a run's labels.json or a COCO annotation file.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace DST if it exists.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Convert weights, then run both sides on the same images and show how far they are apart."""
     from rich.console import Console
@@ -57,7 +60,10 @@ def convert(
     except MisfitError as error:
         _show_misfits(error)
         raise
-    _show(difference, source=source, destination=destination)
+    if as_json:
+        print_json({"source": source, "destination": str(destination), **difference._asdict()})
+    else:
+        _show(difference, source=source, destination=destination)
     if not difference.is_small:
         typer.echo(f"condetr: {destination} is not the same function as {source}; do not use it", err=True)
         raise typer.Exit(1)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from condetr.cli.as_json import AsJson, print_json
 from condetr.cli.options import Data
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def doctor(
         Path | None, typer.Option(metavar="OUT", help="Write a cleaned copy of the annotations, with links to images.")
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with code 1 for warnings, too.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check a data set: annotations, images and classes, and whether they suit a recipe and this machine.
 
@@ -68,7 +69,7 @@ def doctor(
         step_bytes=takes,
     )
     findings = (*examination.findings, memory)
-    show = _print_json if json else _print_tables
+    show = _print_json if as_json else _print_tables
     show(data, examination, findings, advice, cleaned)
     worst = {finding.severity for finding in findings}
     raise typer.Exit(FAULTY if "error" in worst or (strict and "warning" in worst) else 0)
@@ -195,7 +196,6 @@ def _print_json(
     cleaned: "Cleaned | None",
 ) -> None:
     from dataclasses import asdict
-    from json import dumps
 
     content = {
         "data": str(data),
@@ -207,7 +207,7 @@ def _print_json(
         "reasons": [part._asdict() for part in advice.parts],
         "cleaned": None if cleaned is None else {name: _plain(value) for name, value in cleaned._asdict().items()},
     }
-    typer.echo(dumps(content, indent=2, ensure_ascii=False))
+    print_json(content)
 
 
 def _plain(value: object) -> object:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from condetr.cli.as_json import AsJson, print_json
 from condetr.cli.options import Device, Overwrite, Precision, Weights
 
 PADDED_BATCH = 8
@@ -31,6 +32,7 @@ def evaluate(
     precision: Precision = "fp32",
     out: Annotated[Path | None, typer.Option(help="Folder for results.json.")] = None,
     overwrite: Overwrite = False,
+    as_json: AsJson = False,
     padding_check: Annotated[
         bool,
         typer.Option(
@@ -59,21 +61,27 @@ def evaluate(
         if finding.severity == "warning":
             typer.echo(finding.sentence, err=True)
     results = _evaluate(predictor, truth, batch_size=batch_size, workers=workers)
-    _show(results, title=f"{weights} on {truth.name} of {data}, {len(truth):,} images")
-    facts: dict[str, Any] = {
+    if not as_json:
+        _show(results, title=f"{weights} on {truth.name} of {data}, {len(truth):,} images")
+    content: dict[str, Any] = {
+        **results.to_dict(),
         "weights": str(weights),
         "data": str(data),
         "split": truth.name,
         "images": len(truth),
         "precision": precision,
+        "label_map": truth.label_map.to_list(),
     }
     if padding_check:
         other_size = 1 if batch_size > 1 else PADDED_BATCH
         other = _evaluate(predictor, truth, batch_size=other_size, workers=workers)
-        facts["padding_check"] = _compare_batches({batch_size: results, other_size: other})
-        _show_padding(facts["padding_check"])
+        content["padding_check"] = _compare_batches({batch_size: results, other_size: other})
+        if not as_json:
+            _show_padding(content["padding_check"])
     if out is not None:
-        _write(out / "results.json", {**results.to_dict(), **facts, "label_map": truth.label_map.to_list()})
+        _write(out / "results.json", content)
+    if as_json:
+        print_json(content)
 
 
 def _evaluate(predictor: "Predictor", split: "Split", *, batch_size: int, workers: int) -> "CocoResults":

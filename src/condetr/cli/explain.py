@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from condetr.cli.as_json import AsJson, print_json
 from condetr.cli.options import Device, Overwrite
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def explain(
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("explanation"),
     device: Device = None,
     overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show where each attention head looks for a detection.
 
@@ -51,8 +53,11 @@ def explain(
     views = {name: look(load(name, device=device), pixels, layer=layer) for name in [weights, *(beside or [])]}
     chosen = choose(views, query=wanted_query, threshold=threshold, heads=wanted_heads)
     out.mkdir(parents=True, exist_ok=True)
-    detections = [write(out, models) for models in chosen]
-    _write_json(out / "explanation.json", {"image": str(image), "detections": detections})
+    content = {"image": str(image), "detections": [write(out, models) for models in chosen]}
+    _write_json(out / "explanation.json", content)
+    if as_json:
+        print_json(content)
+        return
     _show([shown for models in chosen for shown in models])
     typer.echo(f"pictures, maps and numbers: {out}")
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from condetr.cli.as_json import AsJson, print_json
 from condetr.cli.options import Device, Overwrite, Precision, Weights
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def predict(
     device: Device = None,
     precision: Precision = "fp32",
     overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     """Find objects in images.
 
@@ -47,8 +49,13 @@ def predict(
     found, failures = _predict_all(predictor, paths, pictures=out / "pictures", threshold=threshold, limit=limit)
     if not found:
         raise InputError(f"none of the {len(paths)} images could be read; the first: {failures[0]}")
-    _write_coco(out / "detections.json", found, label_map=predictor.label_map)
-    _say_how_it_went(found, failures, out=out, threshold=threshold)
+    content = _coco(found, label_map=predictor.label_map)
+    _write(out / "detections.json", content)
+    _say_what_was_left_out(failures, num_images=len(paths))
+    if as_json:
+        print_json(content)
+    else:
+        _say_what_was_found(found, out=out, threshold=threshold)
 
 
 class _Found(NamedTuple):
@@ -110,12 +117,8 @@ def _draw(pixels: Any, detections: "Detections", *, path: Path) -> None:  # noqa
         draw_detections(Image.fromarray(pixels), detections).save(draft, quality=92)
 
 
-def _write_coco(path: Path, found: Sequence[_Found], *, label_map: "LabelMap") -> None:
-    import json
-
-    from condetr.inference.atomic import replaced_file, write_text
-
-    content = {
+def _coco(found: Sequence[_Found], *, label_map: "LabelMap") -> dict[str, Any]:
+    return {
         "images": [
             {"id": number, "file_name": str(each.path), "height": each.size_hw[0], "width": each.size_hw[1]}
             for number, each in enumerate(found, start=1)
@@ -123,8 +126,6 @@ def _write_coco(path: Path, found: Sequence[_Found], *, label_map: "LabelMap") -
         "categories": [{"id": category.dataset_id, "name": category.name} for category in label_map.categories],
         "annotations": _annotations(found, label_map=label_map),
     }
-    with replaced_file(path) as draft:
-        write_text(draft, json.dumps(content, ensure_ascii=False))
 
 
 def _annotations(found: Sequence[_Found], *, label_map: "LabelMap") -> list[dict[str, Any]]:
@@ -137,11 +138,23 @@ def _annotations(found: Sequence[_Found], *, label_map: "LabelMap") -> list[dict
     ]
 
 
-def _say_how_it_went(found: Sequence[_Found], failures: Sequence[str], *, out: Path, threshold: float) -> None:
+def _write(path: Path, content: dict[str, Any]) -> None:
+    import json
+
+    from condetr.inference.atomic import replaced_file, write_text
+
+    with replaced_file(path) as draft:
+        write_text(draft, json.dumps(content, ensure_ascii=False))
+
+
+def _say_what_was_left_out(failures: Sequence[str], *, num_images: int) -> None:
     if failures:
-        typer.echo(f"condetr: {len(failures)} of {len(found) + len(failures)} images were left out:", err=True)
+        typer.echo(f"condetr: {len(failures)} of {num_images} images were left out:", err=True)
         for failure in failures[:SHOWN_WARNINGS]:
             typer.echo(f"  {failure}", err=True)
+
+
+def _say_what_was_found(found: Sequence[_Found], *, out: Path, threshold: float) -> None:
     objects = sum(len(each.detections.above(threshold)) for each in found)
     typer.echo(f"{len(found)} images, {objects} objects that score {threshold:g} or more: {out / 'pictures'}")
     typer.echo(f"all detections: {out / 'detections.json'}")

@@ -1,20 +1,20 @@
 """`condetr recipes`: the published results that can be trained by name."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+from condetr.cli.as_json import AsJson, print_json
 
 if TYPE_CHECKING:
     from condetr.recipes.registry import Recipe
 
 
-def recipes(*, json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False) -> None:
+def recipes(*, as_json: AsJson = False) -> None:
     """List the recipes: detector, schedule, size, work on one 800x1066 image, and the published AP on COCO."""
     from condetr.recipes.registry import RECIPES
 
     rows = [_describe(recipe) for recipe in RECIPES.values()]
-    if json:
-        _print_json(rows)
+    if as_json:
+        print_json(rows)
     else:
         _print_table(rows)
 
@@ -37,12 +37,6 @@ def _describe(recipe: "Recipe") -> dict[str, Any]:
         "multiply_adds": None if cost is None else cost.multiply_adds,
         "paper_ap": recipe.paper_ap,
     }
-
-
-def _print_json(rows: list[dict[str, Any]]) -> None:
-    import json
-
-    typer.echo(json.dumps(rows, indent=2))
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:

@@ -1,10 +1,11 @@
 """`condetr sanity`: learn one batch by heart, in about a minute."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from condetr.cli.as_json import AsJson, print_json
 from condetr.cli.options import Assignments, Data, Overwrite
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def sanity(
     steps: Annotated[int, typer.Option(min=1, help="How often to look at them.")] = 400,
     out: Annotated[Path | None, typer.Option(help="Folder for pictures of ground truth beside predictions.")] = None,
     overwrite: Overwrite = False,
+    as_json: AsJson = False,
     assignments: Assignments = None,
 ) -> None:
     """Learn a few images by heart and say whether labels and settings are sound.
@@ -47,17 +49,36 @@ def sanity(
     split = open_splits(config).train
     with _Bar(steps) as bar:
         result = learn_by_heart(config, split, num_images=images, steps=steps, progress=bar.show)
-    scores = result.evaluation.results
-    typer.echo(
-        f"{len(result.split)} images of {split.name}, {len(result.losses)} steps: loss {result.losses[0]:.2f} to "
-        f"{result.losses[-1]:.2f}, AP {scores.AP:.3f}, AP50 {scores.AP50:.3f}"
-    )
     if out is not None:
         _draw(result, out)
-        typer.echo(f"pictures in {out}")
-    typer.echo(result.verdict)
+    if as_json:
+        print_json(_plain(result))
+    else:
+        _show(result, out=out)
     if not result.passed:
         raise typer.Exit(NOT_LEARNT)
+
+
+def _plain(result: "Sanity") -> dict[str, Any]:
+    return {
+        "passed": result.passed,
+        "verdict": result.verdict,
+        "split": result.split.name,
+        "images": [str(record.path) for record in result.split.records],
+        "losses": list(result.losses),
+        **result.evaluation.results.to_dict(),
+    }
+
+
+def _show(result: "Sanity", *, out: Path | None) -> None:
+    scores = result.evaluation.results
+    typer.echo(
+        f"{len(result.split)} images of {result.split.name}, {len(result.losses)} steps: loss {result.losses[0]:.2f} "
+        f"to {result.losses[-1]:.2f}, AP {scores.AP:.3f}, AP50 {scores.AP50:.3f}"
+    )
+    if out is not None:
+        typer.echo(f"pictures in {out}")
+    typer.echo(result.verdict)
 
 
 class _Bar:

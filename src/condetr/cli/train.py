@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from condetr.cli.as_json import AsJson, print_json
 from condetr.cli.options import Assignments
 
 
@@ -24,6 +25,7 @@ def train(
     resume: Annotated[
         Literal["auto"] | None, typer.Option(help="auto: go on where a run in this folder stopped, else start.")
     ] = None,
+    as_json: AsJson = False,
     assignments: Assignments = None,
 ) -> None:
     """Train a detector, evaluate it and write its report."""
@@ -43,10 +45,14 @@ def train(
     config = registry.recipe(recipe, *(assignments or []))
     given = {path: value for path, value in options.items() if value is not None}
     config = assign(config, given, source="command line")
-    console = Console()
+    console = Console(stderr=as_json)
     folder = out or Path("runs") / Path(recipe).stem
     result = train_and_report(config, out=folder, resume=resume == "auto", console=console)
-    if result.is_first_process:
+    if not result.is_first_process:
+        return
+    if as_json:
+        print_json(result.results)
+    else:
         # Without a box in the validation images there is nothing to measure.
         scores = {name: result.results[name] for name in ("AP", "AP50", "AP75")}
         told = "  ".join(f"{name} {'-' if score is None else f'{score:.3f}'}" for name, score in scores.items())
