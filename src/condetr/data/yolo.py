@@ -180,10 +180,11 @@ def _split_folders(path: Path) -> _Splits:
         places = {name: [found[name]] for name in labelled if _is_split_name(name)}
         if places:
             bare = [name for name in found if name not in labelled and _is_split_name(name)]
+            loose = [path / "images"] if _holds_labelled_images(path / "images", root=path) else []
             return _Splits(
                 places,
                 missing={name: _unlabelled(name, found[name], path / labels.format(name)) for name in bare},
-                left_out=[found[name] for name in labelled if name not in places],
+                left_out=[*loose, *(found[name] for name in labelled if name not in places)],
             )
     is_single = (path / "images").is_dir() and (path / "labels").is_dir()
     return _Splits({"all": [path / "images"]} if is_single else {}, missing={})
@@ -194,6 +195,12 @@ def _folder_names(path: Path, pattern: str) -> list[str]:
     folders = [folder.relative_to(path).parts for folder in path.glob(pattern.format("[!.]*")) if folder.is_dir()]
     names = [parts[pattern.split("/").index("{}")] for parts in folders]
     return sorted(names, key=lambda name: (_ROLES.index(role(name)) if _is_split_name(name) else len(_ROLES), name))
+
+
+def _holds_labelled_images(folder: Path, *, root: Path) -> bool:
+    """Tell whether images with labels are in a folder itself."""
+    files = (file.absolute() for file in folder.glob("[!.]*") if file.suffix.lower() in SUFFIXES)
+    return any(is_file(label_file(file, root)) for file in files)
 
 
 def _is_split_name(name: str) -> bool:

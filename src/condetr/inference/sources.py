@@ -13,7 +13,8 @@ def find_images(sources: Sequence[str]) -> list[Path]:
     """Return the image files behind files, folders and patterns such as `a/*.jpg`.
 
     Folders are searched with all their subfolders, linked ones too, but not for names that begin with a dot. The order
-    is that of `sources`, sorted within each; a file that is named twice is returned once.
+    is that of `sources`, sorted within each; a file that is named twice is returned once. A link that leads nowhere
+    is returned: whoever reads it can say so.
 
     Raises InputError for a source that yields no image.
     """
@@ -36,4 +37,4 @@ def _images_of(source: str) -> list[Path]:
 
 
 def _image_files(paths: Iterable[Path]) -> list[Path]:
-    return sorted(path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file())
+    return sorted(path for path in paths if path.suffix.lower() in SUFFIXES and not path.is_dir())

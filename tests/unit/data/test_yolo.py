@@ -192,6 +192,17 @@ def test_folders_with_labels_that_are_no_split_are_named(write_yolo: Write) -> N
     )
 
 
+def test_images_beside_the_folders_of_the_splits_are_named(write_yolo: Write) -> None:
+    files: dict[str, str | None] = {"images/train/a.png": LINE, "images/val/b.png": LINE, "images/unlabelled.png": None}
+    folder = write_yolo(files, classes_txt="cat")
+    assert not [finding for finding in open_data(folder).findings if finding.severity == "warning"]
+
+    data = open_data(write_yolo({"images/loose.png": LINE}))
+
+    (found,) = [finding for finding in data.findings if finding.severity == "warning"]
+    assert found.examples == ("images",)
+
+
 @pytest.mark.parametrize("name", ["street", "trainees"])
 def test_folders_not_named_like_splits_are_one_split(write_yolo: Write, name: str) -> None:
     folder = write_yolo({f"images/{name}/a.png": LINE, "images/b/b.png": LINE}, classes_txt="cat")

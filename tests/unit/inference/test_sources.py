@@ -33,6 +33,17 @@ def test_a_folder_gives_the_images_of_linked_folders_and_goes_round_no_circle(fo
     assert len(find_images([str(folder)])) == 4
 
 
+@pytest.mark.parametrize("source", ["", "*.jpg"])
+def test_a_link_that_leads_nowhere_is_not_passed_over(folder: Path, source: str) -> None:
+    (folder / "gone.jpg").symlink_to(folder / "nothing")
+    (folder / "folder.jpg").mkdir()
+
+    found = find_images([str(folder / source)])
+
+    assert folder / "gone.jpg" in found
+    assert folder / "folder.jpg" not in found
+
+
 @pytest.mark.parametrize("hidden", ["._b.jpg", ".ipynb_checkpoints/b-checkpoint.jpg"])
 def test_a_folder_gives_no_hidden_images(folder: Path, hidden: str) -> None:
     (folder / hidden).parent.mkdir(exist_ok=True)
