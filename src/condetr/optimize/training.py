@@ -2,7 +2,8 @@
 
 Frozen batch norms are applied to the weights, s (W * x) + t = (s W) * x + t. Scaling a convolution's weights in every
 step costs little beside the two passes over its result that it saves, and under bf16 autocast the result stays in bf16,
-where the norm's fp32 statistics would make it fp32. On a CPU, dropout and attention get forms of their own.
+where the norm's fp32 statistics would make it fp32. On a CPU, dropout, attention and
+dilated depthwise convolutions get forms of their own.
 """
 
 from torch import nn
@@ -11,6 +12,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from condetr.detectors.conditional_detr import ConditionalDetr
 from condetr.detectors.detr import Detr
 from condetr.layers.attention import DotProductAttention
+from condetr.optimize.depthwise import DilatedDepthwiseConvolution
 from condetr.optimize.dropout import FastDropout
 from condetr.optimize.fold import norms_after_convolutions
 from condetr.optimize.norms import AppliedNorm, NormedConvolution
@@ -28,6 +30,8 @@ def quicken(detector: ConditionalDetr | Detr) -> None:
             fast = FastDropout(module.p)
         elif type(module) is DotProductAttention:
             fast = TrainingAttention(module.num_heads, dropout=module.dropout)
+        elif DilatedDepthwiseConvolution.stands_for(module):
+            fast = DilatedDepthwiseConvolution(module)
         else:
             continue
         detector.set_submodule(name, fast.train(module.training))

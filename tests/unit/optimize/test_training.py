@@ -5,8 +5,10 @@ from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from condetr.backbones.resnet import ResNet, ResNetConfig, SmallResNetConfig
+from condetr.backbones.timm import TimmConfig
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.layers.attention import DotProductAttention
+from condetr.optimize.depthwise import DilatedDepthwiseConvolution
 from condetr.optimize.training import merge_frozen_norms, quicken
 
 
@@ -62,6 +64,18 @@ def test_weights_can_be_loaded_into_merged_backbones() -> None:
 
     images = torch.randn(1, 3, 32, 32)
     torch.testing.assert_close(other(images), merged(images))
+
+
+def test_dilated_depthwise_convolutions_of_timm_are_quickened() -> None:
+    backbone = TimmConfig(name="mobilenetv2_050", output_stride=16, weights=None)
+    config = ConditionalDetrConfig(backbone=backbone, num_queries=7, dim=32, num_heads=4)
+    detector = config.build(num_classes=5, pretrained=False)
+    names = list(detector.state_dict())
+
+    quicken(detector)
+
+    assert list(detector.state_dict()) == names
+    assert sum(type(module) is DilatedDepthwiseConvolution for module in detector.modules()) == 3
 
 
 def test_a_quickened_detector_keeps_names_and_tensors_and_computes_the_same() -> None:
