@@ -24,8 +24,9 @@ lint: setup  ## Check style, formatting and the direction of imports
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/lint-imports
 
-types: setup  ## Check types
+types: setup  ## Check types, and that nothing is used that Windows lacks
 	$(VENV)/bin/mypy
+	$(VENV)/bin/mypy --platform win32 --cache-dir .mypy_cache/win32 src
 
 fmt: setup  ## Format the code and mend what can be mended
 	$(VENV)/bin/ruff check --fix

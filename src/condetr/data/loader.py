@@ -2,6 +2,8 @@
 
 import os
 import random
+import signal
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -201,7 +203,7 @@ class _Pipeline:
             collate_fn=_unchanged,
             num_workers=workers,
             persistent_workers=workers > 0,
-            worker_init_fn=_leave_the_process_group,
+            worker_init_fn=_leave_signals_to_the_training,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),  # its own, so that iterating draws nothing from the global random state
         )
@@ -241,9 +243,12 @@ def _workers_here() -> int:
     return 1 if info is None else info.num_workers
 
 
-def _leave_the_process_group(worker: int) -> None:
+def _leave_signals_to_the_training(worker: int) -> None:
     """Let a signal to the whole group, such as Ctrl-C, stop the training in its own way, not by killing its readers."""
-    os.setpgrp()
+    if sys.platform == "win32":
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    else:
+        os.setpgrp()
 
 
 def _unchanged(batch: Any) -> Any:  # noqa: ANN401 - as DataLoader declares it

@@ -61,8 +61,11 @@ def _common_folder(examination: Examination, pointed_at: Path) -> Path:
     parts = {examination.source.root, *_listing(examination.source)}
     parts |= {image.path.parent for image in images} | {image.file.parent for image in images}
     parts.add(pointed_at if pointed_at.is_dir() else pointed_at.parent)
-    base = Path(os.path.commonpath([absolute(part) for part in parts]))
-    if base == Path(base.anchor):
+    try:
+        base = Path(os.path.commonpath([absolute(part) for part in parts]))
+    except ValueError:  # on several drives of Windows
+        base = None
+    if base is None or base == Path(base.anchor):
         raise InputError(f"the parts of {pointed_at} lie too far apart for a copy: bring them into one folder")
     return base
 
@@ -86,7 +89,7 @@ def _mirror(folder: Path, copy: Path, *, files: Mapping[Path, bytes], omitted: f
             (copy / entry.name).mkdir()
             _mirror(entry, copy / entry.name, files=files, omitted=omitted, out=out)
         else:
-            (copy / entry.name).symlink_to(entry)
+            (copy / entry.name).symlink_to(entry, target_is_directory=entry.is_dir())
     for path in files:
         if path.parent == folder and not path.exists():
             (copy / path.name).write_bytes(files[path])

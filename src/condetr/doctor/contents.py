@@ -1,7 +1,6 @@
 """What only the content of image files tells: whether all of it can be decoded, and which files are the same."""
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Literal, NamedTuple
 
 from condetr.data.dataset import Finding
 from condetr.data.images import read_image
+from condetr.doctor.machine import usable_cores
 from condetr.doctor.quick import EXAMPLES
 from condetr.errors import InputError
 
@@ -25,7 +25,7 @@ class Content(NamedTuple):
 def read_contents(paths: Sequence[Path], *, progress: Callable[[int, int], None]) -> dict[Path, Content]:
     """Hash and decode every file, several at a time; `progress` is called with the files done and in all."""
     contents = {}
-    with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
         for path, content in zip(paths, pool.map(_read, paths), strict=True):
             contents[path] = content
             progress(len(contents), len(paths))

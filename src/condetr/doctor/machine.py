@@ -1,8 +1,10 @@
 """What the machine offers to a training."""
 
 import os
+import sys
 from typing import NamedTuple
 
+import psutil
 import torch
 
 
@@ -29,11 +31,18 @@ def this_machine() -> Machine:
     """Look at the machine that this process runs on."""
     properties = torch.cuda.get_device_properties(0) if torch.cuda.is_available() else None
     return Machine(
-        cores=len(os.sched_getaffinity(0)),
-        ram_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        cores=usable_cores(),
+        ram_bytes=psutil.virtual_memory().total,
         gpu=properties.name if properties else None,
         gpu_bytes=properties.total_memory if properties else 0,
     )
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def gib(count: int) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from condetr.errors import InputError, RunError
 
 DRAFT, OLD = "draft", "old"
+ON_WINDOWS = os.name == "nt"
 
 
 @contextmanager
@@ -111,8 +112,13 @@ def _sibling(path: Path, role: str) -> Path:
 
 
 def _flush(path: Path) -> None:
-    """Make the disk, not only the operating system, hold a file or the names in a folder."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Make the disk, not only the operating system, hold a file or the names in a folder.
+
+    Windows does so for files alone, and only if they are open for writing. A link's target is not ours to flush.
+    """
+    if path.is_symlink() or (ON_WINDOWS and path.is_dir()):
+        return
+    descriptor = os.open(path, os.O_RDWR if ON_WINDOWS else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from condetr.errors import InputError, RunError
+from condetr.inference import atomic
 from condetr.inference.atomic import replaced_file, replaced_folder, require_free, tidy, write_text
 
 
@@ -44,6 +45,49 @@ def test_a_disk_that_takes_no_more_is_named_and_the_old_file_kept(tmp_path: Path
 
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.fixture
+def windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse what Windows refuses: to open folders, and to flush what was opened for reading."""
+    flags_of: dict[int, int] = {}
+
+    def opened(path: Path, flags: int) -> int:
+        if Path(path).is_dir():
+            raise PermissionError(13, "Permission denied")
+        descriptor = real_open(path, flags)
+        flags_of[descriptor] = flags
+        return descriptor
+
+    def fsync(descriptor: int) -> None:
+        if not flags_of[descriptor] & os.O_RDWR:
+            raise OSError(9, "Bad file descriptor")
+
+    real_open = os.open
+    monkeypatch.setattr(os, "open", opened)
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(atomic, "ON_WINDOWS", True)
+
+
+@pytest.mark.usefixtures("windows")
+def test_files_and_folders_are_replaced_where_folders_cannot_be_flushed(tmp_path: Path) -> None:
+    with replaced_file(tmp_path / "a.txt") as draft:
+        draft.write_text("new")
+    with replaced_folder(tmp_path / "b") as draft:
+        (draft / "c").mkdir()
+        (draft / "c" / "d.txt").write_text("new")
+
+    assert (tmp_path / "a.txt").read_text() == (tmp_path / "b" / "c" / "d.txt").read_text() == "new"
+
+
+def test_links_are_kept_and_what_they_lead_to_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "theirs").touch(mode=0o000)
+    with replaced_folder(tmp_path / "a") as draft:
+        (draft / "link").symlink_to(tmp_path / "theirs")
+        (draft / "nowhere").symlink_to(tmp_path / "nothing")
+
+    assert (tmp_path / "a" / "link").readlink() == tmp_path / "theirs"
+    assert (tmp_path / "a" / "nowhere").is_symlink()
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
