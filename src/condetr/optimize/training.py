@@ -2,8 +2,8 @@
 
 Frozen batch norms are applied to the weights, s (W * x) + t = (s W) * x + t. Scaling a convolution's weights in every
 step costs little beside the two passes over its result that it saves, and under bf16 autocast the result stays in bf16,
-where the norm's fp32 statistics would make it fp32. On a CPU, dropout, attention and
-dilated depthwise convolutions get forms of their own.
+where the norm's fp32 statistics would make it fp32. On a CPU, dropout, attention and dilated depthwise convolutions
+get forms of their own.
 """
 
 from torch import nn
