@@ -47,15 +47,28 @@ def test_a_disk_that_takes_no_more_is_named_and_the_old_file_kept(tmp_path: Path
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.fixture
-def windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refuse what Windows refuses: to open folders, and to flush what was opened for reading."""
+def test_files_and_folders_are_replaced_where_folders_cannot_be_flushed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        refuse_what_windows_refuses(patch)
+        with replaced_file(tmp_path / "a.txt") as draft:
+            draft.write_text("new")
+        with replaced_folder(tmp_path / "b") as draft:
+            (draft / "c").mkdir()
+            (draft / "c" / "d.txt").write_text("new")
+
+    assert (tmp_path / "a.txt").read_text() == (tmp_path / "b" / "c" / "d.txt").read_text() == "new"
+
+
+def refuse_what_windows_refuses(patch: pytest.MonkeyPatch) -> None:
+    """Let opening folders fail, and flushing what was opened for reading."""
     flags_of: dict[int, int] = {}
 
-    def opened(path: Path, flags: int) -> int:
+    def opened(path: Path, flags: int, **where: int) -> int:
         if Path(path).is_dir():
             raise PermissionError(13, "Permission denied")
-        descriptor = real_open(path, flags)
+        descriptor = real_open(path, flags, **where)
         flags_of[descriptor] = flags
         return descriptor
 
@@ -64,20 +77,9 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> None:
             raise OSError(9, "Bad file descriptor")
 
     real_open = os.open
-    monkeypatch.setattr(os, "open", opened)
-    monkeypatch.setattr(os, "fsync", fsync)
-    monkeypatch.setattr(atomic, "ON_WINDOWS", True)
-
-
-@pytest.mark.usefixtures("windows")
-def test_files_and_folders_are_replaced_where_folders_cannot_be_flushed(tmp_path: Path) -> None:
-    with replaced_file(tmp_path / "a.txt") as draft:
-        draft.write_text("new")
-    with replaced_folder(tmp_path / "b") as draft:
-        (draft / "c").mkdir()
-        (draft / "c" / "d.txt").write_text("new")
-
-    assert (tmp_path / "a.txt").read_text() == (tmp_path / "b" / "c" / "d.txt").read_text() == "new"
+    patch.setattr(os, "open", opened)
+    patch.setattr(os, "fsync", fsync)
+    patch.setattr(atomic, "ON_WINDOWS", True)
 
 
 def test_links_are_kept_and_what_they_lead_to_is_left_alone(tmp_path: Path) -> None:
