@@ -3,7 +3,6 @@ import torch
 from torch import nn
 
 from condetr.optimize.depthwise import DilatedDepthwiseConvolution
-from condetr.optimize.onednn import has_bf16_kernels
 
 
 @pytest.mark.parametrize("size_hw", [(9, 12), (8, 7), (1, 2)])
@@ -47,7 +46,6 @@ def test_only_what_is_wanted_gets_a_gradient(*, learns_input: bool) -> None:
     assert (x.grad is None, fast.weight.grad is None) == (not learns_input, learns_input)
 
 
-@pytest.mark.skipif(not has_bf16_kernels(), reason="oneDNN has no bf16 kernels for this processor")
 def test_autocast_computes_in_bf16() -> None:
     direct = nn.Conv2d(16, 16, 3, padding=2, dilation=2, groups=16)
     x = torch.randn(1, 16, 8, 8)
