@@ -1,6 +1,7 @@
 """The JSON files of a transformers model, `config.json` and `preprocessor_config.json`, to our settings and back."""
 
 import re
+import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -9,10 +10,10 @@ from condetr.config import dump, from_mapping, settings
 from condetr.data.batch import IMAGENET_MEAN, IMAGENET_STD
 from condetr.data.transforms import LightTransformConfig, PaperTransformConfig, TransformConfig
 from condetr.detectors.registry import DetectorConfig
-from condetr.errors import InputError
+from condetr.errors import InputError, InputWarning
 from condetr.inference.model_folder import LoadedModel
 from condetr.interop.architecture import Unseen
-from condetr.interop.classes import Classes, classes_of_map, from_id2label, to_id2label, unnamed_classes
+from condetr.interop.classes import Classes, from_id2label, to_id2label, unnamed_classes
 from condetr.labels import LabelMap
 
 Json = Mapping[str, Any]
@@ -67,44 +68,37 @@ def read_unseen(config: Json, *, source: str) -> Unseen:
 
 
 def read_classes(config: Json, *, num_rows: int, source: str) -> Classes:
-    """Return the classes: our own label map if there is one, else id2label, else COCO's or numbers."""
-    ours = _ours(config)
-    if "label_map" in ours:
-        try:
-            label_map = LabelMap.from_list(ours["label_map"])
-        except InputError as error:
-            raise InputError(f"{source}: {OURS}.label_map cannot be used: {error}") from None
-        return classes_of_map(label_map, num_rows=num_rows, source=source)
+    """Return the classes of id2label, else COCO's or numbers; a label map of ours that agrees adds the data's ids."""
     id2label = config.get("id2label")
-    if id2label is None:
-        return unnamed_classes(num_rows)
-    if not isinstance(id2label, dict):
+    if id2label is not None and not isinstance(id2label, dict):
         raise InputError(f"{source}: id2label must be an object, found {type(id2label).__name__}")
-    return from_id2label(id2label, num_rows=num_rows, source=source)
+    if id2label is None:
+        theirs = unnamed_classes(num_rows)
+    else:
+        theirs = from_id2label(id2label, num_rows=num_rows, source=source)
+    label_map = _our_label_map(config, source=source)
+    if label_map is None:
+        return theirs
+    ours = Classes(label_map, None if len(label_map) == num_rows else label_map.dataset_ids)
+    if _are_named(ours, id2label, num_rows=num_rows):
+        return ours
+    sentence = f"{source} has a label map of condetr that does not fit id2label; id2label is believed"
+    warnings.warn(sentence, InputWarning, stacklevel=2)
+    return theirs
 
 
 def read_transform(config: Json, preprocessor: Json, *, source: str) -> TransformConfig:
-    """Return how images are prepared: our own settings if there are any, else those of the image processor."""
-    ours = _ours(config)
-    if "transform" in ours:
-        return from_mapping(_Transform, {"transform": ours["transform"]}, source=source).transform
-    for key, only in (("image_mean", IMAGENET_MEAN), ("image_std", IMAGENET_STD)):
-        given = preprocessor.get(key) or only
-        if not isinstance(given, list | tuple) or list(given) != list(only):
-            raise InputError(f"{source} has {key} {preprocessor[key]}; condetr normalises with {list(only)}")
-    if preprocessor.get("do_resize") is False:
-        return LightTransformConfig()
-    size = preprocessor.get("size", 800)
-    sides = size if isinstance(size, dict) else {"shortest_edge": size}
-    values: dict[str, Any]
-    if "max_height" in sides:
-        values = {"kind": "light", "size_hw": [sides["max_height"], sides.get("max_width")]}
-    elif "shortest_edge" in sides:
-        longest = sides.get("longest_edge") or preprocessor.get("max_size") or 1333
-        values = {"kind": "paper", "eval_short_side": sides["shortest_edge"], "max_side": longest}
-    else:
-        raise InputError(f"{source} resizes to {sides}, which condetr does not do")
-    return from_mapping(_Transform, {"transform": values}, source=source).transform
+    """Return the transform of the image processor, or our own settings if they agree with it or it says nothing."""
+    theirs = _their_transform(preprocessor, source=source)
+    given = _ours(config)
+    if "transform" not in given:
+        return theirs
+    ours = from_mapping(_Transform, {"transform": given["transform"]}, source=source).transform
+    if not preprocessor or _resizing(ours) == _resizing(theirs):
+        return ours
+    sentence = f"{source} has another size than condetr's own settings; the image processor is believed"
+    warnings.warn(sentence, InputWarning, stacklevel=2)
+    return theirs
 
 
 def make_config(model: LoadedModel) -> dict[str, Any]:
@@ -146,18 +140,10 @@ def make_config(model: LoadedModel) -> dict[str, Any]:
 
 def make_preprocessor(model: LoadedModel) -> dict[str, Any]:
     """Return the preprocessor_config.json that prepares images as closely to ours as transformers can."""
-    transform = model.transform
-    if isinstance(transform, PaperTransformConfig):
-        size = {"shortest_edge": transform.eval_short_side, "longest_edge": transform.max_side}
-    elif transform.size_hw is not None:
-        size = {"max_height": transform.size_hw[0], "max_width": transform.size_hw[1]}
-    else:
-        size = {"shortest_edge": 800, "longest_edge": 1333}
     return {
         "image_processor_type": f"{MODEL_TYPES[model.detector_config.kind]}ImageProcessor",
         "format": "coco_detection",
-        "do_resize": isinstance(transform, PaperTransformConfig) or transform.size_hw is not None,
-        "size": size,
+        **_resizing(model.transform),
         "resample": 2,
         "do_rescale": True,
         "rescale_factor": 1 / 255,
@@ -177,6 +163,54 @@ class _Transform:
 def _ours(config: Json) -> dict[str, Any]:
     ours = config.get(OURS)
     return ours if isinstance(ours, dict) else {}
+
+
+def _our_label_map(config: Json, *, source: str) -> LabelMap | None:
+    ours = _ours(config)
+    if "label_map" not in ours:
+        return None
+    try:
+        return LabelMap.from_list(ours["label_map"])
+    except InputError as error:
+        raise InputError(f"{source}: {OURS}.label_map cannot be used: {error}") from None
+
+
+def _are_named(classes: Classes, id2label: Json | None, *, num_rows: int) -> bool:
+    """Whether these are the names of all rows."""
+    if id2label is None:  # transformers does not write two names that are LABEL_0 and LABEL_1
+        return classes.rows is None
+    return to_id2label(classes, num_rows=num_rows) == {int(row): str(name) for row, name in id2label.items()}
+
+
+def _their_transform(preprocessor: Json, *, source: str) -> TransformConfig:
+    for key, only in (("image_mean", IMAGENET_MEAN), ("image_std", IMAGENET_STD)):
+        given = preprocessor.get(key) or only
+        if not isinstance(given, list | tuple) or list(given) != list(only):
+            raise InputError(f"{source} has {key} {preprocessor[key]}; condetr normalises with {list(only)}")
+    if preprocessor.get("do_resize") is False:
+        return LightTransformConfig()
+    size = preprocessor.get("size", 800)
+    sides = size if isinstance(size, dict) else {"shortest_edge": size}
+    values: dict[str, Any]
+    if "max_height" in sides:
+        values = {"kind": "light", "size_hw": [sides["max_height"], sides.get("max_width")]}
+    elif "shortest_edge" in sides:
+        longest = sides.get("longest_edge") or preprocessor.get("max_size") or 1333
+        values = {"kind": "paper", "eval_short_side": sides["shortest_edge"], "max_side": longest}
+    else:
+        raise InputError(f"{source} resizes to {sides}, which condetr does not do")
+    return from_mapping(_Transform, {"transform": values}, source=source).transform
+
+
+def _resizing(transform: TransformConfig) -> dict[str, Any]:
+    """Return what an image processor says of sizes."""
+    if isinstance(transform, PaperTransformConfig):
+        size = {"shortest_edge": transform.eval_short_side, "longest_edge": transform.max_side}
+    elif transform.size_hw is not None:
+        size = {"max_height": transform.size_hw[0], "max_width": transform.size_hw[1]}
+    else:
+        return {"do_resize": False, "size": {"shortest_edge": 800, "longest_edge": 1333}}
+    return {"do_resize": True, "size": size}
 
 
 def _loss_weights(detector: DetectorConfig) -> dict[str, Any]:

@@ -6,12 +6,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from condetr.config import dump
 from condetr.data.transforms import LightTransformConfig, PaperTransformConfig, TransformConfig
-from condetr.errors import InputError
+from condetr.errors import InputError, InputWarning
 from condetr.inference.fit import MisfitError
 from condetr.inference.model_folder import LoadedModel
-from condetr.interop.transformers_config import make_preprocessor, read_transform
+from condetr.interop.classes import Classes, to_id2label
+from condetr.interop.transformers_config import make_preprocessor, read_classes, read_transform
 from condetr.interop.transformers_folder import read_transformers
+from condetr.labels import Category, LabelMap
 
 
 def change_json(path: Path, **changes: object) -> None:
@@ -40,6 +43,54 @@ def test_without_any_names_91_rows_are_those_of_coco(model: LoadedModel, transfo
     change_json(transformers / "config.json", condetr=None, id2label=None)
 
     assert read_transformers(transformers).label_map == model.label_map
+
+
+def test_names_that_transformers_changed_are_believed_aloud(model: LoadedModel, transformers: Path) -> None:
+    names = to_id2label(Classes(model.label_map, model.class_rows), num_rows=91) | {24: "quagga"}
+    change_json(transformers / "config.json", id2label={str(row): name for row, name in names.items()})
+
+    with pytest.warns(InputWarning, match=r"config\.json .* id2label is believed"):
+        again = read_transformers(transformers)
+
+    assert again.class_rows == model.class_rows
+    assert set(again.label_map.names) - set(model.label_map.names) == {"quagga"}
+
+
+TWO_CLASSES = LabelMap((Category(3, "cat"), Category(7, "dog")))
+"""The classes of a model that was then trained in transformers."""
+
+
+@pytest.mark.parametrize(
+    ("id2label", "num_rows", "expected"),
+    [
+        ({"0": "zebra", "1": "ant"}, 2, ("zebra", "ant")),
+        ({"0": "dog", "1": "cat"}, 2, ("dog", "cat")),
+        ({"0": "zebra", "1": "ant", "2": "bee"}, 3, ("zebra", "ant", "bee")),
+        ({"0": "cat", "1": "dog", "2": "bee"}, 3, ("cat", "dog", "bee")),
+        ({"0": "cat"}, 1, ("cat",)),
+        ({str(row): "dog" if row == 1 else "N/A" for row in range(9)}, 9, ("dog",)),
+        (None, 9, tuple(f"class {row}" for row in range(9))),
+    ],
+)
+def test_a_label_map_of_ours_that_is_out_of_date_is_not_believed(
+    id2label: dict[str, str] | None, num_rows: int, expected: tuple[str, ...]
+) -> None:
+    config = {"condetr": {"label_map": TWO_CLASSES.to_list()}, "id2label": id2label}
+
+    with pytest.warns(InputWarning, match="id2label is believed"):
+        classes = read_classes(config, num_rows=num_rows, source="test")
+
+    assert classes.label_map.names == expected
+
+
+@pytest.mark.parametrize("name", ["dog", "N/A", "n/a"])
+@pytest.mark.parametrize(("num_rows", "rows"), [(2, None), (8, (3, 7))])
+def test_a_label_map_of_ours_adds_the_ids_of_the_data(num_rows: int, rows: tuple[int, ...] | None, name: str) -> None:
+    ours = Classes(LabelMap((Category(3, "cat"), Category(7, name))), rows)
+    names = to_id2label(ours, num_rows=num_rows)
+    config = {"condetr": {"label_map": ours.label_map.to_list()}, "id2label": {str(row): names[row] for row in names}}
+
+    assert read_classes(config, num_rows=num_rows, source="test") == ours
 
 
 @pytest.mark.parametrize(
@@ -148,6 +199,37 @@ def test_the_image_processor_says_how_images_are_prepared(
     preprocessor: dict[str, object], expected: TransformConfig
 ) -> None:
     assert read_transform({}, preprocessor, source="test") == expected
+
+
+@pytest.mark.parametrize(
+    "ours", [LightTransformConfig(), LightTransformConfig(size_hw=(30, 40)), PaperTransformConfig(eval_short_side=128)]
+)
+@pytest.mark.parametrize(
+    ("preprocessor", "expected"),
+    [
+        (
+            {"do_resize": True, "size": {"shortest_edge": 128, "longest_edge": 200}},
+            PaperTransformConfig(eval_short_side=128, max_side=200),
+        ),
+        ({"size": {"max_height": 40, "max_width": 30}}, LightTransformConfig(size_hw=(40, 30))),
+        ({"do_rescale": True}, PaperTransformConfig()),
+    ],
+)
+def test_a_size_that_transformers_changed_is_believed_aloud(
+    ours: TransformConfig, preprocessor: dict[str, object], expected: TransformConfig
+) -> None:
+    with pytest.warns(InputWarning, match="the image processor is believed"):
+        transform = read_transform({"condetr": {"transform": dump(ours)}}, preprocessor, source="test")
+
+    assert transform == expected
+
+
+@pytest.mark.parametrize("keys", ["all", "none"])
+def test_settings_of_ours_add_what_no_image_processor_says(keys: str, model: LoadedModel) -> None:
+    ours = PaperTransformConfig(eval_short_side=128, crop_short_sides=(100,))
+    preprocessor = make_preprocessor(model._replace(transform=ours)) if keys == "all" else {}
+
+    assert read_transform({"condetr": {"transform": dump(ours)}}, preprocessor, source="test") == ours
 
 
 @pytest.mark.parametrize(
