@@ -5,6 +5,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from condetr.backbones.resnet import ResNetConfig
 from condetr.config import dump, from_mapping, settings
 from condetr.data.batch import IMAGENET_MEAN, IMAGENET_STD
@@ -40,6 +42,16 @@ UNSUPPORTED = (
     Unsupported("activation_function", "relu"),
     Unsupported("num_channels", 3),
 )
+
+PREPARATION = (
+    Unsupported("do_rescale", True),
+    Unsupported("rescale_factor", 1 / 255),
+    Unsupported("do_normalize", True),
+    Unsupported("image_mean", IMAGENET_MEAN),
+    Unsupported("image_std", IMAGENET_STD),
+    Unsupported("resample", 2),
+)
+"""What the image processor does to pixels; 2 is PIL's number of bilinear interpolation."""
 
 
 def read_unseen(config: Json, *, source: str) -> Unseen:
@@ -144,12 +156,7 @@ def make_preprocessor(model: LoadedModel) -> dict[str, Any]:
         "image_processor_type": f"{MODEL_TYPES[model.detector_config.kind]}ImageProcessor",
         "format": "coco_detection",
         **_resizing(model.transform),
-        "resample": 2,
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": list(IMAGENET_MEAN),
-        "image_std": list(IMAGENET_STD),
+        **dict(PREPARATION),
         "do_convert_annotations": True,
         "do_pad": True,
     }
@@ -183,10 +190,11 @@ def _are_named(classes: Classes, id2label: Json | None, *, num_rows: int) -> boo
 
 
 def _their_transform(preprocessor: Json, *, source: str) -> TransformConfig:
-    for key, only in (("image_mean", IMAGENET_MEAN), ("image_std", IMAGENET_STD)):
-        given = preprocessor.get(key) or only
-        if not isinstance(given, list | tuple) or list(given) != list(only):
-            raise InputError(f"{source} has {key} {preprocessor[key]}; condetr normalises with {list(only)}")
+    for key, only in PREPARATION:
+        given = preprocessor.get(key)
+        if given is not None and not _is_about(given, only):
+            sentence = f"{source} has {key} {given!r}, but condetr prepares images with {key} {only!r}"
+            raise InputError(f"{sentence}; train the model with that")
     if preprocessor.get("do_resize") is False:
         return LightTransformConfig()
     size = preprocessor.get("size", 800)
@@ -200,6 +208,14 @@ def _their_transform(preprocessor: Json, *, source: str) -> TransformConfig:
     else:
         raise InputError(f"{source} resizes to {sides}, which condetr does not do")
     return from_mapping(_Transform, {"transform": values}, source=source).transform
+
+
+def _is_about(given: Any, only: Any) -> bool:  # noqa: ANN401 - figures, or whatever a file holds in their place
+    """Whether the figures are the same but for rounding, which people and float32 do."""
+    try:
+        return np.shape(given) == np.shape(only) and np.allclose(given, only, rtol=1e-3)
+    except (ArithmeticError, TypeError, ValueError):  # what numpy makes of text, objects and ragged lists
+        return False
 
 
 def _resizing(transform: TransformConfig) -> dict[str, Any]:

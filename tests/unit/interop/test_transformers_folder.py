@@ -233,10 +233,41 @@ def test_settings_of_ours_add_what_no_image_processor_says(keys: str, model: Loa
 
 
 @pytest.mark.parametrize(
+    "preprocessor",
+    [
+        {"rescale_factor": 0.003921569, "image_mean": [0.48500001430511475, 0.456, 0.406]},
+        {"do_rescale": None, "do_normalize": None, "image_std": None, "resample": None},
+    ],
+)
+def test_rounded_and_empty_figures_are_the_usual_ones(preprocessor: dict[str, object]) -> None:
+    assert read_transform({}, preprocessor, source="test") == PaperTransformConfig()
+
+
+@pytest.mark.parametrize("ours", [{}, {"condetr": {"transform": {"kind": "light"}}}])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("do_normalize", False),
+        ("do_rescale", False),
+        ("rescale_factor", 1 / 127.5),
+        ("rescale_factor", "1/255"),
+        ("image_mean", [0.5, 0.5, 0.5]),
+        ("image_mean", 0.485),
+        ("image_mean", {"r": 1}),
+        ("image_std", [0.5, 0.5, 0.5]),
+        ("image_std", [0.229, 0.224]),
+        ("resample", 3),
+    ],
+)
+def test_pixels_that_condetr_would_see_otherwise_are_refused(key: str, value: object, ours: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=f"test has {key} .*, but condetr prepares images with {key} .*; train"):
+        read_transform(ours, {key: value}, source="test")
+
+
+@pytest.mark.parametrize(
     ("preprocessor", "sentence"),
     [
         ({"size": {"height": 5, "width": 5}}, "which condetr does not do"),
-        ({"image_mean": [0.5, 0.5, 0.5]}, "image_mean"),
         ({"size": "large"}, "eval_short_side"),
         ({"size": {"shortest_edge": -1}}, "eval_short_side"),
         ({"size": {"max_height": "tall", "max_width": 3}}, "size_hw"),
