@@ -1,7 +1,9 @@
 """Weights from local files into a backbone."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeGuard
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -9,6 +11,9 @@ from torch import Tensor, nn
 
 from condetr.backbones.pickles import TORCH_LOAD_ERRORS, load_pickle
 from condetr.errors import InputError, first_line
+
+WRAPPERS = re.compile(r"((module|_orig_mod)\.)*")
+"""What DistributedDataParallel and torch.compile put before every name."""
 
 
 def load_weights(backbone: nn.Module, weights: Mapping[str, Tensor] | Path, *, source: str) -> None:
@@ -44,6 +49,21 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise InputError(f"cannot read the weights file {path}: {first_line(error)}") from None
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not is_state(state):
         raise InputError(f"{path} holds no state dict (a mapping of names to tensors)")
-    return state
+    return unwrapped(state)
+
+
+def is_state(content: object) -> TypeGuard[dict[str, Tensor]]:
+    """Whether this is a mapping of names to tensors, as `state_dict` gives."""
+    return isinstance(content, dict) and all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
+    )
+
+
+def unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors under the names of the model itself, where it was saved inside a wrapper."""
+    wrapper = WRAPPERS.match(next(iter(state), ""))
+    assert wrapper
+    is_around_all = all(name.startswith(wrapper[0]) for name in state)
+    return {name.removeprefix(wrapper[0]) if is_around_all else name: tensor for name, tensor in state.items()}

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from condetr.backbones.pickles import load_pickle, save_pickle
 from condetr.backbones.resnet import ResNetConfig
+from condetr.backbones.weights import is_state, unwrapped
 from condetr.config import dump, from_mapping, settings
 from condetr.data.transforms import PaperTransformConfig, TransformConfig
 from condetr.errors import InputError, InputWarning
@@ -95,12 +96,9 @@ def _reason(error: Exception) -> str:
 
 def _state(content: Mapping[str, Any], *, source: Path) -> dict[str, Tensor]:
     state = content.get("model")
-    is_state = isinstance(state, dict) and all(
-        isinstance(pair[0], str) and isinstance(pair[1], Tensor) for pair in state.items()
-    )
-    if not is_state or not state:
+    if not is_state(state) or not state:
         raise InputError(f"{source} holds no `model` with named tensors, as the official code's checkpoints do")
-    return dict(state)
+    return unwrapped(state)
 
 
 def _unseen(arguments: Mapping[str, Any], *, path: Path) -> Unseen:

@@ -44,6 +44,21 @@ def test_local_weights_are_loaded_and_a_classifier_left_out(tmp_path: Path) -> N
     torch.testing.assert_close(config.build(pretrained=True).state_dict(), source.state_dict())
 
 
+def test_weights_saved_inside_a_wrapper_are_loaded(tmp_path: Path) -> None:
+    saved = SmallResNetConfig(widths=(4, 8), blocks=(1,)).build(pretrained=False).state_dict()
+    torch.save({f"module.{name}": tensor for name, tensor in saved.items()}, tmp_path / "weights.pth")
+    config = SmallResNetConfig(widths=(4, 8), blocks=(1,), weights=str(tmp_path / "weights.pth"))
+
+    torch.testing.assert_close(dict(config.build(pretrained=True).state_dict()), dict(saved))
+
+
+def test_weights_without_names_are_refused(tmp_path: Path) -> None:
+    torch.save({0: torch.zeros(1)}, tmp_path / "weights.pth")
+
+    with pytest.raises(InputError, match="holds no state dict"):
+        ResNetConfig(depth=18, weights=str(tmp_path / "weights.pth")).build(pretrained=True)
+
+
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     backbone = ResNetConfig(depth=18).build(pretrained=False)
     with pytest.raises(InputError, match="of 100 tensors are missing"):

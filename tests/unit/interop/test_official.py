@@ -145,6 +145,24 @@ def test_every_misfit_is_listed(official: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_a_model_saved_inside_a_wrapper_is_read(wrapper: str, model: LoadedModel, official: Path) -> None:
+    def wrap(content: dict[str, Any]) -> None:
+        content["model"] = {wrapper + name: tensor for name, tensor in content["model"].items()}
+
+    change(official, wrap)
+
+    again = read_official(official)
+    torch.testing.assert_close(again.detector.state_dict(), model.detector.state_dict(), rtol=0, atol=0)
+
+
+def test_one_name_alone_is_not_taken_out_of_its_wrapper(official: Path) -> None:
+    change(official, lambda content: content["model"].update({"module.x": torch.zeros(1)}))
+
+    with pytest.raises(MisfitError, match=r"module\.x is not part of the detector"):
+        read_official(official)
+
+
 @pytest.mark.parametrize(
     ("tensors", "sentence"),
     [
