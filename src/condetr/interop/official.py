@@ -1,20 +1,14 @@
-"""Checkpoints of the official Conditional DETR and DETR code: a .pth with `model` and an argparse.Namespace `args`.
-
-They are unpickled with torch's restricted reader, which knows tensors, plain containers and this one class: a file that
-wants anything else is refused before anything in it runs.
-"""
+"""Checkpoints of the official Conditional DETR and DETR code: a .pth with `model` and an argparse.Namespace `args`."""
 
 import warnings
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from condetr.backbones.pickles import load_pickle, save_pickle
+from condetr.backbones.pickles import save_pickle
 from condetr.backbones.resnet import ResNetConfig
 from condetr.backbones.weights import is_state, unwrapped
 from condetr.config import dump, from_mapping, settings
@@ -26,6 +20,7 @@ from condetr.inference.model_folder import LoadedModel, blank_state, filled_dete
 from condetr.interop.architecture import Unseen, count_class_rows, read_architecture, require_published_form
 from condetr.interop.classes import Classes, classes_of_map, unnamed_classes
 from condetr.interop.names import from_original, to_original
+from condetr.interop.pickles import read_pickle
 from condetr.labels import LabelMap
 
 
@@ -35,7 +30,7 @@ def read_official(path: Path, *, label_map: LabelMap | None = None) -> LoadedMod
     It says nothing about classes: `label_map` does, or 91 class rows are taken for COCO's ids and others are named by
     their number. Raises InputError, or MisfitError with every tensor that is missing, unknown or misshapen.
     """
-    content = _unpickle(path)
+    content = read_pickle(path)
     found = _state(content, source=path)
     arguments = content.get("args")
     unseen = _unseen(vars(arguments) if isinstance(arguments, Namespace) else {}, path=path)
@@ -68,30 +63,6 @@ class _Preparation:
     """How images are prepared; the official code has one way."""
 
     transform: TransformConfig = PaperTransformConfig()
-
-
-def _unpickle(path: Path) -> Mapping[str, Any]:
-    try:
-        with torch.serialization.safe_globals([Namespace]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickles that torch did not write, which are refused below
-            content = load_pickle(path)
-    except (FileNotFoundError, PermissionError) as error:
-        raise InputError(f"cannot read the checkpoint {path}: {error.strerror or error}") from None
-    except UnpicklingError as error:
-        raise InputError(f"{path} is refused, nothing in it was run: {_reason(error)}") from None
-    except Exception as error:  # what a damaged pickle raises is anyone's guess
-        raise InputError(f"{path} is damaged or no checkpoint ({_reason(error)}); download it again") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds a {type(content).__name__}, not a checkpoint with `model`")
-    return content
-
-
-def _reason(error: Exception) -> str:
-    """Return the telling line of torch's long explanations."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = (line for line in lines if "Unsupported" in line or "GLOBAL" in line)
-    first = lines[0] if lines and " " in lines[0] else type(error).__name__
-    return next(telling, first)[:200]
 
 
 def _state(content: Mapping[str, Any], *, source: Path) -> dict[str, Tensor]:
