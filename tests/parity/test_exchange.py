@@ -57,6 +57,14 @@ def test_what_transformers_saves_is_read(kind: Kind, tmp_path: Path) -> None:
     assert_same_function(model, theirs)
 
 
+def test_shards_that_transformers_saves_are_read(tmp_path: Path) -> None:
+    theirs = their_random_model("conditional_detr")
+    theirs.save_pretrained(tmp_path, max_shard_size="30MB")
+
+    assert (tmp_path / "model.safetensors.index.json").is_file()
+    assert_same_function(read(find_source(tmp_path)), theirs)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_names_of_version_5_in_memory_are_read(kind: Kind, tmp_path: Path) -> None:
     theirs = their_random_model(kind)

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from huggingface_hub import constants
 from PIL import Image
+from safetensors.torch import load_file
+from transformers import AutoModelForObjectDetection
 
 import condetr
 from condetr.errors import InputError
@@ -82,12 +85,44 @@ def test_an_unknown_id_is_told_from_a_missing_connection(models: Path, monkeypat
 
 
 @pytest.mark.usefixtures("cache")
-def test_a_model_without_safetensors_is_refused(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (models / ID / "model.safetensors").rename(models / ID / "pytorch_model.bin")
+def test_pickles_are_fetched_if_there_is_nothing_else(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors = load_file(models / ID / "model.safetensors")
+    torch.save(tensors, models / ID / "pytorch_model.bin")
+    with serve(models) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        both = {path.name for path in fetch(ID).iterdir()}
+
+    (models / ID / "model.safetensors").rename(models / ID / "elsewhere")
+    (models / ID).rename(models / f"{ID}-2")
+    with serve(models) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        pickle = {path.name for path in fetch(f"{ID}-2").iterdir()}
+
+    assert both == {"config.json", "model.safetensors"}
+    assert pickle == {"config.json", "pytorch_model.bin"}
+    condetr.load(f"{ID}-2")
+
+
+@pytest.mark.usefixtures("cache")
+def test_all_shards_are_fetched(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = AutoModelForObjectDetection.from_pretrained(models / ID)
+    (models / ID / "model.safetensors").unlink()
+    model.save_pretrained(models / ID, max_shard_size="30MB")
 
     with serve(models) as address:
         monkeypatch.setenv("HF_ENDPOINT", address)
-        with pytest.raises(InputError, match=r"has no model\.safetensors on the hub"):
+        condetr.load(ID)
+
+    assert len(list(fetch(ID).glob("model-*.safetensors"))) > 1
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_model_without_weights_is_refused(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (models / ID / "model.safetensors").unlink()
+
+    with serve(models) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        with pytest.raises(InputError, match=r"has no weights on the hub \(looked for model\.safetensors, "):
             condetr.load(ID)
 
 

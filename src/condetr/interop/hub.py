@@ -7,6 +7,10 @@ from pathlib import Path
 from condetr.errors import InputError, first_line
 from condetr.inference.model_folder import CONFIG, WEIGHTS
 from condetr.interop.transformers_folder import PREPROCESSOR
+from condetr.interop.transformers_weights import INDEX, PICKLE, WEIGHT_FILES, has_weights
+
+SAFETENSORS = (WEIGHTS, WEIGHTS + INDEX, "model-*-of-*.safetensors")
+PICKLES = (PICKLE, PICKLE + INDEX, "pytorch_model-*-of-*.bin")
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -17,17 +21,25 @@ def is_hub_id(weights: str) -> bool:
 
 
 def fetch(hub_id: str) -> Path:
-    """Return the local folder of a model on the hub; its three files are downloaded once.
+    """Return the local folder of a model on the hub; its files are downloaded once, pickles if it has nothing else.
 
     The environment variables of huggingface_hub count: HF_ENDPOINT, HF_HOME, HF_TOKEN, HF_HUB_OFFLINE. Raises
     InputError if there is no such model, or if it is not in the cache and the hub cannot be reached.
     """
+    for weights in (SAFETENSORS, PICKLES):
+        folder = _download(hub_id, weights)
+        if has_weights(folder):
+            return folder
+    raise InputError(f"{hub_id} has no weights on the hub (looked for {', '.join(WEIGHT_FILES)}); name another model")
+
+
+def _download(hub_id: str, weights: tuple[str, ...]) -> Path:
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import RepositoryNotFoundError
 
     endpoint = os.environ.get("HF_ENDPOINT", constants.ENDPOINT)  # the client looks but once
     try:
-        folder = snapshot_download(hub_id, endpoint=endpoint, allow_patterns=[CONFIG, PREPROCESSOR, WEIGHTS])
+        return Path(snapshot_download(hub_id, endpoint=endpoint, allow_patterns=[CONFIG, PREPROCESSOR, *weights]))
     except RepositoryNotFoundError:
         raise InputError(
             f"{hub_id} is neither a file or folder here nor a model on the hub {endpoint} that may be read; look at "
@@ -39,6 +51,3 @@ def fetch(hub_id: str) -> Path:
             f"({first_line(error).rstrip('.')}); download it where there is a connection (hf download {hub_id} "
             "--local-dir DIR) and give the folder"
         ) from error
-    if not (Path(folder) / WEIGHTS).is_file():
-        raise InputError(f"{hub_id} has no {WEIGHTS} on the hub; only weights in this format are read")
-    return Path(folder)

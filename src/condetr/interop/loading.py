@@ -6,12 +6,13 @@ from typing import Literal, NamedTuple
 import torch
 
 from condetr.errors import InputError
-from condetr.inference.model_folder import CONFIG, WEIGHTS, LoadedModel, read_json, read_model
+from condetr.inference.model_folder import CONFIG, LoadedModel, read_json, read_model
 from condetr.inference.predictor import Predictor, find_model_folder
 from condetr.interop.classes import classes_of_map
 from condetr.interop.hub import fetch, is_hub_id
 from condetr.interop.official import read_official
 from condetr.interop.transformers_folder import read_transformers
+from condetr.interop.transformers_weights import WEIGHT_FILES
 from condetr.labels import LabelMap
 
 Format = Literal["condetr", "official", "transformers", "onnx"]
@@ -47,7 +48,7 @@ def load(weights: Path | str, *, device: str | torch.device | None = None) -> Pr
 def find_source(weights: Path | str) -> Source:
     """Recognise weights by looking; what a hub id names is downloaded. Raises InputError if there are none."""
     path = Path(weights)
-    if path.name == WEIGHTS and path.is_file():
+    if path.name in WEIGHT_FILES and path.is_file():
         path = path.parent
     if path.is_file():
         if path.suffix not in CHECKPOINT_SUFFIXES:

@@ -17,8 +17,8 @@ from condetr.backbones.pickles import load_pickle
 from condetr.errors import InputError
 
 
-def read_pickle(path: Path) -> Mapping[str, Any]:
-    """Return what a checkpoint holds under its names; raises InputError if it is damaged or wants to run anything."""
+def read_pickle(path: Path) -> Mapping[Any, Any]:
+    """Return what a checkpoint holds; raises InputError if it is damaged or wants to run anything."""
     try:
         with torch.serialization.safe_globals([Namespace]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickles that torch did not write, which are refused below

@@ -15,7 +15,6 @@ from condetr.inference.model_folder import (
     blank_state,
     filled_detector,
     read_json,
-    read_safetensors,
 )
 from condetr.interop.architecture import count_class_rows, read_architecture, require_published_form
 from condetr.interop.names import COUNTER, from_original, to_original
@@ -32,6 +31,7 @@ from condetr.interop.transformers_names import (
     to_transformers,
     to_version_4,
 )
+from condetr.interop.transformers_weights import find_weights, read_all_tensors
 
 PREPROCESSOR = "preprocessor_config.json"
 
@@ -41,7 +41,7 @@ def read_transformers(folder: Path) -> LoadedModel:
 
     Raises InputError, or MisfitError with every tensor that is missing, unknown or misshapen, by version 4's names.
     """
-    path, source = folder / WEIGHTS, str(folder / CONFIG)
+    path, source = find_weights(folder), str(folder / CONFIG)
     described = read_json(folder / CONFIG)
     preprocessor = read_json(folder / PREPROCESSOR) if (folder / PREPROCESSOR).is_file() else {}
     unseen = read_unseen(described, source=source)
@@ -72,7 +72,7 @@ def write_transformers(folder: Path, model: LoadedModel) -> None:
 
 def _read_tensors(path: Path, *, is_conditional: bool) -> dict[str, Tensor]:
     """Return the tensors under version 4's names; batch norms' counters, which nothing reads, are left out."""
-    tensors = read_safetensors(path)
+    tensors = read_all_tensors(path)
     names = {name: to_version_4(name, is_conditional=is_conditional) for name in tensors if not name.endswith(COUNTER)}
     if len(set(names.values())) < len(names):
         raise InputError(f"{path} has some tensors twice, under old names and new; save the model again")
