@@ -108,6 +108,43 @@ def test_a_wrong_destination_is_refused(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize("options", [(), ("--to", "transformers"), ("--to", "onnx"), ("--overwrite",)])
+@pytest.mark.parametrize("suffix", [".engine", ".plan", ".xml", ".tflite", ".mlmodel", ".MLPACKAGE"])
+def test_what_others_make_of_a_graph_is_not_written(
+    suffix: str, options: tuple[str, ...], weights: Path, tmp_path: Path, condetr: Command
+) -> None:
+    ended = condetr("convert", weights, tmp_path / f"x{suffix}", *options)
+
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert f"folders, not {tmp_path / 'x'}{suffix}; convert to {tmp_path / 'x.onnx'}, from which" in ended.err
+    assert list(tmp_path.iterdir()) == [weights]
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pt2", ".bin", ".safetensors", ".ckpt", ".zip"])
+def test_other_files_of_weights_are_not_written(suffix: str, weights: Path, tmp_path: Path, condetr: Command) -> None:
+    ended = condetr("convert", weights, tmp_path / f"x.v2{suffix}")
+
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert f"folders, not {tmp_path / 'x.v2'}{suffix}; give {tmp_path / 'x.v2.pth'} or a folder" in ended.err
+    assert list(tmp_path.iterdir()) == [weights]
+
+
+@pytest.mark.parametrize("name", ["my-detector.v2", "run.2024-05-01", "x.engine.d"])
+def test_a_folder_may_have_a_dot_in_its_name(name: str, weights: Path, tmp_path: Path, condetr: Command) -> None:
+    ended = condetr("convert", weights, tmp_path / name)
+
+    assert ended.code == 0, ended.err
+    assert (tmp_path / name / "config.json").is_file()
+
+
+def test_endings_may_be_in_capitals(weights: Path, tmp_path: Path, condetr: Command) -> None:
+    first = condetr("convert", weights, tmp_path / "X.PTH")
+    again = condetr("convert", tmp_path / "X.PTH", tmp_path / "Y.Pth")
+
+    assert (first.code, again.code) == (0, 0), (first.err, again.err)
+    assert (tmp_path / "X.PTH").is_file()
+
+
 def test_a_folder_of_other_things_is_never_replaced(weights: Path, tmp_path: Path, condetr: Command) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "precious.jpg").touch()

@@ -14,6 +14,15 @@ if TYPE_CHECKING:
 
 FILES: dict[str, Literal["official", "onnx"]] = {".pth": "official", ".onnx": "onnx"}
 """Formats that are a file, by its suffix; the others are folders."""
+MADE_OF_ONNX = {
+    ".blob", ".engine", ".hef", ".mlmodel", ".mlpackage", ".mnn", ".om", ".ort", ".param", ".pb", ".plan", ".rknn",
+    ".tflite", ".trt", ".xml",
+}  # fmt: skip
+"""Models for other programs, which mostly have tools that start from a graph."""
+OTHER_FILES = {
+    ".bin", ".ckpt", ".gz", ".h5", ".npz", ".pkl", ".pt", ".pt2", ".safetensors", ".tar", ".torchscript", ".zip",
+}  # fmt: skip
+"""Weights as others keep them; a folder of such a name is surely not meant."""
 SHOWN_MISFITS = 40
 
 
@@ -46,7 +55,8 @@ def convert(
     from condetr.interop.loading import Source
     from condetr.interop.verify import measure_difference
 
-    by_name = FILES.get(destination.suffix)
+    _require_known(destination)
+    by_name = FILES.get(destination.suffix.lower())
     to = to or by_name or "condetr"
     if by_name != (to if to in FILES.values() else None):
         kinds = "official checkpoints are .pth files, ONNX graphs .onnx files and other formats folders"
@@ -69,6 +79,20 @@ def convert(
         raise typer.Exit(1)
 
 
+def _require_known(destination: Path) -> None:
+    """Raise InputError for the name of a file that condetr does not write, which would become a folder's."""
+    from condetr.errors import InputError
+
+    suffix = destination.suffix.lower()
+    if suffix in MADE_OF_ONNX:
+        cure = f"convert to {destination.with_suffix('.onnx')}, from which other tools may make {suffix}"
+    elif suffix in OTHER_FILES:
+        cure = f"give {destination.with_suffix('.pth')} or a folder's name without {suffix}"
+    else:
+        return
+    raise InputError(f"condetr writes .pth and .onnx files and folders, not {destination}; {cure}")
+
+
 def _require_replaceable(destination: Path, *, source: str, overwrite: bool) -> None:
     """Raise InputError if something stands in the way that was not meant to be replaced, or is no model."""
     from condetr.errors import InputError
@@ -78,7 +102,7 @@ def _require_replaceable(destination: Path, *, source: str, overwrite: bool) -> 
         return
     if not overwrite:
         raise InputError(f"{destination} exists already; name another destination, or say --overwrite")
-    if destination.is_file() != (destination.suffix in FILES):
+    if destination.is_file() != (destination.suffix.lower() in FILES):
         raise InputError(f"{destination} is not of the kind that would replace it; name another destination")
     if Path(source).exists() and (destination.samefile(source) or destination in Path(source).absolute().parents):
         raise InputError(f"{destination} is where the weights are read from; name another destination")

@@ -51,7 +51,7 @@ def find_source(weights: Path | str) -> Source:
     if path.name in WEIGHT_FILES and path.is_file():
         path = path.parent
     if path.is_file():
-        if path.suffix not in CHECKPOINT_SUFFIXES:
+        if path.suffix.lower() not in CHECKPOINT_SUFFIXES:
             raise InputError(
                 f"{path} is no official checkpoint ({', '.join(CHECKPOINT_SUFFIXES)}); give one, a run folder, a model "
                 "folder or a hub id"
