@@ -1,7 +1,7 @@
 """Settings on disk: load, override, dump. Knows no setting by name.
 
 A settings class is a frozen, keyword-only dataclass that stands above the module it builds. Here plain data from YAML
-or the command line becomes such a class: unknown keys are refused with the nearest known name, pydantic checks types.
+or the command line becomes such a class: unknown keys are refused with the nearest known path, pydantic checks types.
 Among several classes for one field, the one whose `kind` matches is taken.
 """
 
@@ -22,6 +22,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from condetr.errors import InputError
 
 _LONGEST_YAML = 2**20  # bytes; the parser reads about 100,000 a second
+_DEEPEST = 9  # parts of a path that is shown; YAML's aliases may lead in a circle
 
 C = TypeVar("C")
 T = TypeVar("T")
@@ -36,7 +37,10 @@ def settings(cls: type[C]) -> type[C]:
 
 def from_mapping(cls: type[T], mapping: Mapping[Any, Any], *, source: str) -> T:
     """Build settings of class `cls` from plain data; `source` names it in the InputError that bad data raises."""
-    built: T = _build(cls, mapping, source=source, path="")
+    try:
+        built: T = _build(cls, mapping, path="", known=_paths(cls))
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
     return built
 
 
@@ -60,16 +64,15 @@ def override(config: T, assignments: Sequence[str]) -> T:
     Of two assignments to one path the later counts. Another `kind` starts from that kind's defaults, wherever among
     the assignments it stands.
     """
-    return assign(config, dict(_parse_assignment(assignment) for assignment in assignments), source="--set")
+    return _assigned(config, dict(_parse_assignment(assignment) for assignment in assignments))
 
 
 def assign(config: T, values: Mapping[str, Any], *, source: str) -> T:
     """Return `config` with the values, plain data by dotted path, taken as they are; `source` names them in errors."""
-    mapping = dump(config)
-    paths = [path.split(".") for path in values]
-    for path in sorted(paths, key=lambda path: (path[-1] != "kind", len(path))):
-        _assign(mapping, path, values[".".join(path)])
-    return from_mapping(type(config), mapping, source=source)
+    try:
+        return _assigned(config, values)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
 
 
 def dump(config: object) -> dict[str, Any]:
@@ -113,6 +116,15 @@ def read_yaml(text: bytes) -> Any:  # noqa: ANN401 - YAML yields anything
         raise ValueError(_one_line(error)) from None
 
 
+def _assigned(config: T, values: Mapping[str, Any]) -> T:
+    mapping = dump(config)
+    paths = [path.split(".") for path in values]
+    for path in sorted(paths, key=lambda path: (path[-1] != "kind", len(path))):
+        _assign(mapping, path, values[".".join(path)])
+    built: T = _build(type(config), mapping, path="", known=_paths(type(config)))
+    return built
+
+
 def _parse_assignment(assignment: str) -> tuple[str, Any]:
     path, equals, text = assignment.partition("=")
     if not equals:
@@ -139,26 +151,39 @@ def _assign(mapping: dict[str, Any], path: list[str], value: Any) -> None:  # no
     here[last] = value
 
 
-def _build(cls: Any, mapping: Mapping[Any, Any], *, source: str, path: str) -> Any:  # noqa: ANN401
-    """Build nested settings from the inside out, so that a complaint names the whole path and the right class."""
+def _build(cls: Any, mapping: Mapping[Any, Any], *, path: str, known: Sequence[str]) -> Any:  # noqa: ANN401
+    """Build nested settings from the inside out, so that a complaint names the whole path and the right class.
+
+    `known` are the paths of all settings there are.
+    """
     hints = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
     for key, value in mapping.items():
         if key not in hints:
-            raise InputError(f"{source}: unknown setting {path}{key}{_nearest(str(key), list(hints))}")
+            raise InputError(_unknown(_first_path(key, value), path=path, here=list(hints), known=known))
         classes = _settings_classes(hints[key])
         if not classes or value is None:
             values[key] = value
             continue
-        place = f"{source}: {path}{key}"
+        place = f"{path}{key}"
         if not isinstance(value, Mapping):
             raise InputError(f"{place} has settings of its own below it, got {reprlib.repr(value)}")
         member = _of_kind(classes, value, default=_default(cls, key), place=place)
-        values[key] = _build(member, value, source=source, path=f"{path}{key}.")
+        values[key] = _build(member, value, path=f"{place}.", known=known)
     try:
         return pydantic.TypeAdapter(cls).validate_python(values)
     except pydantic.ValidationError as error:
-        raise InputError(f"{source}: {_first_complaint(error, path=path)}") from None
+        raise InputError(_first_complaint(error, path=path)) from None
+
+
+def _paths(cls: Any, *, prefix: str = "") -> list[str]:  # noqa: ANN401
+    """Return the path of every setting, whichever kinds are chosen."""
+    paths = []
+    for name, hint in typing.get_type_hints(cls).items():
+        paths.append(f"{prefix}{name}")
+        for member in _settings_classes(hint):
+            paths += _paths(member, prefix=f"{prefix}{name}.")
+    return list(dict.fromkeys(paths))
 
 
 def _settings_classes(hint: Any) -> list[Any]:  # noqa: ANN401
@@ -184,11 +209,38 @@ def _default(cls: Any, name: str) -> object:  # noqa: ANN401
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
-def _nearest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; known here: {', '.join(known)}" if known else ""
+def _first_path(key: object, value: object) -> str:
+    """Return the first path that plain data leads to, as far as it is one."""
+    path = [str(key)]
+    while isinstance(value, Mapping) and value and len(path) < _DEEPEST:
+        key, value = next(iter(value.items()))
+        path.append(str(key))
+    return ".".join(path)
+
+
+def _unknown(given: str, *, path: str, here: Sequence[str], known: Sequence[str]) -> str:
+    """Refuse what is given below `path`, where the settings `here` are, and name what may have been meant."""
+    first, last = given.split(".")[0], _last(given)
+    elsewhere = [] if path + given in known else known  # it is where it belongs, but to another kind
+    meant = (
+        _called([last], elsewhere)
+        or [path + close for close in _close(first, here)]
+        or _called(_close(last, [_last(other) for other in elsewhere]), elsewhere)
+    )
+    hint = f"did you mean {' or '.join(map(repr, meant))}?" if meant else f"known here: {', '.join(here)}"
+    return f"unknown setting {path}{given}; {hint}"
+
+
+def _called(names: Sequence[str], paths: Sequence[str]) -> list[str]:
+    return [path for path in paths if _last(path) in names]
+
+
+def _last(path: str) -> str:
+    return path.split(".")[-1]
+
+
+def _close(name: str, names: Sequence[str]) -> list[str]:
+    return difflib.get_close_matches(name, names, n=1, cutoff=0.6)
 
 
 def _first_complaint(error: pydantic.ValidationError, *, path: str) -> str:

@@ -133,7 +133,7 @@ class TestSettings:
 
     def test_an_unknown_setting(self, train: Train, data: Path, run: Path) -> None:
         ended = train(data, "--set", "data.batchsize=2")
-        assert_refused(ended, "unknown setting data.batchsize; did you mean 'batch_size'?", run=run)
+        assert_refused(ended, "unknown setting data.batchsize; did you mean 'data.batch_size'?", run=run)
 
     def test_a_setting_of_the_wrong_type(self, train: Train, data: Path, run: Path) -> None:
         assert_refused(train(data, "--set", "epochs=soon"), "epochs: input should be a valid integer", run=run)

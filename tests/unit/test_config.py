@@ -74,7 +74,7 @@ class TestLoad:
         ("text", "message"),
         [
             ("learning_rat: 1", "unknown setting learning_rat; did you mean 'learning_rate'?"),
-            ("schedule: {drop_epochs: 3}", "unknown setting schedule.drop_epochs; did you mean 'drop_epoch'?"),
+            ("schedule: {drop_epochs: 3}", "unknown setting schedule.drop_epochs; did you mean 'schedule.drop_epoch'?"),
             ("schedule: {zzz: 3}", "unknown setting schedule.zzz; known here: epochs, drop_epoch"),
             (
                 "position: {kind: grid, temperature: 3}",
@@ -129,8 +129,10 @@ class TestLoad:
             load(ToyConfig, path)
         assert len(str(caught.value)) < 500
 
-    @pytest.mark.parametrize("text", ["sizes: &a [*a]", "sizes: &a [[*a, *a], *a]", "schedule: &a {epochs: *a}"])
-    def test_aliases_that_multiply_or_recur_in_a_known_setting_are_refused(self, text: str, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        "text", ["sizes: &a [*a]", "sizes: &a [[*a, *a], *a]", "schedule: &a {epochs: *a}", "new: &a {b: *a}"]
+    )
+    def test_aliases_that_multiply_or_recur_are_refused(self, text: str, tmp_path: Path) -> None:
         with pytest.raises(InputError):
             load(ToyConfig, file_with(text, folder=tmp_path))
 
@@ -182,16 +184,22 @@ class TestOverride:
         ("assignment", "message"),
         [
             ("name", "a setting is given as path=value, got 'name'"),
-            ("nam=x", "--set: unknown setting nam; did you mean 'name'?"),
-            ("schedule.epoch=3", "--set: unknown setting schedule.epoch; did you mean 'epochs'?"),
-            ("schedul.epochs=3", "--set: unknown setting schedul; did you mean 'schedule'?"),
+            ("nam=x", "unknown setting nam; did you mean 'name'?"),
+            ("schedule.epoch=3", "unknown setting schedule.epoch; did you mean 'schedule.epochs'?"),
+            ("schedul.epochs=3", "unknown setting schedul.epochs; did you mean 'schedule.epochs'?"),
+            ("schedul.zzz=3", "unknown setting schedul.zzz; did you mean 'schedule'?"),
+            ("drop_epoch=3", "unknown setting drop_epoch; did you mean 'schedule.drop_epoch'?"),
+            ("position.drop_epoch=3", "unknown setting position.drop_epoch; did you mean 'schedule.drop_epoch'?"),
+            ("cells=3", "unknown setting cells; did you mean 'position.cells' or 'second_position.cells'?"),
+            ("drop_epochs=3", "unknown setting drop_epochs; did you mean 'schedule.drop_epoch'?"),
+            ("position.cells=3", "unknown setting position.cells; known here: kind, temperature"),
             ("name.length=3", "unknown setting 'name.length': name has no settings below it"),
-            ("schedule.drop_epoch=abc", "--set: schedule.drop_epoch: input should be a valid integer, .* got 'abc'"),
-            ("schedule.drop_epoch=", "--set: schedule.drop_epoch: input should be a valid integer, got None"),
-            ("schedule=3", "--set: schedule has settings of its own below it, got 3"),
-            ("position.kind=grit", "--set: position.kind must be one of sine, grid, file, got 'grit'"),
+            ("schedule.drop_epoch=abc", "^schedule.drop_epoch: input should be a valid integer, .* got 'abc'"),
+            ("schedule.drop_epoch=", "^schedule.drop_epoch: input should be a valid integer, got None"),
+            ("schedule=3", "^schedule has settings of its own below it, got 3"),
+            ("position.kind=grit", "^position.kind must be one of sine, grid, file, got 'grit'"),
             ("sizes=[1", "cannot read the value of 'sizes=\\[1'"),
-            ("=3", "--set: unknown setting ; known here: "),
+            ("=3", "^unknown setting ; known here: "),
         ],
     )
     def test_a_wrong_assignment_is_refused(self, assignment: str, message: str) -> None:

@@ -26,7 +26,11 @@ def test_a_file_of_settings_is_a_recipe(tmp_path: Path) -> None:
     ("arguments", "told"),
     [
         (("conditional_detr_tinny",), "did you mean 'conditional_detr_tiny'"),
-        (("conditional_detr_tiny", "epoch=3"), "epochs"),
+        (("conditional_detr_tiny", "epoch=3"), "^unknown setting epoch; did you mean 'epochs'"),
+        (("conditional_detr_tiny", "lr=1e-4"), "^unknown setting lr; did you mean 'optimizer.lr'"),
+        (("conditional_detr_tiny", "batch_size=4"), "did you mean 'data.batch_size'"),
+        (("conditional_detr_tiny", "data.num_queries=4"), "did you mean 'detector.num_queries'"),
+        (("conditional_detr_tiny", "dilation=true"), "did you mean 'detector.backbone.dilation'"),
         (("conditional_detr_tiny", "epochs"), "epochs"),
     ],
 )
