@@ -102,6 +102,38 @@ def test_what_does_not_touch_the_numbers_does_not_part_seeds(
     assert text in condetr("compare", *runs).out
 
 
+def append_log(folder: Path, *, ap: list[float], first_epoch: int) -> None:
+    """Append lines to a log as a training does that finds one."""
+    rows = [{"epoch": first_epoch + n, "test_coco_eval_bbox": [each, 0.5]} for n, each in enumerate(ap)]
+    with (folder / "log.txt").open("a") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def test_two_trainings_in_one_log_are_refused(condetr: Command, tmp_path: Path) -> None:
+    log = write_log(tmp_path / "official", ap=[0.1, 0.2, 0.3])
+    append_log(log, ap=[0.05, 0.5], first_epoch=0)
+    ended = condetr("compare", log, write_run(tmp_path / "mine", seconds_per_epoch=1))
+    assert (ended.code, len(ended.err.strip().splitlines())) == (2, 1)
+    assert "log.txt holds several trainings, one after the other: line 4 is back at epoch 0; make a file" in ended.err
+
+
+def test_what_followed_an_epoch_that_was_run_again_does_not_count(condetr: Command, tmp_path: Path) -> None:
+    log = write_log(tmp_path / "official", ap=[0.1, 0.2, 0.3, 0.4])
+    append_log(log, ap=[0.21, 0.22], first_epoch=1)
+    ended = condetr("compare", log, "--levels", "0.3", "--json")
+    assert json.loads(ended.out)["groups"][0]["best_AP"] == [0.22]
+
+
+@pytest.mark.parametrize("file", ["metrics.csv", "timing.csv"])
+def test_two_trainings_in_one_table_are_refused(file: str, condetr: Command, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "mine", seconds_per_epoch=1)
+    rows = (run / file).read_text().splitlines(keepends=True)
+    (run / file).write_text("".join([*rows, *rows[1:]]))
+    ended = condetr("compare", run, "--levels", "0.3")
+    assert (ended.code, len(ended.err.strip().splitlines())) == (2, 1)
+    assert f"{file} holds several trainings, one after the other: row 5 is back at epoch 1; make a run" in ended.err
+
+
 def test_what_cannot_be_compared_is_refused_in_one_line(condetr: Command, tmp_path: Path) -> None:
     good = write_run(tmp_path / "good", seconds_per_epoch=1)
     empty, never, damaged, other = (tmp_path / name for name in ("empty", "never", "damaged", "other"))

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -42,13 +43,26 @@ def read_contents(run: RunFolder) -> Contents:
 
 def read_history(run: RunFolder) -> History | None:
     """Return what a run recorded of every epoch, None if it recorded nothing; raises InputError for a damaged file."""
-    metrics, timing = _read(run.metrics, _read_columns), _read(run.timing, _read_columns)
+    metrics, timing = (_read_epochs(path) for path in (run.metrics, run.timing))
     if metrics is None or timing is None or not {*metrics} & {*timing} >= {"epoch"}:
         return metrics
     row_of = {epoch: row for row, epoch in enumerate(timing["epoch"])}
     rows = [row_of.get(epoch) for epoch in metrics["epoch"]]
     joined = {name: [math.nan if row is None else column[row] for row in rows] for name, column in timing.items()}
     return {**joined, **metrics}
+
+
+def _read_epochs(path: Path) -> History | None:
+    """Read a file with a row for every epoch; refuse one in which epochs go back, as rows of two runs would."""
+    history = _read(path, _read_columns)
+    epochs = [] if history is None else history.get("epoch", [])
+    for row, (before, epoch) in enumerate(pairwise(epochs), start=2):
+        if epoch <= before:
+            raise InputError(
+                f"{path} holds several trainings, one after the other: row {row} is back at epoch {epoch:g}; make a "
+                "run folder of each"
+            )
+    return history
 
 
 def _read(path: Path, reader: Callable[[Path], T | None]) -> T | None:

@@ -86,17 +86,30 @@ def _flat(mapping: Mapping[str, Any], *, prefix: str = "") -> dict[str, Any]:
 
 
 def _read_log(path: Path, *, name: str) -> Run:
-    """Read a JSON object from each line; where an epoch was run again after a crash, the later line counts."""
-    ap_of: dict[int, float] = {}
+    """Read a JSON object from each line, about an epoch.
+
+    What followed an epoch that was run again from a checkpoint does not count; an epoch that is back at the first one
+    is of another training, as official code appends to the log that it finds.
+    """
+    ap_of: dict[int, float | None] = {}
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
             row = json.loads(line) if line.strip() else {}
-            if "test_coco_eval_bbox" in row:
-                # Epochs count from 0 there: the first line is about one whole epoch.
-                ap_of[int(row["epoch"]) + 1] = float(row["test_coco_eval_bbox"][0])
+            if not {"epoch", "test_coco_eval_bbox"} & {*row}:
+                continue
+            # Epochs count from 0 there: the first line is about one whole epoch.
+            epoch = int(row["epoch"]) + 1
+            ap = float(row["test_coco_eval_bbox"][0]) if "test_coco_eval_bbox" in row else None
         except (ValueError, KeyError, TypeError, IndexError) as error:
             reason = " ".join(str(error).split())
             raise InputError(f"{path} is no training log of the DETR family: line {number}: {reason}") from None
-    epochs: Float[np.ndarray, " N"] = np.array(sorted(ap_of), dtype=float)
+        if ap_of and epoch <= min(ap_of):
+            raise InputError(
+                f"{path} holds several trainings, one after the other: line {number} is back at epoch {epoch - 1}; "
+                "make a file of each"
+            )
+        ap_of = {other: known for other, known in ap_of.items() if other < epoch} | {epoch: ap}
+    evaluated = {epoch: ap for epoch, ap in ap_of.items() if ap is not None}
+    epochs: Float[np.ndarray, " N"] = np.array([*evaluated], dtype=float)
     _require_some(np.isfinite(epochs), path=path)
-    return Run(name=name, ap=np.array([ap_of[int(epoch)] for epoch in epochs]), progress={"epochs": epochs})
+    return Run(name=name, ap=np.array([*evaluated.values()]), progress={"epochs": epochs})
