@@ -6,7 +6,7 @@ nothing has to guess which class a logit stands for.
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +29,10 @@ class LabelMap:
     """Categories in the order of their training ids."""
 
     categories: tuple[Category, ...]
+    ids_are_counted: bool = field(default=False, compare=False)
+    """True where the data names classes without ids, so that a reader counted them: other data may count otherwise.
+    It is not stored.
+    """
 
     def __post_init__(self) -> None:
         if len(self.categories) > MOST_CLASSES:

@@ -136,7 +136,7 @@ def _read(
         annotations |= _without_objects({name: files[name] for name in missing}, root=root, counter=counter)
     ids = _class_ids(annotations.values(), root=root, counter=counter)
     return RawData(
-        label_map=LabelMap(tuple(Category(number, name) for name, number in ids.items())),
+        label_map=LabelMap(tuple(Category(number, name) for name, number in ids.items()), ids_are_counted=True),
         images={
             split: [
                 _raw_image(position, _image_path(root, name, files), annotations[name], ids=ids, counter=counter)

@@ -14,7 +14,7 @@ from condetr.engine.evaluate import evaluate_shares
 from condetr.errors import InputError
 from condetr.inference.predictor import Predictor
 from condetr.interop.loading import load
-from condetr.labels import LabelMap
+from condetr.labels import Category, LabelMap
 from condetr.metrics.coco import CocoResults
 
 
@@ -63,22 +63,35 @@ def evaluate_predictor(
 def in_classes_of(known: LabelMap, truth: Split, *, weights: Path | str, data: Path | str) -> Split:
     """Return a split with a model's training ids; a model may know more classes, as the training split may have them.
 
-    Raises InputError unless the model has all of the split's categories under the same ids.
+    Raises InputError unless the model has all of the split's categories, by their names alone where their ids are only
+    counted.
     """
     given = truth.label_map
-    if not set(given.categories) <= set(known.categories):
+    by_key = {_key(category, given): training_id for training_id, category in enumerate(known.categories)}
+    keys = [_key(category, given) for category in given.categories]
+    if not set(keys) <= set(by_key):
         raise InputError(_difference(known, given, weights=weights, data=data))
-    ids = np.array([known.training_ids[dataset_id] for dataset_id in given.dataset_ids], dtype=np.int64)
+    ids = np.array([by_key[key] for key in keys], dtype=np.int64)
     records = tuple(replace(record, labels=ids[record.labels]) for record in truth.records)
     return replace(truth, records=records, label_map=known)
 
 
+def _key(category: Category, given: LabelMap) -> Category | str:
+    """Return by what categories are told apart in the light of the given data's."""
+    return category.name if given.ids_are_counted else category
+
+
 def _difference(known: LabelMap, given: LabelMap, *, weights: Path | str, data: Path | str) -> str:
     only_known, only_given = (
-        ", ".join(f"{category.name} ({category.dataset_id})" for category in there.categories if category not in others)
-        for there, others in ((known, set(given.categories)), (given, set(known.categories)))
+        ", ".join(
+            category.name if given.ids_are_counted else f"{category.name} ({category.dataset_id})"
+            for category in here.categories
+            if _key(category, given) not in {_key(other, given) for other in there.categories}
+        )
+        for here, there in ((known, given), (given, known))
     )
+    by, same = ("name", "names") if given.ids_are_counted else ("name (id)", "names and ids")
     return (
-        f"{weights} was trained on other classes than {data} has, by name (id): only in the weights "
-        f"{only_known or '-'}; only in the data {only_given or '-'}; take data with the same category names and ids"
+        f"{weights} was trained on other classes than {data} has, by {by}: only in the weights "
+        f"{only_known or '-'}; only in the data {only_given or '-'}; take data with the same category {same}"
     )

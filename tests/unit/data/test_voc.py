@@ -56,6 +56,7 @@ def test_labels_are_the_sorted_names_of_all_splits_numbered_from_1(write_voc: Ca
 
     assert data.layout == "voc"
     assert list(data.train.label_map.categories) == [(1, "ant"), (2, "cat"), (3, "dog")]
+    assert data.train.label_map.ids_are_counted
     assert data.val.records[0].labels.tolist() == [0, 2]
     assert open_split(folder, split="train").label_map == data.train.label_map
 

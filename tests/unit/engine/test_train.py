@@ -13,11 +13,13 @@ from safetensors.torch import load_file
 
 from condetr.data.synthetic import write_scenes
 from condetr.detectors.detr import DetrConfig
-from condetr.engine.checkpoint import Progress, _require_same_past
+from condetr.engine.checkpoint import Progress, _require_same_data, _require_same_past
 from condetr.engine.config import EarlyStoppingConfig, TrainConfig
+from condetr.engine.loaders import open_splits
 from condetr.engine.optim import CosineScheduleConfig, OptimizerConfig, ScheduleConfig, StepScheduleConfig
 from condetr.engine.train import train
 from condetr.errors import InputError
+from condetr.labels import LabelMap
 
 Config = Callable[..., TrainConfig]
 
@@ -158,6 +160,16 @@ def test_resuming_on_fewer_images_is_refused(tiny: Config, tmp_path: Path) -> No
     fewer = replace(config, data=replace(config.data, path=str(tmp_path / "fewer")))
     with pytest.raises(InputError, match="knows 8 training images, the data has 4"):
         train(fewer, out=tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("ids_are_counted", [True, False])
+def test_resuming_on_other_classes_is_refused(*, ids_are_counted: bool, tiny: Config) -> None:
+    splits = open_splits(tiny())
+    (first, *others) = splits.train.label_map.categories
+    renamed = LabelMap((first._replace(name="owl"), *others), ids_are_counted=ids_are_counted)
+    other = replace(splits, train=replace(splits.train, label_map=renamed))
+    with pytest.raises(InputError, match=r"was trained on circle.*, the data has owl"):
+        _require_same_data({"label_map": splits.train.label_map.to_list()}, other, path=Path("last.ckpt"))
 
 
 def test_the_losses_of_a_step_are_means_over_its_micro_batches(tiny: Config, tmp_path: Path) -> None:
