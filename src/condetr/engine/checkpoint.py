@@ -80,7 +80,7 @@ def save_checkpoint(
         "progress": asdict(progress),
         "label_map": splits.train.label_map.to_list(),
         "num_images": _num_images(splits),
-        "settings": dump(_resolved(config)),
+        "settings": dump(_resolved(config, detector)),
     }
     with replaced_file(path) as draft:
         save_pickle(state, draft)
@@ -99,8 +99,8 @@ def restore_checkpoint(
     """Put a training back where `path` has it; raises InputError if it is another data set's or other settings'."""
     state = _read(path)
     _require_same_data(state, splits, path=path)
-    then = _resolved(from_mapping(TrainConfig, state["settings"], source=str(path)))
-    changed = _first_difference(dump(then), dump(_resolved(config)))
+    then = _resolved(from_mapping(TrainConfig, state["settings"], source=str(path)), detector)
+    changed = _first_difference(dump(then), dump(_resolved(config, detector)))
     if changed is not None:
         raise InputError(f"cannot resume with another setting: {changed}; keep it, or start anew with --out")
     try:
@@ -127,9 +127,10 @@ def _read(path: Path) -> dict[str, Any]:
     return state
 
 
-def _resolved(config: TrainConfig) -> TrainConfig:
-    """Return the settings with the precision that `auto` means here: on another machine it may mean another."""
-    return replace(config, precision=resolve_precision(config.precision))
+def _resolved(config: TrainConfig, detector: nn.Module) -> TrainConfig:
+    """Return the settings with the precision that `auto` means where the detector is: elsewhere it may mean another."""
+    device = next(detector.parameters()).device
+    return replace(config, precision=resolve_precision(config.precision, device=device))
 
 
 def _num_images(splits: DataSplits) -> dict[str, int]:

@@ -21,7 +21,7 @@ from condetr.engine.exchange import agree, average_statistics, boxes_per_process
 from condetr.engine.initial import initialise
 from condetr.engine.interrupt import StopRequest
 from condetr.engine.keeper import Keeper
-from condetr.engine.launch import launch, resolve_precision
+from condetr.engine.launch import launch, resolve_precision, training_device
 from condetr.engine.layout import memory_format
 from condetr.engine.loaders import data_findings, make_loaders, open_splits
 from condetr.engine.log import METRICS, Display, Means, show_data
@@ -35,19 +35,28 @@ from condetr.losses.criterion import LossReport, SetCriterion
 from condetr.optimize.training import merge_frozen_norms, quicken
 
 
-def train(config: TrainConfig, *, out: Path | str, resume: bool = False, console: Console | None = None) -> TrainResult:
+def train(
+    config: TrainConfig,
+    *,
+    out: Path | str,
+    resume: bool = False,
+    device: str | None = None,
+    console: Console | None = None,
+) -> TrainResult:
     """Train a detector, evaluate it, and leave everything in the run folder `out`.
 
-    With `resume` a training that was stopped there goes on; without one there it starts. Raises InputError before
-    anything is written if the data, a setting or the folder cannot be used, and RunError if a full disk, a process that
-    died or hangs, or a loss that stays infinite ends the training. SIGTERM and Ctrl-C save a checkpoint and raise
-    SystemExit(143) and KeyboardInterrupt. Progress is shown on `console`, the terminal by default.
+    With `resume` a training that was stopped there goes on, on any device; without one there it starts. `device` is
+    such as cpu, cuda or cuda:1, by default the GPU if there is one. Raises InputError before anything is written if the
+    data, a setting, the device or the folder cannot be used, and RunError if a full disk, a process that died or hangs,
+    or a loss that stays infinite ends the training. SIGTERM and Ctrl-C save a checkpoint and raise SystemExit(143) and
+    KeyboardInterrupt. Progress is shown on `console`, the terminal by default.
     """
     run = RunFolder(Path(out))
     run.require_usable(resume=resume)
+    chosen = None if device is None else training_device(device)
     require_loggers(config.loggers)
     splits = open_splits(config)
-    fabric = launch(precision=config.precision, timeout_minutes=config.process_timeout_minutes)
+    fabric = launch(precision=config.precision, timeout_minutes=config.process_timeout_minutes, device=chosen)
     console = (console or Console()) if fabric.is_global_zero else Console(quiet=True)
     with lost_processes_named(checkpoint=run.last_checkpoint):
         resume = resume and run.last_checkpoint.is_file()
@@ -130,7 +139,8 @@ class Training:
             f"{self.config.recipe}: {self.config.epochs} epochs of {self.steps_per_epoch} steps, "
             f"{self.config.data.batch_size} images a step ({self.fabric.world_size} process(es) x "
             f"{self.loaders.accumulate} accumulated x {self.loaders.train.batch_size}), "
-            f"lr {self.config.optimizer.lr:g}, {resolve_precision(self.config.precision)} on {self.fabric.device.type}"
+            f"lr {self.config.optimizer.lr:g}, "
+            f"{resolve_precision(self.config.precision, device=self.fabric.device)} on {self.fabric.device.type}"
         )
         if self.progress.step:
             self._say(f"resuming after step {self.progress.step}, in epoch {self.progress.epoch + 1}")

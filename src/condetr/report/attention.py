@@ -42,13 +42,18 @@ class Attention(NamedTuple):
 
 
 def make_attention(
-    run: RunFolder, split: Split, detections: Mapping[int, Detections], *, threshold: float
+    run: RunFolder,
+    split: Split,
+    detections: Mapping[int, Detections],
+    *,
+    threshold: float,
+    device: str | None = None,
 ) -> Attention | None:
     """Explain what the run's best model detects in the images where it is most certain; None if it detects nothing.
 
     Images that cannot be read are passed over. Raises InputError if the model is damaged.
     """
-    predictor = load(run.path)
+    predictor = load(run.path, device=device)
     by_image = []
     for record in _most_certain(split, detections, threshold=threshold):
         try:

@@ -38,15 +38,22 @@ class Number(NamedTuple):
     note: str = ""
 
 
-def write_report(run_folder: Path, *, split: Split | None, detections: Mapping[int, Detections] | None) -> Path:
+def write_report(
+    run_folder: Path,
+    *,
+    split: Split | None,
+    detections: Mapping[int, Detections] | None,
+    device: str | None = None,
+) -> Path:
     """Write `report.html` into a run folder and return its path.
 
-    Curves over recall, the confusion matrix and the gallery need the split and the detections on it. What the folder
-    lacks is left out and named on the page. Raises InputError if there is no such folder or a file in it is damaged.
+    Curves over recall, the confusion matrix and the gallery need the split and the detections on it. Attention is
+    looked at on `device`, by default on the GPU if there is one. What the folder lacks is left out and named on the
+    page. Raises InputError if there is no such folder or a file in it is damaged.
     """
     run = RunFolder(run_folder)
     contents = read_contents(run)
-    seen = _what_it_saw(run, split, detections) if split is not None and detections is not None else {}
+    seen = _what_it_saw(run, split, detections, device=device) if split is not None and detections is not None else {}
     results = contents.results or {}
     html = _template().render(
         name=run_folder.resolve().name,
@@ -74,7 +81,9 @@ def _template() -> jinja2.Template:
     return environment.from_string(text)
 
 
-def _what_it_saw(run: RunFolder, split: Split, detections: Mapping[int, Detections]) -> dict[str, Any]:
+def _what_it_saw(
+    run: RunFolder, split: Split, detections: Mapping[int, Detections], *, device: str | None
+) -> dict[str, Any]:
     curves = precision_recall(split, detections)
     threshold = best_threshold(curves)
     names = split.label_map.names
@@ -85,7 +94,9 @@ def _what_it_saw(run: RunFolder, split: Split, detections: Mapping[int, Detectio
         "precision_recall": [chart for chart in charts if chart is not None],
         "confusion": figures.confusion_chart(matrix, names=names),
         "gallery": make_gallery(split, detections, threshold=threshold),
-        "attention": make_attention(run, split, detections, threshold=threshold) if run.best.is_dir() else None,
+        "attention": make_attention(run, split, detections, threshold=threshold, device=device)
+        if run.best.is_dir()
+        else None,
     }
 
 

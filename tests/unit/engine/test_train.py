@@ -59,6 +59,15 @@ def test_a_run_folder_holds_what_it_promises(tiny: Config, tmp_path: Path) -> No
     assert [row["epoch"] for row in history(run)] == ["1", "2", "3"]
 
 
+def test_a_training_is_put_on_a_device(tiny: Config, tmp_path: Path) -> None:
+    said = StringIO()
+    train(tiny(epochs=1), out=tmp_path / "run", device="cpu", console=Console(file=said, width=500))
+    assert "32-true on cpu" in said.getvalue()
+    with pytest.raises(InputError, match="the device 'abacus' cannot be used here"):
+        train(tiny(epochs=1), out=tmp_path / "other", device="abacus")
+    assert not (tmp_path / "other").exists()
+
+
 def test_a_resumed_run_ends_like_one_that_was_never_stopped(tiny: Config, tmp_path: Path) -> None:
     train(tiny(), out=tmp_path / "whole")
     with pytest.raises(PowerCut):

@@ -1,0 +1,32 @@
+import pytest
+import torch
+
+from condetr.engine.launch import launch, training_device
+from condetr.errors import InputError
+
+
+@pytest.mark.parametrize("name", ["cpu", "cpu:0"])
+def test_a_training_stays_on_the_processor_where_that_is_wished(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    fabric = launch(precision="auto", timeout_minutes=1.0, device=training_device(name))
+    assert fabric.device == torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("abacus", "the device 'abacus' cannot be used here"),
+        ("meta", "the device 'meta' cannot be trained on: give one of cpu, cuda, mps"),
+    ],
+)
+def test_a_device_that_cannot_be_trained_on_is_refused(name: str, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        training_device(name)
+
+
+def test_several_processes_do_not_share_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setattr("condetr.engine.launch.usable_device", torch.device)
+    assert training_device("cuda") == torch.device("cuda")
+    with pytest.raises(InputError, match="'cuda:1' is one, but 2 processes train here: give cuda, and each takes its"):
+        training_device("cuda:1")
