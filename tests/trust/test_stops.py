@@ -60,3 +60,20 @@ def test_a_run_stopped_at_random_moments_ends_bit_for_bit_like_one_that_was_not(
     for part in ("detector", "ema", "optimizer"):
         torch.testing.assert_close(states[0][part], states[1][part], rtol=0, atol=0)
     assert not [path for path in cut.rglob("*") if "draft" in path.name or ".old-" in path.name]
+
+
+def test_a_run_that_goes_on_is_not_resumed_and_one_that_was_killed_is(start: Start, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    first = start(run, "epochs=400", "data.workers=1")
+    wait_for(lambda: last_saved(run) > 0, first)
+    said = finish(start(run, "epochs=400"), code=2)
+    assert f"another training, process {first.pid} on " in said
+    assert f"is at work in {run}: let it end" in said
+    assert first.poll() is None
+    first.kill()  # but not the process that reads images
+    first.wait()
+    second = start(run, "epochs=400")
+    wait_for(lambda: "resuming" in (second.stdout.readline() if second.stdout else ""), second)
+    second.kill()
+    for process in (first, second):
+        process.communicate()

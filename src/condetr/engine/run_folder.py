@@ -65,10 +65,15 @@ class RunFolder:
         """The model folder of the best epoch."""
         return self.path / "best"
 
+    @property
+    def lock(self) -> Path:
+        """What a training holds while it lasts."""
+        return self.path / ".lock"
+
     def require_usable(self, *, resume: bool) -> None:
         """Raise InputError if a training may not be written here."""
         try:
-            if self.path.is_dir() and any(self.path.iterdir()):
+            if self.path.is_dir() and any(entry != self.lock for entry in self.path.iterdir()):
                 self._require_own(resume=resume)
             existing = next(folder for folder in (self.path, *self.path.absolute().parents) if folder.exists())
         except OSError as error:

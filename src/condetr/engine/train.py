@@ -24,6 +24,7 @@ from condetr.engine.keeper import Keeper
 from condetr.engine.launch import launch, resolve_precision, training_device
 from condetr.engine.layout import memory_format
 from condetr.engine.loaders import data_findings, make_loaders, open_splits
+from condetr.engine.lock import locked
 from condetr.engine.log import METRICS, Display, Means, show_data
 from condetr.engine.loggers import require_loggers
 from condetr.engine.nonfinite import SkippedSteps
@@ -58,7 +59,7 @@ def train(
     splits = open_splits(config)
     fabric = launch(precision=config.precision, timeout_minutes=config.process_timeout_minutes, device=chosen)
     console = (console or Console()) if fabric.is_global_zero else Console(quiet=True)
-    with lost_processes_named(checkpoint=run.last_checkpoint):
+    with lost_processes_named(checkpoint=run.last_checkpoint), locked(run, resume=resume, fabric=fabric):
         resume = resume and run.last_checkpoint.is_file()
         training = Training(config, run=run, splits=splits, fabric=fabric, console=console, resume=resume)
         training.announce()
