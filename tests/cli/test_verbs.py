@@ -27,7 +27,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_folder_holds_what_the_documentation_lists(trained: Path) -> None:
     names = {path.relative_to(trained / "run").as_posix() for path in (trained / "run").rglob("*") if path.is_file()}
-    files = "config.yaml labels.json metrics.csv timing.csv results.json predictions.json report.html"
+    files = "config.yaml labels.json images.json metrics.csv timing.csv results.json predictions.json report.html"
     models = "best/model.safetensors best/config.json checkpoints/last.ckpt"
     assert names == {*files.split(), *models.split()}
 

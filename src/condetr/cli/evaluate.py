@@ -20,7 +20,9 @@ def evaluate(
     weights: Weights,
     *,
     data: Annotated[Path, typer.Option(help="Data set in COCO, Pascal VOC or YOLO layout.")],
-    split: Annotated[str | None, typer.Option(help="Its name; else the validation split, else the test split.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Its name; else the validation or the test split, else what the run held out.")
+    ] = None,
     batch_size: Annotated[
         int, typer.Option(min=1, help="Above 1 is faster on a GPU, but padding changes the numbers a little.")
     ] = 1,
@@ -44,31 +46,32 @@ def evaluate(
 ) -> None:
     """Measure a model on a data set: average precision and recall as COCO defines them, and for each class."""
     from condetr.data.findings import FindingCounter
-    from condetr.data.sources import open_split
     from condetr.inference.atomic import require_free
     from condetr.interop.loading import load
     from condetr.optimize.allocator import keep_memory
     from condetr.report.evaluation import in_classes_of
+    from condetr.report.part import open_part
 
     if out is not None:
         require_free(out, overwrite=overwrite)
     keep_memory()
     predictor = load(weights, device=device).optimize(precision)
     counter = FindingCounter()
-    truth = open_split(data, split=split, skip_unreadable=skip_unreadable, counter=counter)
-    truth = in_classes_of(predictor.label_map, truth, weights=weights, data=data)
+    part = open_part(data, weights=weights, split=split, skip_unreadable=skip_unreadable, counter=counter)
+    truth = in_classes_of(predictor.label_map, part.split, weights=weights, data=data)
     for finding in counter.findings():
         if finding.severity == "warning":
             typer.echo(finding.sentence, err=True)
     results = _evaluate(predictor, truth, batch_size=batch_size, workers=workers)
     if not as_json:
-        _show(results, title=f"{weights} on {truth.name} of {data}, {len(truth):,} images")
+        _show(results, title=part.title(weights=weights, data=data))
     content: dict[str, Any] = {
         **results.to_dict(),
         "weights": str(weights),
         "data": str(data),
         "split": truth.name,
         "images": len(truth),
+        "images_trained_on": part.trained_on,
         "precision": precision,
         "label_map": truth.label_map.to_list(),
     }

@@ -13,6 +13,7 @@ from condetr.detectors.training_aids import without_training_aids
 from condetr.engine.checkpoint import Progress, Row, save_checkpoint
 from condetr.engine.config import TrainConfig
 from condetr.engine.ema import Ema
+from condetr.engine.images_used import ImagesUsed
 from condetr.engine.log import Means, write_metrics
 from condetr.engine.loggers import MetricsLogger, running_loggers
 from condetr.engine.run_folder import RunFolder
@@ -68,6 +69,8 @@ class Keeper:
             write_text(draft, to_yaml(self.config))
         with replaced_file(self.run.labels) as draft:
             self.splits.train.label_map.save(draft)
+        with replaced_file(self.run.images) as draft:
+            ImagesUsed.of(self.splits).save(draft)
         with running_loggers(self.config.loggers, run=self.run, step=self.progress.step) as self.loggers:
             yield
 

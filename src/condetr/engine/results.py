@@ -58,6 +58,7 @@ def write_results(
         "train_seconds": round(progress.seconds, 1),
         "train_images": len(splits.train),
         "val_images": len(splits.val),
+        "split": splits.val.name,
         "parameters": parameters,
         "label_map": splits.val.label_map.to_list(),
         "warnings": progress.warnings,

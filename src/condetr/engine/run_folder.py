@@ -26,6 +26,11 @@ class RunFolder:
         return self.path / "labels.json"
 
     @property
+    def images(self) -> Path:
+        """Which images it trains and validates on."""
+        return self.path / "images.json"
+
+    @property
     def metrics(self) -> Path:
         """A row for every epoch."""
         return self.path / "metrics.csv"
@@ -96,7 +101,7 @@ class RunFolder:
 
     def _has_barely_begun(self) -> bool:
         """Tell whether all that is here may be from a training that ended in its first epoch, before a checkpoint."""
-        written = (self.config, self.labels, self.metrics, self.timing, self.nonfinite, self.best)
+        written = (self.config, self.labels, self.images, self.metrics, self.timing, self.nonfinite, self.best)
         ours = {*written, self.last_checkpoint.parent, self.path / "wandb", self.path / "mlruns"}
         here = {entry for entry in self.path.iterdir() if not entry.name.startswith((".", "events."))}
         best = {entry.name for entry in self.best.iterdir()} if self.best.is_dir() else set()

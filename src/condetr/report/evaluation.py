@@ -1,5 +1,6 @@
 """Measure a trained model on a data set."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +10,13 @@ import torch
 
 from condetr.data.dataset import Split
 from condetr.data.loader import eval_loader
-from condetr.data.sources import open_split
 from condetr.engine.evaluate import evaluate_shares
-from condetr.errors import InputError
+from condetr.errors import InputError, InputWarning
 from condetr.inference.predictor import Predictor
 from condetr.interop.loading import load
 from condetr.labels import Category, LabelMap
 from condetr.metrics.coco import CocoResults
+from condetr.report.part import open_part
 
 
 def evaluate(
@@ -31,13 +32,16 @@ def evaluate(
     """Return the COCO numbers of a model on one split of a data set, in all and for each class.
 
     `weights` are whatever `condetr.load` takes, `data` is in COCO, Pascal VOC or YOLO layout; without `split` it is the
-    validation split, else the test split; without `device` it runs on the GPU if there is one. Above a `batch_size` of
-    1, padding changes the numbers a little. `skip_unreadable` leaves out images that are missing or broken. Raises
-    InputError if weights or data cannot be used, or if the data has classes that the model does not know.
+    validation split, else the test split, else what a run held out; without `device` it runs on the GPU if there is
+    one. Above a `batch_size` of 1, padding changes the numbers a little. `skip_unreadable` leaves out images that are
+    missing or broken. Warns where the run trained on some of the images. Raises InputError if weights or data cannot be
+    used, or if the data has classes that the model does not know.
     """
     predictor = load(weights, device=device)
-    truth = open_split(Path(data), split=split, skip_unreadable=skip_unreadable)
-    truth = in_classes_of(predictor.label_map, truth, weights=weights, data=data)
+    part = open_part(data, weights=weights, split=split, skip_unreadable=skip_unreadable)
+    if part.trained_on:
+        warnings.warn(f"evaluating {part.title(weights=weights, data=data)}", InputWarning, stacklevel=2)
+    truth = in_classes_of(predictor.label_map, part.split, weights=weights, data=data)
     return evaluate_predictor(predictor, truth, batch_size=batch_size, workers=workers)
 
 

@@ -125,6 +125,7 @@ def _details(results: Mapping[str, Any]) -> list[Number]:
     return [
         *(Number(name.replace("AR_", "AR@").replace("_", " "), _percent(share)) for name, share in shares.items()),
         *(Number(name.replace("_", " "), f"{count:,}") for name, count in counts.items()),
+        *([Number("measured on", str(results["split"]))] if "split" in results else []),
     ]
 
 
