@@ -10,13 +10,24 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from condetr.errors import InputError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
 """File name endings, in lower case, by which folders are searched for images."""
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes an image of each EXIF orientation upright."""
 
 _END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 _TAIL_BYTES = 65536
@@ -50,7 +61,7 @@ def to_rgb(image: Image.Image, *, name: str = "the image") -> Image.Image:
     Raises InputError, which begins with `name`, where the pixels are floats.
     """
     _refuse_floats(image, name=name)
-    image = ImageOps.exif_transpose(image)  # first, as what is made from an array has no EXIF data
+    image = _upright(image)  # first, as what is made from an array has no EXIF data
     if image.mode.startswith("I"):  # PIL would clip 16-bit values at 255
         image = Image.fromarray((np.asarray(image) // 256).clip(0, 255).astype(np.uint8))
     return image.convert("RGB")
@@ -59,6 +70,13 @@ def to_rgb(image: Image.Image, *, name: str = "the image") -> Image.Image:
 def _refuse_floats(image: Image.Image, *, name: str) -> None:
     if image.mode == "F":
         raise InputError(f"{name} has floating-point pixels, whose range is not known: convert it to 8 bits")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    # ImageOps.exif_transpose would also write the EXIF data anew, and fail where it is broken.
+    image.load()  # PIL turns a TIFF while loading it, and then forgets the orientation
+    turn = _TURNS.get(_orientation(image))
+    return image if turn is None else image.transpose(turn)
 
 
 def read_headers(paths: Sequence[Path]) -> list[ImageHeader | InputError]:
@@ -109,17 +127,26 @@ def _read_header(path: Path) -> ImageHeader | InputError:
             if not _reaches_end(file, image.format, start=pixels_start):
                 return InputError(f"{path} is truncated: the end of the {image.format} data is missing")
             _refuse_floats(image, name=str(path))
-            is_turned = _is_turned(image)
-            return ImageHeader(size_hw=image.size if is_turned else image.size[::-1], is_turned=is_turned)
+            stored_wh = _stored_wh(image)
+            is_turned = _orientation(image) in (5, 6, 7, 8)
+            width, height = stored_wh
+            return ImageHeader(size_hw=(width, height) if is_turned else (height, width), is_turned=is_turned)
     except InputError as error:
         return error
 
 
-def _is_turned(image: Image.Image) -> bool:
+def _stored_wh(image: Image.Image) -> tuple[int, int]:
+    """Return the size before turning, which PIL, for a TIFF that it has not loaded, gives after turning."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return image.tag_v2[TiffImagePlugin.IMAGEWIDTH], image.tag_v2[TiffImagePlugin.IMAGELENGTH]
+    return image.size
+
+
+def _orientation(image: Image.Image) -> int:
     try:
-        return image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
     except (SyntaxError, ValueError, TypeError, OSError, struct.error):
-        return False  # broken EXIF data
+        return 1  # broken EXIF data
 
 
 def _reaches_end(file: BinaryIO, image_format: str | None, *, start: int) -> bool:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import ExifTags, Image
 
-from condetr.data.images import ImageHeader, read_headers, read_image
+from condetr.data.images import ImageHeader, read_headers, read_image, to_rgb
 from condetr.errors import InputError
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
@@ -40,6 +40,74 @@ def test_an_image_is_turned_as_its_exif_orientation_says(tmp_path: Path) -> None
 
     assert read_image(path).shape == (3, 64, 48)
     assert read_headers([path]) == [ImageHeader(size_hw=(64, 48), is_turned=True)]
+
+
+FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
+    "jpeg": ("a.jpg", {}),
+    "png": ("a.png", {}),
+    "webp": ("a.webp", {"lossless": True}),
+    "tiff": ("a.tif", {}),
+    "compressed tiff": ("a.tif", {"compression": "tiff_lzw"}),
+}
+
+
+def save_as(kind: str, folder: Path, *, orientation: int) -> Path:
+    name, options = FORMATS[kind]
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    folder.mkdir(exist_ok=True)
+    return save(folder / name, **options, exif=exif)
+
+
+def upright(stored: np.ndarray, *, orientation: int) -> np.ndarray:
+    """Turn rows and columns as the table of the EXIF standard says where row 0 and column 0 are."""
+    if orientation >= 5:
+        stored = stored.transpose(1, 0, 2)
+    mirrored_rows, mirrored_columns = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
+    return stored[:: -1 if mirrored_rows else 1, :: -1 if mirrored_columns else 1]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", FORMATS)
+def test_header_and_pixels_agree_on_every_orientation_in_every_format(
+    tmp_path: Path, kind: str, orientation: int
+) -> None:
+    stored = read_image(save_as(kind, tmp_path / "stored", orientation=1)).permute(1, 2, 0).numpy()
+    path = save_as(kind, tmp_path / "turned", orientation=orientation)
+
+    pixels = read_image(path).permute(1, 2, 0).numpy()
+
+    np.testing.assert_array_equal(pixels, upright(stored, orientation=orientation))
+    assert read_headers([path]) == [ImageHeader(size_hw=pixels.shape[:2], is_turned=orientation >= 5)]
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_an_opened_and_a_loaded_image_are_turned_once(tmp_path: Path, kind: str) -> None:
+    path = save_as(kind, tmp_path, orientation=6)
+    for is_loaded in (False, True):
+        with Image.open(path) as image:
+            if is_loaded:
+                image.load()
+            np.testing.assert_array_equal(np.array(to_rgb(image)), read_image(path).permute(1, 2, 0).numpy())
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp"])
+def test_broken_exif_data_are_passed_over_by_header_and_pixels(tmp_path: Path, name: str) -> None:
+    path = save(tmp_path / name, exif=b"Exif\0\0no EXIF data")
+
+    assert read_headers([path]) == [ImageHeader(size_hw=(48, 64), is_turned=False)]
+    assert read_image(path).shape == (3, 48, 64)
+
+
+def test_exif_data_that_cannot_be_written_again_do_not_hide_the_orientation(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    exif[ExifTags.Base.XResolution] = 72.0
+    fraction, text = b"\x01\x1a\x00\x05", b"\x01\x1a\x00\x02"
+    path = save(tmp_path / "a.png", exif=exif.tobytes().replace(fraction, text))
+
+    assert read_headers([path]) == [ImageHeader(size_hw=(64, 48), is_turned=True)]
+    assert read_image(path).shape == (3, 64, 48)
 
 
 def test_sixteen_bit_grey_is_scaled_rather_than_clipped(tmp_path: Path) -> None:
