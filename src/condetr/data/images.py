@@ -46,7 +46,10 @@ class ImageHeader(NamedTuple):
 def read_image(path: Path) -> UInt8[Tensor, "3 H W"]:
     """Decode an image file to RGB, turned as its EXIF orientation says; 16-bit grey is scaled to 8 bits.
 
-    Raises InputError, which names the file, where it is missing, truncated, too large, of floats or no image.
+    Transparency is dropped, and of several pages or frames the first is read.
+
+    Raises InputError, which names the file, where it is missing, truncated, too large, no image, or of a kind of pixels
+    whose range is not known.
     """
     with warnings.catch_warnings(), _naming(path):
         _filter_warnings()
@@ -56,20 +59,25 @@ def read_image(path: Path) -> UInt8[Tensor, "3 H W"]:
 
 
 def to_rgb(image: Image.Image, *, name: str = "the image") -> Image.Image:
-    """Return a decoded image as 8-bit RGB, turned as its EXIF orientation says.
+    """Return an image as 8-bit RGB, turned as its EXIF orientation says and without its transparency.
 
-    Raises InputError, which begins with `name`, where the pixels are floats.
+    Raises InputError, which begins with `name`, where the pixels are floats, or integers of more than 16 bits.
     """
-    _refuse_floats(image, name=name)
+    _refuse_unknown_range(image, name=name)
     image = _upright(image)  # first, as what is made from an array has no EXIF data
     if image.mode.startswith("I"):  # PIL would clip 16-bit values at 255
         image = Image.fromarray((np.asarray(image) // 256).clip(0, 255).astype(np.uint8))
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # the same colours; on the direct way PIL warns of the transparency
     return image.convert("RGB")
 
 
-def _refuse_floats(image: Image.Image, *, name: str) -> None:
+def _refuse_unknown_range(image: Image.Image, *, name: str) -> None:
     if image.mode == "F":
         raise InputError(f"{name} has floating-point pixels, whose range is not known: convert it to 8 bits")
+    # From PNG and PPM comes what is 16 bits wide, or scaled to that; else such pixels are signed or have 32 bits.
+    if image.mode == "I" and image.format not in ("PNG", "PPM"):
+        raise InputError(f"{name} has signed or 32-bit integer pixels, whose range is not known: convert it to 8 bits")
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -126,7 +134,7 @@ def _read_header(path: Path) -> ImageHeader | InputError:
             pixels_start = file.tell() if image.format == "JPEG" else 0
             if not _reaches_end(file, image.format, start=pixels_start):
                 return InputError(f"{path} is truncated: the end of the {image.format} data is missing")
-            _refuse_floats(image, name=str(path))
+            _refuse_unknown_range(image, name=str(path))
             stored_wh = _stored_wh(image)
             is_turned = _orientation(image) in (5, 6, 7, 8)
             width, height = stored_wh

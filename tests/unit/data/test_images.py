@@ -133,11 +133,49 @@ def test_floating_point_pixels_are_refused_by_header_and_when_read(tmp_path: Pat
         read_image(tmp_path / "a.tiff")
 
 
-@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "CMYK"])
+def test_integers_of_no_known_range_are_refused_by_header_and_when_read(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[20, 120, 250]], dtype=np.int32)).save(tmp_path / "a.tiff")
+
+    assert "32-bit integer pixels" in str(read_headers([tmp_path / "a.tiff"])[0])
+    with pytest.raises(InputError, match=r"a\.tiff has signed or 32-bit integer pixels, .* convert it to 8 bits"):
+        read_image(tmp_path / "a.tiff")
+
+
+def test_an_array_of_32_bits_is_refused_as_an_image_in_memory() -> None:
+    with pytest.raises(InputError, match="32-bit integer pixels"):
+        to_rgb(Image.fromarray(np.array([[20, 120, 250]], dtype=np.int32)))
+
+
+def test_twelve_bits_are_scaled_where_the_file_says_so(tmp_path: Path) -> None:
+    (tmp_path / "a.pgm").write_bytes(b"P5 3 1 4095\n" + np.array([0, 2048, 4095], dtype=">u2").tobytes())
+
+    assert read_image(tmp_path / "a.pgm")[0].tolist() == [[0, 128, 255]]
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "CMYK", "YCbCr"])
 def test_every_colour_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     Image.fromarray(PIXELS).convert(mode).save(tmp_path / "a.tiff")
 
-    assert read_image(tmp_path / "a.tiff").shape == (3, 48, 64)
+    pixels = np.asarray(to_rgb(Image.open(tmp_path / "a.tiff")))
+    np.testing.assert_array_equal(pixels, read_image(tmp_path / "a.tiff").permute(1, 2, 0))
+    np.testing.assert_allclose(pixels.mean(), PIXELS.mean(), atol=8)
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA", "P"])
+def test_transparent_pixels_keep_their_colour(tmp_path: Path, mode: str) -> None:
+    image = Image.new("RGBA", (2, 1), (90, 90, 90, 0)).convert(mode)
+    image.save(tmp_path / "a.png", **({"transparency": bytes(256)} if mode == "P" else {}))
+
+    np.testing.assert_allclose(read_image(tmp_path / "a.png"), 90, atol=12)  # a palette has coarse colours
+    assert to_rgb(Image.open(tmp_path / "a.png")).mode == "RGB"
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.tiff", "a.webp", "a.png"])
+def test_of_several_frames_the_first_is_read(tmp_path: Path, name: str) -> None:
+    first, second = (Image.new("RGB", (64, 48), colour) for colour in ("red", "blue"))
+    first.save(tmp_path / name, save_all=True, append_images=[second])
+
+    assert read_image(tmp_path / name)[:, 0, 0].tolist() == pytest.approx([255, 0, 0], abs=3)
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png"])
