@@ -28,6 +28,26 @@ def test_a_mistyped_verb_is_answered_with_the_nearest(capsys: pytest.CaptureFixt
     assert "Did you mean 'synth'?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["predict", "run", ""], "the argument after run"),
+        (["predict", "", "photos"], "the argument after predict"),
+        (["predict", "run", "photos", "--out", ""], "the argument after --out"),
+        (["train", "conditional_detr_tiny", "--data="], "--data="),
+        (["doctor", ""], "the argument after doctor"),
+        (["doctor", "data", "--fix", ""], "the argument after --fix"),
+        ([""], "the argument after condetr"),
+    ],
+)
+def test_an_empty_argument_is_refused_by_every_verb(
+    arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match=r"^2$"):
+        main(arguments)
+    assert capsys.readouterr().err.startswith(f"condetr: {named} is empty, ")
+
+
 def test_a_warning_is_a_line_and_those_of_libraries_are_as_ever(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ Each verb lives in its own module, which imports torch and its like inside the v
 """
 
 import io
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -55,10 +56,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         warnings.simplefilter("default", InputWarning)
         warnings.showwarning = partial(_show_warning, otherwise=warnings.showwarning)
         try:
+            _refuse_empty(sys.argv[1:] if argv is None else argv)
             app(args=argv, prog_name="condetr")
         except (InputError, RunError) as error:
             _say(error)
             raise SystemExit(BAD_INPUT if isinstance(error, InputError) else FAILED) from None
+
+
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """Refuse an argument or option that is empty, which as a path would be the current folder."""
+    for before, argument in zip(("condetr", *arguments), arguments, strict=False):
+        if re.fullmatch(r"(--[a-z-]+=)?", argument):
+            what = argument or f"the argument after {before}"
+            raise InputError(f"{what} is empty, maybe for a variable that is not set: give a value, or leave it out")
 
 
 def _show_warning(
