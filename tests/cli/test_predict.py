@@ -106,3 +106,18 @@ def test_results_are_not_overwritten_unless_said(condetr: Command, weights: Path
 
     assert condetr(*command).code == 2
     assert condetr(*command, "--overwrite").code in (0, None)
+
+
+def test_what_is_left_out_and_pages_that_are_not_read_are_a_line_each(
+    condetr: Command, weights: Path, photos: Path, tmp_path: Path
+) -> None:
+    (photos / "film.mp4").touch()
+    page = Image.new("RGB", (48, 32))
+    page.save(photos / "pages.tif", save_all=True, append_images=[page])
+
+    ended = condetr("predict", weights, photos, "--out", tmp_path / "out")
+
+    assert ended.code in (0, None)
+    left_out, pages = [line for line in ended.err.splitlines() if line]
+    assert left_out.startswith(f"condetr: left out of {photos}: 1 file that cannot be read as images (film.mp4); ")
+    assert pages.endswith(f" with several pages or frames, of which only the first was used: {photos / 'pages.tif'}")

@@ -40,7 +40,7 @@ def explain(
     figure 4), the maps as arrays (.npz), and OUT/explanation.json with the numbers. With --beside it also finds the
     same object in other models and draws their spatial attention in rows (figure 1).
     """
-    from condetr.data.images import read_image
+    from condetr.data.images import read_image, warn_of_frames
     from condetr.explain.choose import choose
     from condetr.explain.record import write
     from condetr.explain.view import look
@@ -50,6 +50,7 @@ def explain(
     require_free(out, overwrite=overwrite)
     wanted_query, wanted_heads = _query(query), _heads(heads)
     pixels = read_image(image).permute(1, 2, 0).numpy()
+    warn_of_frames([image])
     views = {name: look(load(name, device=device), pixels, layer=layer) for name in [weights, *(beside or [])]}
     chosen = choose(views, query=wanted_query, threshold=threshold, heads=wanted_heads)
     out.mkdir(parents=True, exist_ok=True)

@@ -36,6 +36,7 @@ def predict(
     Writes OUT/pictures, with what scores at least the threshold, and OUT/detections.json, a COCO file with every
     detection, its score, and the category ids of the data that the model was trained on.
     """
+    from condetr.data.images import warn_of_frames
     from condetr.errors import InputError
     from condetr.inference.atomic import require_free
     from condetr.inference.sources import find_images
@@ -52,6 +53,7 @@ def predict(
     content = _coco(found, label_map=predictor.label_map)
     _write(out / "detections.json", content)
     _say_what_was_left_out(failures, num_images=len(paths))
+    warn_of_frames([each.path for each in found])
     if as_json:
         print_json(content)
     else:

@@ -10,12 +10,35 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError, features
 from torch import Tensor
 
-from condetr.errors import InputError
+from condetr.errors import InputError, InputWarning
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
+
+def _is_built_in(codec: str) -> bool:
+    known = codec in features.modules or codec in features.codecs  # PIL warns when asked for what it does not know
+    return known and bool(features.check(codec))
+
+
+_SUFFIXES_OF_CODECS = {
+    "webp": (".webp",),
+    "avif": (".avif", ".avifs"),
+    "jpg_2000": (".jp2", ".j2k", ".jpf", ".jpx", ".jpc", ".j2c"),
+}
+_LACKING = {
+    suffix: codec
+    for codec, suffixes in _SUFFIXES_OF_CODECS.items()
+    if not _is_built_in(codec)
+    for suffix in suffixes
+}
+"""File name endings that this build of PIL cannot read, and the codec that each would take."""
+
+SUFFIXES = (
+    frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".gif", ".tif", ".tiff"})
+    | frozenset({".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".qoi"})
+    | frozenset(suffix for suffixes in _SUFFIXES_OF_CODECS.values() for suffix in suffixes)
+) - frozenset(_LACKING)
 """File name endings, in lower case, by which folders are searched for images."""
 
 _TURNS = {
@@ -31,6 +54,7 @@ _TURNS = {
 
 _END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 _TAIL_BYTES = 65536
+_NAMED = 3  # images that a warning names
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
 
@@ -41,6 +65,8 @@ class ImageHeader(NamedTuple):
     """Pixels as displayed, that is after EXIF orientation."""
     is_turned: bool
     """True where EXIF orientation swaps the stored height and width."""
+    has_more_frames: bool = False
+    """True where pages or frames follow, which are not read."""
 
 
 def read_image(path: Path) -> UInt8[Tensor, "3 H W"]:
@@ -94,6 +120,15 @@ def read_headers(paths: Sequence[Path]) -> list[ImageHeader | InputError]:
         return list(pool.map(_read_header, paths))
 
 
+def warn_of_frames(paths: Sequence[Path]) -> None:
+    """Warn of images that have several pages or frames, as only the first of them is read."""
+    several = [str(path) for path in paths if _opens_with_more_frames(path)]
+    if several:
+        what = f"{len(several):,} {'image' if len(several) == 1 else 'images'} with several pages or frames"
+        names = ", ".join(several[:_NAMED]) + (", ..." if len(several) > _NAMED else "")
+        warnings.warn(f"{what}, of which only the first was used: {names}", InputWarning, stacklevel=2)
+
+
 class _naming:  # noqa: N801 - reads as a word in `with _naming(path)`
     """Turn every way in which PIL fails into an InputError that names the file."""
 
@@ -114,12 +149,14 @@ class _naming:  # noqa: N801 - reads as a word in `with _naming(path)`
         if isinstance(error, FileNotFoundError):
             raise InputError(f"the image {self.path} does not exist") from None
         if isinstance(error, _UNREADABLE):
-            raise InputError(f"{self.path} cannot be read as an image: {_reason(error)}") from None
+            raise InputError(f"{self.path} cannot be read as an image: {_reason(error, self.path)}") from None
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: BaseException, path: Path) -> str:
+    if path.suffix.lower() in _LACKING:
+        return f"this build of Pillow lacks {_LACKING[path.suffix.lower()]}; install one that has it, or convert the image"
     if isinstance(error, UnidentifiedImageError):
-        return "its content is no known image format"
+        return "its content is no image format known here; convert it to JPEG or PNG"
     return (getattr(error, "strerror", None) or " ".join(str(error).split())) or type(error).__name__
 
 
@@ -135,12 +172,31 @@ def _read_header(path: Path) -> ImageHeader | InputError:
             if not _reaches_end(file, image.format, start=pixels_start):
                 return InputError(f"{path} is truncated: the end of the {image.format} data is missing")
             _refuse_unknown_range(image, name=str(path))
-            stored_wh = _stored_wh(image)
+            width, height = _stored_wh(image)
             is_turned = _orientation(image) in (5, 6, 7, 8)
-            width, height = stored_wh
-            return ImageHeader(size_hw=(width, height) if is_turned else (height, width), is_turned=is_turned)
+            return ImageHeader(
+                size_hw=(width, height) if is_turned else (height, width),
+                is_turned=is_turned,
+                has_more_frames=_has_more_frames(image),
+            )
     except InputError as error:
         return error
+
+
+def _opens_with_more_frames(path: Path) -> bool:
+    with warnings.catch_warnings(), _naming(path):
+        _filter_warnings()
+        with Image.open(path) as image:
+            return _has_more_frames(image)
+    return False
+
+
+def _has_more_frames(image: Image.Image) -> bool:
+    # Phones store a map of depth or of light behind the photo, as if that were a second one (MPO).
+    try:
+        return bool(getattr(image, "is_animated", False)) and image.format != "MPO"
+    except _UNREADABLE:
+        return True  # what follows is broken, but is not read anyway
 
 
 def _stored_wh(image: Image.Image) -> tuple[int, int]:

@@ -1,12 +1,17 @@
 """Find the images that a user names: files, folders and patterns."""
 
 import glob
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from condetr.data.files import files_below
 from condetr.data.images import SUFFIXES
-from condetr.errors import InputError
+from condetr.errors import InputError, InputWarning
+
+_BESIDE_IMAGES = frozenset({".txt", ".json", ".xml", ".yaml", ".yml", ".csv", ".md", ".cache", ".ini", ".db"})
+"""Endings of labels, lists and the like, which nobody takes for images."""
+_NAMED = 3  # files that a sentence names
 
 
 def find_images(sources: Sequence[str]) -> list[Path]:
@@ -14,7 +19,8 @@ def find_images(sources: Sequence[str]) -> list[Path]:
 
     Folders are searched with all their subfolders, linked ones too, but not for names that begin with a dot. The order
     is that of `sources`, sorted within each; a file that is named twice is returned once. A link that leads nowhere
-    is returned: whoever reads it can say so.
+    is returned: whoever reads it can say so. Files of a folder or pattern that are no images are left out with an
+    InputWarning, labels and lists without.
 
     Raises InputError for a source that yields no image.
     """
@@ -26,15 +32,30 @@ def _images_of(source: str) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        found = _image_files(files_below(path))
+        files = list(files_below(path))
         missing = f"the folder {source} holds no image ({', '.join(sorted(SUFFIXES))})"
     else:
-        found = _image_files(Path(name) for name in glob.glob(source, recursive=True))  # noqa: PTH207 - absolute patterns
+        files = [Path(name) for name in glob.glob(source, recursive=True)]  # noqa: PTH207 - absolute patterns
         missing = f"{source} is neither an image file nor a folder, nor a pattern that some image matches"
+    found = sorted(file for file in files if file.suffix.lower() in SUFFIXES and not file.is_dir())
+    left_out = _left_out(files)
     if not found:
-        raise InputError(f"{missing}; give an image file, a folder or a quoted pattern")
+        raise InputError(
+            f"{missing}{left_out and f', but {left_out}'}; give an image file, a folder or a quoted pattern"
+        )
+    if left_out:
+        warnings.warn(
+            f"left out of {source}: {left_out}; convert what you need to JPEG or PNG", InputWarning, stacklevel=4
+        )
     return found
 
 
-def _image_files(paths: Iterable[Path]) -> list[Path]:
-    return sorted(path for path in paths if path.suffix.lower() in SUFFIXES and not path.is_dir())
+def _left_out(files: Iterable[Path]) -> str:
+    """Say how many files are neither images nor what lies beside them, and name the first."""
+    others = sorted(
+        file for file in files if file.suffix.lower() not in SUFFIXES | _BESIDE_IMAGES and not file.is_dir()
+    )
+    if not others:
+        return ""
+    names = ", ".join(file.name for file in others[:_NAMED]) + (", ..." if len(others) > _NAMED else "")
+    return f"{len(others):,} {'file' if len(others) == 1 else 'files'} that cannot be read as images ({names})"

@@ -6,8 +6,9 @@ import pytest
 import torch
 from PIL import ExifTags, Image
 
-from condetr.data.images import ImageHeader, read_headers, read_image, to_rgb
-from condetr.errors import InputError
+from condetr.data import images
+from condetr.data.images import SUFFIXES, ImageHeader, read_headers, read_image, to_rgb, warn_of_frames
+from condetr.errors import InputError, InputWarning
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
 
@@ -176,6 +177,35 @@ def test_of_several_frames_the_first_is_read(tmp_path: Path, name: str) -> None:
     first.save(tmp_path / name, save_all=True, append_images=[second])
 
     assert read_image(tmp_path / name)[:, 0, 0].tolist() == pytest.approx([255, 0, 0], abs=3)
+    assert read_headers([tmp_path / name])[0] == ImageHeader((48, 64), is_turned=False, has_more_frames=True)
+    with pytest.warns(InputWarning, match=f"1 image with several pages or frames, of which only the first .*{name}"):
+        warn_of_frames([save(tmp_path / "one.png"), tmp_path / name])
+
+
+def test_the_second_picture_of_a_phone_is_no_page(tmp_path: Path) -> None:
+    first, second = (Image.new("RGB", (64, 48), colour) for colour in ("red", "blue"))
+    first.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[second])
+
+    assert read_headers([tmp_path / "a.jpg"]) == [ImageHeader((48, 64), is_turned=False)]
+    warn_of_frames([tmp_path / "a.jpg"])
+
+
+@pytest.mark.parametrize("suffix", sorted(SUFFIXES & Image.registered_extensions().keys()))
+def test_every_ending_can_be_read(tmp_path: Path, suffix: str) -> None:
+    if Image.registered_extensions()[suffix] not in Image.SAVE:
+        pytest.skip(f"PIL does not write {suffix}")
+    path = save(tmp_path / f"a{suffix}")
+
+    assert read_headers([path]) == [ImageHeader((48, 64), is_turned=False)]
+    assert read_image(path).shape == (3, 48, 64)
+
+
+def test_a_codec_that_is_not_built_in_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(images._LACKING, ".avif", "avif")
+    (tmp_path / "a.avif").write_bytes(b"as good as unknown")
+
+    with pytest.raises(InputError, match=r"a\.avif cannot be read as an image: this build of Pillow lacks avif; install"):
+        read_image(tmp_path / "a.avif")
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png"])

@@ -1,9 +1,9 @@
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, features
 
-from condetr.errors import InputError
+from condetr.errors import InputError, InputWarning
 from condetr.inference.sources import find_images
 
 
@@ -82,3 +82,39 @@ def test_a_jpeg_that_ends_in_jfif_is_found(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "saved by a browser.jfif")
 
     assert find_images([str(tmp_path)]) == [tmp_path / "saved by a browser.jfif"]
+
+
+@pytest.mark.parametrize("name", ["a.jpe", "a.mpo", "a.apng", "a.tga", "a.qoi", "a.dib", "a.pbm", "a.pnm"])
+def test_what_pil_reads_without_a_codec_is_found(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+
+    assert find_images([str(tmp_path)]) == [tmp_path / name]
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.AVIF", "avif"), ("a.jp2", "jpg_2000"), ("a.j2k", "jpg_2000")])
+def test_what_takes_a_codec_is_found_where_pil_has_it(tmp_path: Path, name: str, codec: str) -> None:
+    if not features.check(codec):
+        pytest.skip(f"this build of Pillow lacks {codec}")
+    Image.new("RGB", (16, 16), "red").save(tmp_path / name)
+
+    assert find_images([str(tmp_path)]) == [tmp_path / name]
+
+
+@pytest.mark.parametrize("source", ["", "*"])
+def test_what_is_left_out_of_a_folder_is_named(folder: Path, source: str) -> None:
+    for name in ("v.mp4", "phone.heic", "scan.dcm", "IM0001", "labels.json"):
+        (folder / name).touch()
+
+    with pytest.warns(
+        InputWarning, match=r"4 files that cannot be read as images \(IM0001, phone.heic, scan.dcm, ...\)"
+    ):
+        found = find_images([str(folder / source)])
+
+    assert folder / "b.jpg" in found
+
+
+def test_a_folder_without_images_is_refused_by_what_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "v.mp4").touch()
+
+    with pytest.raises(InputError, match=r"holds no image .* but 1 file that cannot be read as images \(v.mp4\); give"):
+        find_images([str(tmp_path)])
