@@ -65,6 +65,8 @@ class ImageHeader(NamedTuple):
     """Pixels as displayed, that is after EXIF orientation."""
     is_turned: bool
     """True where EXIF orientation swaps the stored height and width."""
+    is_16_bit: bool = False
+    """True where pixels are stored in 16 bits a channel, of which the upper 8 are used."""
     has_more_frames: bool = False
     """True where pages or frames follow, which are not read."""
 
@@ -173,10 +175,12 @@ def _read_header(path: Path) -> ImageHeader | InputError:
                 return InputError(f"{path} is truncated: the end of the {image.format} data is missing")
             _refuse_unknown_range(image, name=str(path))
             width, height = _stored_wh(image)
+            is_16_bit = _is_16_bit(image)  # before the next line, which for a PNG decodes it
             is_turned = _orientation(image) in (5, 6, 7, 8)
             return ImageHeader(
                 size_hw=(width, height) if is_turned else (height, width),
                 is_turned=is_turned,
+                is_16_bit=is_16_bit,
                 has_more_frames=_has_more_frames(image),
             )
     except InputError as error:
@@ -199,6 +203,11 @@ def _has_more_frames(image: Image.Image) -> bool:
         return True  # what follows is broken, but is not read anyway
 
 
+def _is_16_bit(image: Image.Image) -> bool:
+    # A colour image has 8 bits in PIL, and only the order of bytes that its decoder is told shows that it had 16.
+    return image.mode.startswith("I") or any(f";16{order}" in str(getattr(image, "tile", "")) for order in "BLN")
+
+
 def _stored_wh(image: Image.Image) -> tuple[int, int]:
     """Return the size before turning, which PIL, for a TIFF that it has not loaded, gives after turning."""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
@@ -208,7 +217,8 @@ def _stored_wh(image: Image.Image) -> tuple[int, int]:
 
 def _orientation(image: Image.Image) -> int:
     try:
-        return image.getexif().get(ExifTags.Base.Orientation, 1)
+        orientation: int = image.getexif().get(ExifTags.Base.Orientation, 1)
+        return orientation
     except (SyntaxError, ValueError, TypeError, OSError, struct.error):
         return 1  # broken EXIF data
 

@@ -1,3 +1,5 @@
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +125,20 @@ def test_sixteen_bit_grey_is_turned_as_its_exif_orientation_says(tmp_path: Path)
     Image.fromarray(np.array([[0, 256 * 100, 65535]], dtype=np.uint16)).save(tmp_path / "a.png", exif=exif)
 
     assert read_image(tmp_path / "a.png")[0].tolist() == [[0], [100], [255]]
-    assert read_headers([tmp_path / "a.png"]) == [ImageHeader(size_hw=(3, 1), is_turned=True)]
+    assert read_headers([tmp_path / "a.png"]) == [ImageHeader(size_hw=(3, 1), is_turned=True, is_16_bit=True)]
+
+
+def test_colours_of_sixteen_bits_are_scaled_and_known_by_the_header(tmp_path: Path) -> None:
+    header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
+    pixels = zlib.compress(b"\0" + np.array([0, 256 * 100, 65535], dtype=">u2").tobytes())
+    chunks = ((b"IHDR", header), (b"IDAT", pixels), (b"IEND", b""))
+    (tmp_path / "a.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(struct.pack(">I", len(c)) + name + c + struct.pack(">I", zlib.crc32(name + c)) for name, c in chunks)
+    )
+
+    assert read_image(tmp_path / "a.png").flatten().tolist() == [0, 100, 255]
+    assert read_headers([tmp_path / "a.png"]) == [ImageHeader(size_hw=(1, 1), is_turned=False, is_16_bit=True)]
 
 
 def test_floating_point_pixels_are_refused_by_header_and_when_read(tmp_path: Path) -> None:
@@ -165,7 +180,7 @@ def test_every_colour_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
 @pytest.mark.parametrize("mode", ["LA", "RGBA", "P"])
 def test_transparent_pixels_keep_their_colour(tmp_path: Path, mode: str) -> None:
     image = Image.new("RGBA", (2, 1), (90, 90, 90, 0)).convert(mode)
-    image.save(tmp_path / "a.png", **({"transparency": bytes(256)} if mode == "P" else {}))
+    image.save(tmp_path / "a.png", transparency=bytes(256) if mode == "P" else None)
 
     np.testing.assert_allclose(read_image(tmp_path / "a.png"), 90, atol=12)  # a palette has coarse colours
     assert to_rgb(Image.open(tmp_path / "a.png")).mode == "RGB"
