@@ -75,7 +75,9 @@ def write_coco(folder: Path, *, split: str, content: Coco) -> None:
     (folder / "annotations" / f"{split}.json").write_text(json.dumps(content))
     (folder / split).mkdir(exist_ok=True)
     for image in content["images"]:
-        pixels = np.full((image["height"], image["width"], 3), 40 * image["id"] % 256, dtype=np.uint8)
+        pixels = np.random.default_rng(image["id"]).integers(
+            256, size=(image["height"], image["width"], 3), dtype=np.uint8
+        )
         Image.fromarray(pixels).save(folder / split / image["file_name"])
 
 

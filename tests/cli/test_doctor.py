@@ -14,6 +14,8 @@ from PIL import Image
 
 from tests.cli.conftest import Coco, Command, Train
 
+NOISE = np.random.default_rng(0).integers(256, size=(32, 32, 3), dtype=np.uint8)
+
 Report = dict[str, Any]
 Doctor = Callable[..., Report]
 Edit = Callable[[Path], object]
@@ -82,6 +84,26 @@ def cut_pixels(data: Path) -> None:
     path.write_bytes(content)
 
 
+def brighten(source: str, target: str) -> Edit:
+    """Save an image again, a little brighter and of less contrast."""
+
+    def change(data: Path) -> None:
+        with Image.open(data / source) as picture:
+            picture.point([20 + value * 4 // 5 for value in range(256)] * 3).save(data / target)
+
+    return change
+
+
+def save_as(name: str, pixels: np.ndarray, **options: Any) -> Edit:  # noqa: ANN401
+    return lambda data: Image.fromarray(pixels).save(data / name, **options)
+
+
+def twelve_bits(data: Path) -> None:
+    """Replace an image by one of a camera of 12 bits, whose values stand in 16 bits."""
+    values = np.random.default_rng(0).integers(200, 4000, size=(32, 32), dtype=np.uint16)
+    save_as("train/2.png", values)(data)
+
+
 def keep_only_nuts(coco: Coco) -> None:
     coco["annotations"] = [each for each in coco["annotations"] if each["category_id"] == 7]
 
@@ -129,6 +151,15 @@ FAULTS: list[tuple[str, str, Edit]] = [
         "1 image the same, byte for byte, as one of another split",
         lambda data: shutil.copy(data / "train" / "1.png", data / "val" / "5.png"),
     ),
+    ("info", "1 image looking the same as another one of the split", brighten("train/1.png", "train/2.png")),
+    ("warning", "1 image looking the same as one of another split", brighten("train/1.png", "val/5.png")),
+    ("warning", "1 image of nearly one flat colour", save_as("train/2.png", np.full((32, 32, 3), 9, np.uint8))),
+    ("warning", "1 image of 16 bits whose values use a sliver of 0 to 65535", twelve_bits),
+    (
+        "info",
+        "1 image with several pages or frames, of which only the first is used",
+        save_as("train/2.png", NOISE, save_all=True, append_images=[Image.fromarray(255 - NOISE)]),
+    ),
     ("warning", "1 class without a box in the training split", edit_coco(keep_only_nuts)),
     ("warning", "1 image with more objects than the 50 queries", add_boxes(60)),
     ("warning", "5 objects (45.5%) smaller than a feature cell, 8 pixels", add_boxes(5, bbox=[1, 1, 5, 5])),
@@ -146,6 +177,22 @@ def test_a_fault_is_found(severity: str, sentence: str, spoil: Edit, doctor: Doc
     report = doctor(data)
     assert sentence in found(report, severity)
     assert report["code"] == (1 if found(report, "error") else 0)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda data: shutil.copy(data / "train" / "1.png", data / "val" / "5.png"), "looking the same"),
+        (lambda data: [save_as(name, NOISE // 20)(data) for name in ("train/1.png", "val/5.png")], "looking the same"),
+        (twelve_bits, "flat colour"),
+    ],
+    ids=["the same bytes", "flat", "of 16 bits"],
+)
+def test_what_one_finding_says_another_does_not_repeat(spoil: Edit, said: str, doctor: Doctor, data: Path) -> None:
+    spoil(data)
+    report = doctor(data)
+    assert found(report, "warning")
+    assert said not in found(report, "warning") + found(report, "info")
 
 
 def test_sound_data_has_nothing_above_info(doctor: Doctor, data: Path) -> None:
@@ -284,6 +331,13 @@ class TestFix:
         assert any("2.png: annotation 2: clipped to the image" in line for line in lines)
         assert any("4.png: 64x32 in the annotations, 32x32 in the file" in line for line in lines)
 
+    def test_images_that_look_the_same_are_left_to_decide(self, doctor: Doctor, data: Path, tmp_path: Path) -> None:
+        brighten("train/1.png", "val/5.png")(data)
+        cleaned = doctor(data, "--fix", tmp_path / "clean")["cleaned"]
+        assert (cleaned["dropped"], cleaned["changed"], cleaned["undecided"]) == (0, 0, 1)
+        last = Path(cleaned["protocol"]).read_text().splitlines()[-1]
+        assert last == f"  val: {data}/val/5.png looks the same as train: {data}/train/1.png"
+
     def test_other_fields_of_coco_stay(self, doctor: Doctor, data: Path, tmp_path: Path) -> None:
         annotation(0, bbox=[20, 20, 40, 40], segmentation=[[20, 20, 60, 20, 60, 60]], area=800)(data)
         edit_coco(lambda coco: coco.update(info={"year": 2024}))(data)
@@ -318,7 +372,7 @@ class TestFix:
         data = write_voc(tmp_path / "voc")
         shutil.rmtree(data / "ImageSets")
         (data / "Annotations" / "3.xml").write_text("<annotation")
-        write_image(data / "JPEGImages" / "s" / "5.png", shade=120)
+        write_image(data / "JPEGImages" / "s" / "5.png", seed=120)
         copy = doctor(data, "--fix", tmp_path / "clean")["cleaned"]["data"]
         assert doctor(Path(copy))["splits"] == {"all": 4}
 
@@ -381,9 +435,9 @@ class TestFix:
         assert "file is a file" in ended.err
 
 
-def write_image(path: Path, *, shade: int) -> None:
+def write_image(path: Path, *, seed: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((32, 32, 3), shade, dtype=np.uint8)).save(path)
+    Image.fromarray(np.random.default_rng(seed).integers(256, size=(32, 32, 3), dtype=np.uint8)).save(path)
 
 
 def write_voc(folder: Path) -> Path:
@@ -393,7 +447,7 @@ def write_voc(folder: Path) -> Path:
     (folder / "Annotations").mkdir(parents=True)
     (folder / "ImageSets" / "Main").mkdir(parents=True)
     for name, boxes in corners.items():
-        write_image(folder / "JPEGImages" / f"{name}.png", shade=20 * int(name))
+        write_image(folder / "JPEGImages" / f"{name}.png", seed=20 * int(name))
         objects = "".join(
             f"<object><name>cat</name><bndbox><xmin>{box[0]}</xmin><ymin>{box[1]}</ymin>"
             f"<xmax>{box[2]}</xmax><ymax>{box[3]}</ymax></bndbox></object>"
@@ -414,7 +468,7 @@ def write_yolo(folder: Path, *, lists: bool) -> Path:
         "val/4": "1 0.5 0.5 0.25 0.25",
     }
     for name, lines in labels.items():
-        write_image(folder / "images" / f"{name}.png", shade=20 * int(name[-1]))
+        write_image(folder / "images" / f"{name}.png", seed=20 * int(name[-1]))
         (folder / "labels" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "labels" / f"{name}.txt").write_text(lines)
     (folder / "images" / "train" / "3.png").write_bytes(b"not an image")

@@ -1,6 +1,6 @@
 """What a cleaned copy of a data set keeps: images that can be read, in one split, with boxes that lie inside."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -72,7 +72,15 @@ def decide(examination: Examination) -> Decisions:
                 decisions.dropped.append(f"{name}: {image.path} with {len(image.boxes)} boxes: {reason}")
             else:
                 decisions.kept[name].append(_kept(image, examination.headers[image.path].size_hw, decisions))
+    decisions.undecided += _similar(examination, decisions)
     return decisions
+
+
+def _similar(examination: Examination, decisions: Decisions) -> Iterator[str]:
+    stays = {(name, each.image.path) for name, kept in decisions.kept.items() for each in kept}
+    for split, path, home, other in examination.similar:
+        if (split, path) in stays and (home, other) in stays:
+            yield f"{split}: {path} looks the same as {home}: {other}"
 
 
 def _why_not(image: RawImage, examination: Examination) -> str | None:

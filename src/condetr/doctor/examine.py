@@ -10,7 +10,7 @@ from condetr.data.images import ImageHeader, read_headers
 from condetr.data.records import RawData, Source, build_split
 from condetr.data.sources import check_classes, choose_splits, recognise
 from condetr.data.splits import role
-from condetr.doctor.contents import Content, content_findings, read_contents
+from condetr.doctor.contents import Content, Pair, content_findings, read_contents, similar_images
 from condetr.doctor.plan import Plan
 from condetr.doctor.quick import EXAMPLES, quick_findings
 from condetr.errors import InputError
@@ -36,6 +36,8 @@ class Examination:
     contents: Mapping[Path, Content]
     readable: Mapping[str, Sequence[Path]]
     """The images of every split that have headers and contents."""
+    similar: Sequence[Pair]
+    """Images that look the same, although their bytes differ."""
     counter: FindingCounter
     """Every place of every fault that reading the annotations found."""
     findings: tuple[Finding, ...]
@@ -81,11 +83,13 @@ def examine(path: Path, *, plan: Plan, progress: Callable[[int, int], None] = la
     headers = _headers(raw)
     contents = read_contents(list(headers), progress=progress)
     readable = {name: [image.path for image in images if image.path in headers] for name, images in raw.images.items()}
+    similar = tuple(similar_images(readable, contents))
     train_and_others = [splits[train], *(split for name, split in splits.items() if name != train)]
     found = (
         counter.findings(),
-        content_findings(readable, contents),
+        content_findings(readable, contents, headers=headers, similar=similar),
         _turned(headers),
+        _several_frames(headers),
         _holes(raw.label_map),
         quick_findings(train_and_others, plan),
     )
@@ -99,6 +103,7 @@ def examine(path: Path, *, plan: Plan, progress: Callable[[int, int], None] = la
         headers=headers,
         contents=contents,
         readable=readable,
+        similar=similar,
         counter=counter,
         findings=tuple(sorted(findings, key=lambda finding: _SEVERITIES.index(finding.severity))),
     )
@@ -134,6 +139,18 @@ def _turned(headers: Mapping[Path, ImageHeader]) -> Iterator[Finding]:
             "the image as displayed",
             count=len(turned),
             examples=tuple(turned[:EXAMPLES]),
+        )
+
+
+def _several_frames(headers: Mapping[Path, ImageHeader]) -> Iterator[Finding]:
+    several = [path.name for path, header in headers.items() if header.has_more_frames]
+    if several:
+        yield Finding(
+            severity="info",
+            what=f"{len(several):,} {'image' if len(several) == 1 else 'images'} with several pages or frames, of "
+            "which only the first is used",
+            count=len(several),
+            examples=tuple(several[:EXAMPLES]),
         )
 
 
