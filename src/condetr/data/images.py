@@ -55,7 +55,10 @@ _TURNS = {
 _END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 _TAIL_BYTES = 65536
 _NAMED = 3  # images that a warning names
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+_UNREADABLE = (
+    *(OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError),
+    *(RuntimeError, IndexError, MemoryError),  # of damaged AVIF, of a damaged second frame of GIF, of JPEG 2000
+)
 
 
 class ImageHeader(NamedTuple):

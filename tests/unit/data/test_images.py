@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, features
 
 from condetr.data import images
 from condetr.data.images import SUFFIXES, ImageHeader, read_headers, read_image, to_rgb, warn_of_frames
@@ -257,6 +257,28 @@ def test_a_file_that_is_no_image_is_refused_by_name(tmp_path: Path, content: byt
     assert isinstance(read_headers([path])[0], InputError)
     with pytest.raises(InputError, match=r"a\.png cannot be read as an image"):
         read_image(path)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this build of Pillow lacks avif")
+def test_damaged_avif_is_refused_by_name(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.avif")
+    content = bytearray(path.read_bytes())
+    pixels = content.index(b"mdat") + 4
+    content[pixels : pixels + 36] = bytes(36)
+    path.write_bytes(content)
+
+    with pytest.raises(InputError, match=r"a\.avif cannot be read as an image"):
+        read_image(path)
+
+
+def test_a_damaged_second_frame_does_not_hide_the_first(tmp_path: Path) -> None:
+    first, second = (Image.new("RGB", (64, 48), colour) for colour in ("red", "blue"))
+    first.save(tmp_path / "a.gif", save_all=True, append_images=[second], duration=100)
+    content = bytearray((tmp_path / "a.gif").read_bytes())
+    content[content.rindex(b"\x21\xf9") + 2] = 1  # a block of one byte where four belong
+    (tmp_path / "a.gif").write_bytes(content)
+
+    assert read_headers([tmp_path / "a.gif"]) == [ImageHeader((48, 64), is_turned=False, has_more_frames=True)]
 
 
 def test_a_missing_image_is_refused_by_name(tmp_path: Path) -> None:
