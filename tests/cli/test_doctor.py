@@ -243,7 +243,7 @@ def test_the_recommended_recipe_asks_for_its_library(
     condetr: Command, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
-    ended = condetr("doctor", data)
+    ended = condetr("doctor", data, "--recipe", "conditional_detr_mobilenet")
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == "condetr: the backbone mobilenetv2_100 needs timm: pip install timm\n"
 

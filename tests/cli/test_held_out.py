@@ -41,7 +41,7 @@ def measured(condetr: Command, weights: Path, data: Path, *arguments: str) -> tu
     """Return what `evaluate` finds, and its first line."""
     found, told = (condetr("evaluate", weights, "--data", data, *arguments, *more) for more in (["--json"], []))
     assert (found.code, told.code) == (0, 0), told.err
-    return json.loads(found.out), told.out.splitlines()[0]
+    return json.loads(found.out), told.out.splitlines()[1]  # after what was understood of the data
 
 
 def held_out(run: Path) -> list[str]:

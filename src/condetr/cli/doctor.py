@@ -1,22 +1,23 @@
 """`condetr doctor`: what is wrong with a data set, before it costs a run."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from condetr.cli.advice import print_advice
 from condetr.cli.as_json import AsJson, print_json
 from condetr.cli.options import Data
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from condetr.cli.advice import Adviser
     from condetr.data.dataset import Finding
     from condetr.doctor.advice import Advice
     from condetr.doctor.clean import Cleaned
     from condetr.doctor.examine import Examination
-    from condetr.doctor.plan import Plan
-    from condetr.engine.config import TrainConfig
 
 FAULTY = 1
 """Exit code when errors were found, with --strict also when warnings were."""
@@ -28,8 +29,9 @@ def doctor(
     data: Data,
     *,
     recipe: Annotated[
-        str, typer.Option(help="What the data shall be trained with: a recipe, or a YAML file of settings.")
-    ] = "conditional_detr_mobilenet",
+        str | None,
+        typer.Option(help="What to train with: a recipe or a YAML file of settings; otherwise one is recommended."),
+    ] = None,
     fix: Annotated[
         Path | None, typer.Option(metavar="OUT", help="Write a cleaned copy of the annotations, with links to images.")
     ] = None,
@@ -41,33 +43,23 @@ def doctor(
     Exit code 0: nothing worse than warnings (with --strict: than remarks). 1: errors, at which a training would stop.
     2: it cannot be read at all.
     """
-    from functools import partial
+    from condetr.data.recognise import recognise
 
-    from condetr.data.findings import Fault
-    from condetr.doctor.advice import advise, memory_finding
+    recognise(data)  # before anything heavy is imported
+    from condetr.cli.advice import Adviser
+    from condetr.doctor.advice import memory_finding
     from condetr.doctor.clean import write_cleaned
-    from condetr.doctor.machine import this_machine
-    from condetr.doctor.memory import step_bytes
     from condetr.inference.atomic import require_free
-    from condetr.recipes import registry
 
-    config = registry.recipe(recipe)
     if fix is not None:
         require_free(fix, overwrite=None)
-    plan, machine, takes = _plan(recipe, config), this_machine(), partial(step_bytes, config.detector)
-    examination = _examine(data, plan)
-    memory = memory_finding(examination, plan=plan, machine=machine, step_bytes=takes)
-    cleaned = None if fix is None else write_cleaned(examination, pointed_at=data, out=fix)
-    train = examination.splits[examination.train]
-    advice = advise(
-        examination,
-        data=data if cleaned is None else cleaned.data,
-        num_images=len(train) if cleaned is None else cleaned.training_images,
-        num_unreadable=len(examination.counter.places(Fault.BROKEN_IMAGE)) if cleaned is None else 0,
-        plan=plan,
-        machine=machine,
-        step_bytes=takes,
+    adviser = Adviser(recipe)
+    examination = _examine(data, adviser)
+    memory = memory_finding(
+        examination, plan=examination.plan, machine=adviser.machine, step_bytes=adviser.step_bytes(examination.plan)
     )
+    cleaned = None if fix is None else write_cleaned(examination, pointed_at=data, out=fix)
+    advice = adviser.after_examination(examination, data=data, cleaned=cleaned)
     findings = (*examination.findings, memory)
     show = _print_json if as_json else _print_tables
     show(data, examination, findings, advice, cleaned)
@@ -75,18 +67,7 @@ def doctor(
     raise typer.Exit(FAULTY if "error" in worst or (strict and "warning" in worst) else 0)
 
 
-def _plan(name: str, config: "TrainConfig") -> "Plan":
-    from dataclasses import replace
-
-    from condetr.doctor.memory import stride_of
-    from condetr.engine.loaders import plan_of
-    from condetr.recipes.registry import RECIPES
-
-    summary = RECIPES[name].summary if name in RECIPES else "the settings that the data was checked against"
-    return replace(plan_of(config, stride=stride_of(config.detector)), recipe=name, summary=summary)
-
-
-def _examine(data: Path, plan: "Plan") -> "Examination":
+def _examine(data: Path, adviser: "Adviser") -> "Examination":
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress
 
@@ -96,7 +77,11 @@ def _examine(data: Path, plan: "Plan") -> "Examination":
     terminal = Console(stderr=True)
     with Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal) as progress:
         task = progress.add_task("reading images", total=None)
-        return examine(data, plan=plan, progress=lambda done, total: progress.update(task, completed=done, total=total))
+        return examine(
+            data,
+            plan_for=adviser.plan_for,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
 
 
 def _print_tables(
@@ -119,7 +104,7 @@ def _print_tables(
             f"each is named in {escape(str(cleaned.protocol))}",
             soft_wrap=True,
         )
-    _print_advice(console, advice)
+    print_advice(console, advice)
 
 
 def _print_overview(console: "Console", data: Path, examination: "Examination") -> None:
@@ -127,9 +112,11 @@ def _print_overview(console: "Console", data: Path, examination: "Examination") 
     from rich.markup import escape
     from rich.table import Table
 
-    layout = {"coco": "COCO", "voc": "Pascal VOC", "yolo": "YOLO"}[examination.source.layout]
     splits = ", ".join(f"{name} {len(split):,}" for name, split in examination.splits.items())
-    console.print(f"[bold]{escape(str(data))}[/]  {layout}, images: {escape(splits)}", soft_wrap=True)
+    console.print(f"[bold]{escape(str(data))}[/]  {escape(examination.source.understood)}", soft_wrap=True)
+    for note in examination.source.notes:
+        console.print(f"[dim]{escape(note)}[/]", soft_wrap=True)
+    console.print(f"images: {escape(splits)}", soft_wrap=True)
     table = Table("class", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("id in file", "training id", *(f"boxes in {name}" for name in examination.splits)):
         table.add_column(heading, justify="right")
@@ -167,7 +154,7 @@ def _print_findings(console: "Console", findings: "tuple[Finding, ...]", *, root
             shown = finding.examples[:SHOWN_EXAMPLES]
             rest = [f"... and {finding.count - len(shown):,} more"] if shown and finding.count > len(shown) else []
             for example in [*shown, *rest]:
-                table.add_row("", f"[dim]{escape(example.replace(f'{root}/', ''))}[/]")
+                table.add_row("", f"[dim]{escape(_below(root, example))}[/]")
     console.print(table)
     counts = {severity: sum(finding.severity == severity for finding in findings) for severity in COLOURS}
     told = (
@@ -177,15 +164,11 @@ def _print_findings(console: "Console", findings: "tuple[Finding, ...]", *, root
     console.print("\n" + ", ".join(told))
 
 
-def _print_advice(console: "Console", advice: "Advice") -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
-    console.print(f"\n[bold]train it with[/]\n  [green]{escape(advice.command)}[/]\n", soft_wrap=True)
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 2))
-    for part in advice.parts:
-        table.add_row(escape(part.text), f"[dim]{escape(part.reason)}[/]")
-    console.print(table)
+def _below(root: Path, example: str) -> str:
+    """Shorten the paths in a text that lead into the data folder."""
+    for folder in (str(root.absolute()), str(root)):
+        example = re.sub(rf"(?<![\w./-]){re.escape(folder)}/", "", example)
+    return example
 
 
 def _print_json(
@@ -200,11 +183,16 @@ def _print_json(
     content = {
         "data": str(data),
         "layout": examination.source.layout,
+        "understood": examination.source.understood,
+        "notes": list(examination.source.notes),
         "splits": {name: len(split) for name, split in examination.splits.items()},
         "classes": _class_rows(examination),
         "findings": [asdict(finding) for finding in findings],
+        "first": advice.first,
         "command": advice.command,
-        "reasons": [part._asdict() for part in advice.parts],
+        "start": advice.start,
+        "instead": advice.instead,
+        "reasons": [{"text": part.text, "reason": part.reason} for part in advice.parts],
         "cleaned": None if cleaned is None else {name: _plain(value) for name, value in cleaned._asdict().items()},
     }
     print_json(content)

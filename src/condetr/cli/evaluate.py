@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from condetr.cli.as_json import AsJson, print_json
-from condetr.cli.options import Device, Overwrite, Precision, Weights
+from condetr.cli.options import Device, Overwrite, Precision, Weights, say_what_was_understood
 
 PADDED_BATCH = 8
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 def evaluate(
     weights: Weights,
     *,
-    data: Annotated[Path, typer.Option(help="Data set in COCO, Pascal VOC or YOLO layout.")],
+    data: Annotated[Path, typer.Option(help="Folder of images and annotations, or the file that describes them.")],
     split: Annotated[
-        str | None, typer.Option(help="Its name; else the validation or the test split, else what the run held out.")
+        str | None, typer.Option(help="Its name; otherwise the validation or the test split, or what the run held out.")
     ] = None,
     batch_size: Annotated[
         int, typer.Option(min=1, help="Above 1 is faster on a GPU, but padding changes the numbers a little.")
@@ -45,6 +45,7 @@ def evaluate(
     ] = False,
 ) -> None:
     """Measure a model on a data set: average precision and recall as COCO defines them, and for each class."""
+    say_what_was_understood(data, quiet=as_json)
     from condetr.data.findings import FindingCounter
     from condetr.inference.atomic import require_free
     from condetr.interop.loading import load

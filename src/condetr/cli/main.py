@@ -61,6 +61,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         except (InputError, RunError) as error:
             _say(error)
             raise SystemExit(BAD_INPUT if isinstance(error, InputError) else FAILED) from None
+        except PermissionError as error:
+            _say(f"you may not write or read {error.filename}: choose another folder, or change its permissions")
+            raise SystemExit(BAD_INPUT) from None
 
 
 def _refuse_empty(arguments: Sequence[str]) -> None:

@@ -1,19 +1,36 @@
 """`condetr train`: train a recipe on a data set."""
 
+import os
+import shlex
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from condetr.cli.as_json import AsJson, print_json
-from condetr.cli.options import Assignments
+from condetr.cli.options import Assignments, Device, say_what_was_understood
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="A name that `condetr recipes` lists, or a YAML file of settings.")],
+    recipe: Annotated[
+        str | None,
+        typer.Argument(
+            help="A name that `condetr recipes` lists, or a YAML file of settings; without one, what `condetr doctor` "
+            "recommends for the data."
+        ),
+    ] = None,
     *,
-    data: Annotated[Path, typer.Option(help="Folder or file in COCO, Pascal VOC or YOLO layout.")],
-    out: Annotated[Path | None, typer.Option(help="The run folder; runs/RECIPE by default.")] = None,
+    data: Annotated[Path, typer.Option(help="Folder of images and annotations, or the file that describes them.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The run folder; by default runs/RECIPE, without a recipe runs/DATA.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Short for --set epochs=N.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Short for --set data.batch_size=N.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Short for --set optimizer.lr=X.")] = None,
+    device: Device = None,
     train_split: Annotated[str | None, typer.Option(help="Training split, where the data has several.")] = None,
     val_split: Annotated[str | None, typer.Option(help="Validation split, where the data has several.")] = None,
     val_fraction: Annotated[
@@ -29,25 +46,34 @@ def train(
     assignments: Assignments = None,
 ) -> None:
     """Train a detector, evaluate it and write its report."""
+    say_what_was_understood(data, quiet=as_json)
     from rich.console import Console
 
-    from condetr.config import assign
+    from condetr.config import assign, override
     from condetr.recipes import registry
     from condetr.report.training import train as train_and_report
 
+    console = Console(stderr=as_json)
+    folder = out or Path("runs") / (Path(recipe).stem if recipe else data.absolute().stem)
+    advised: list[str] = []
+    if recipe is None and resume and (folder / "config.yaml").is_file():
+        recipe = str(folder / "config.yaml")
+    if recipe is None:
+        recipe, advised = _advised(data, train_split=train_split, val_split=val_split, console=console)
     options = {
         "data.path": str(data),
         "data.train_split": train_split,
         "data.val_split": val_split,
         "data.val_fraction": val_fraction,
+        "data.batch_size": batch_size,
+        "optimizer.lr": lr,
         "init_from": init_from,
+        "epochs": epochs,
     }
-    config = registry.recipe(recipe, *(assignments or []))
+    config = registry.recipe(recipe, *advised)
     given = {path: value for path, value in options.items() if value is not None}
-    config = assign(config, given, source="command line")
-    console = Console(stderr=as_json)
-    folder = out or Path("runs") / Path(recipe).stem
-    result = train_and_report(config, out=folder, resume=resume == "auto", console=console)
+    config = override(assign(config, given, source="command line"), assignments or [])
+    result = train_and_report(config, out=folder, resume=resume == "auto", console=console, device=device)
     if not result.is_first_process:
         return
     if as_json:
@@ -58,3 +84,25 @@ def train(
         told = "  ".join(f"{name} {'-' if score is None else f'{score:.3f}'}" for name, score in scores.items())
         typer.echo(f"{told}  after {result.results['train_seconds']:.0f} s")
         typer.echo(f"weights {result.run.best}  report {result.run.report}")
+
+
+def _advised(
+    data: Path, *, train_split: str | None, val_split: str | None, console: "Console"
+) -> tuple[str, list[str]]:
+    """Return the recipe and the settings that the doctor recommends, and show them."""
+    from condetr.cli.advice import Adviser, print_advice
+    from condetr.doctor.examine import glance
+    from condetr.errors import InputError
+
+    seen = glance(data, train_split=train_split, val_split=val_split)
+    doctor = f"`condetr doctor {shlex.quote(str(data))}`"
+    if seen.refused is not None:
+        raise InputError(
+            f"{seen.refused}; {doctor} lists everything that is wrong, and with --fix OUT writes a copy without it"
+        )
+    advice = Adviser(None).after_glance(seen, data=data)
+    if advice.command is None:
+        raise InputError(f"{data} cannot be trained on: {advice.instead}")
+    if os.environ.get("RANK", "0") == "0":
+        print_advice(console, advice, heading="no recipe is named, so this is done, and your options after it")
+    return advice.recipe, advice.assignments

@@ -1,1 +1,1 @@
-"""From files in COCO, Pascal VOC or YOLO layout to padded batches."""
+"""From other people's files to padded batches."""

@@ -15,6 +15,7 @@ from condetr.shapes import Target
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+
 class Sample(NamedTuple):
     """One image with its training targets, crowd regions left out."""
 
@@ -54,7 +55,7 @@ class Batch(NamedTuple):
         return images
 
     def to(self, device: str | torch.device) -> "Batch":
-        """Return the batch on a device; a GPU is not waited for, but has the batch before it does what it is asked next."""
+        """Return the batch on a device; a GPU is not waited for, but has the batch before its next work."""
         is_async = torch.device(device).type not in ("cpu", "mps")  # a Mac's GPU may read what is not there yet
         return self._each(lambda tensor: tensor.to(device, non_blocking=is_async))
 

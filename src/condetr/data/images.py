@@ -10,36 +10,11 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError, features
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
+from condetr.data.endings import LACKING
 from condetr.errors import InputError, InputWarning
-
-
-def _is_built_in(codec: str) -> bool:
-    known = codec in features.modules or codec in features.codecs  # PIL warns when asked for what it does not know
-    return known and bool(features.check(codec))
-
-
-_SUFFIXES_OF_CODECS = {
-    "webp": (".webp",),
-    "avif": (".avif", ".avifs"),
-    "jpg_2000": (".jp2", ".j2k", ".jpf", ".jpx", ".jpc", ".j2c"),
-}
-_LACKING = {
-    suffix: codec
-    for codec, suffixes in _SUFFIXES_OF_CODECS.items()
-    if not _is_built_in(codec)
-    for suffix in suffixes
-}
-"""File name endings that this build of PIL cannot read, and the codec that each would take."""
-
-SUFFIXES = (
-    frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".gif", ".tif", ".tiff"})
-    | frozenset({".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".qoi"})
-    | frozenset(suffix for suffixes in _SUFFIXES_OF_CODECS.values() for suffix in suffixes)
-) - frozenset(_LACKING)
-"""File name endings, in lower case, by which folders are searched for images."""
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -54,6 +29,7 @@ _TURNS = {
 
 _END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 _TAIL_BYTES = 65536
+_LABELS = frozenset({".txt", ".xml", ".json", ".csv"})
 _NAMED = 3  # images that a warning names
 _UNREADABLE = (
     *(OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError),
@@ -152,17 +128,28 @@ class _naming:  # noqa: N801 - reads as a word in `with _naming(path)`
                 f"{self.path} is too large an image (over {limit} million pixels): scale it down"
             ) from None
         if isinstance(error, FileNotFoundError):
-            raise InputError(f"the image {self.path} does not exist") from None
+            raise InputError(f"the image {self.path} does not exist{_beside(self.path)}") from None
         if isinstance(error, _UNREADABLE):
             raise InputError(f"{self.path} cannot be read as an image: {_reason(error, self.path)}") from None
 
 
 def _reason(error: BaseException, path: Path) -> str:
-    if path.suffix.lower() in _LACKING:
-        return f"this build of Pillow lacks {_LACKING[path.suffix.lower()]}; install one that has it, or convert the image"
+    if path.suffix.lower() in LACKING:
+        return (
+            f"this build of Pillow lacks {LACKING[path.suffix.lower()]}; install one that has it, or convert the image"
+        )
     if isinstance(error, UnidentifiedImageError):
         return "its content is no image format known here; convert it to JPEG or PNG"
     return (getattr(error, "strerror", None) or " ".join(str(error).split())) or type(error).__name__
+
+
+def _beside(path: Path) -> str:
+    """Name a file that differs from a missing image in its ending alone, such as a HEIC photograph."""
+    try:
+        twins = sorted(file for file in path.parent.iterdir() if file.stem == path.stem and file.suffix not in _LABELS)
+    except (OSError, ValueError):
+        return ""
+    return f"; beside it is {twins[0].name}, which condetr does not read: convert it" if twins else ""
 
 
 def _filter_warnings() -> None:

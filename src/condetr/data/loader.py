@@ -137,9 +137,7 @@ class EvalLoader:
 class _BatchReader(Dataset[Batch | InputError]):
     """Reads, transforms and collates the samples of one batch; holds no state but a cache of decoded images."""
 
-    def __init__(
-        self, *, split: Split, transform: Transform, seed: int, pad_multiple: int, cache_bytes: int
-    ) -> None:
+    def __init__(self, *, split: Split, transform: Transform, seed: int, pad_multiple: int, cache_bytes: int) -> None:
         self.split = split
         self.transform = transform
         self.seed = seed

@@ -1,9 +1,9 @@
 """From annotations as a reader found them to records that can be trusted, with every fault counted."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -11,62 +11,14 @@ from jaxtyping import Bool, Float, Int
 from condetr.data.dataset import ImageRecord, Split
 from condetr.data.findings import Fault, FindingCounter
 from condetr.data.images import ImageHeader, read_headers
+from condetr.data.raw import RawImage
 from condetr.errors import InputError
 from condetr.labels import LabelMap
 
 _ROUNDING = 0.5  # pixels by which a box may overhang unmentioned: text formats round
 _SAME_IOU = 0.9
+_MOST = 0.9  # of the boxes lie between 0 and 1 where they are fractions
 _PAIRS_AT_ONCE = 2**20
-
-
-class RawBox(NamedTuple):
-    """A box as annotated."""
-
-    corners: tuple[float, float, float, float]
-    """x1, y1, x2, y2 in pixels, or relative to the image where `RawImage.is_relative`."""
-    dataset_id: int
-    place: str
-    """Where in the annotations, such as `annotation 12`."""
-    number: int
-    """Position among the annotations, objects or lines of `RawImage.file`, counted from 0."""
-    is_crowd: bool = False
-    area: float | None = None
-
-
-class RawImage(NamedTuple):
-    """An image as annotated."""
-
-    image_id: int
-    path: Path
-    boxes: Sequence[RawBox]
-    file: Path
-    """Where the boxes are annotated."""
-    number: int
-    """Position in the list of images, counted from 0."""
-    size_hw: tuple[int, int] | None = None
-    is_relative: bool = False
-
-
-class RawData(NamedTuple):
-    """What a reader returns: the classes, and the images of every split that was asked for and could be read."""
-
-    label_map: LabelMap
-    images: dict[str, list[RawImage]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """A recognised data set, not read yet."""
-
-    layout: Literal["coco", "voc", "yolo"]
-    root: Path
-    splits: tuple[str, ...]
-    places: Mapping[str, Sequence[Path]]
-    """What each split is made of: a COCO file, a list of images, or folders; empty where all of the root is one split.
-    """
-    description: Path | None = None
-    """The file that names the places, where the layout has one."""
-    read: Callable[[Sequence[str], FindingCounter], RawData]
 
 
 def build_split(
@@ -82,6 +34,10 @@ def build_split(
 
     Raises InputError where files are missing or unreadable, unless `skip_unreadable` leaves them out.
     """
+    _refuse_fractions(images, name, counter)
+    for path, count in Counter(image.path for image in images).items():
+        if count > 1:
+            counter.add(Fault.LISTED_TWICE, f"{name}: {path.name}")
     headers = read_headers([image.path for image in images])
     _report_unreadable([header for header in headers if isinstance(header, InputError)], name, counter, skip_unreadable)
     builder = _RecordBuilder(label_map=label_map, root=root.absolute(), counter=counter)
@@ -116,6 +72,17 @@ def has_area(corners: Float[np.ndarray, "T 4"]) -> Bool[np.ndarray, " T"]:
     """Tell which boxes have a width and a height."""
     is_box: Bool[np.ndarray, " T"] = np.all(corners[:, 2:] > corners[:, :2], axis=1)
     return is_box
+
+
+def _refuse_fractions(images: Sequence[RawImage], split: str, counter: FindingCounter) -> None:
+    """Refuse boxes that can only be meant relative to the image, where the layout has pixels."""
+    corners = np.array([box.corners for image in images if not image.is_relative for box in image.boxes])
+    if corners.size and np.mean(np.abs(corners).max(axis=1) <= 1) >= _MOST and not (corners == np.round(corners)).all():
+        counter.refuse(
+            Fault.FRACTIONS,
+            f"the boxes of the split {split!r} lie between 0 and 1, as fractions of the image do, where pixels are "
+            "meant: multiply them by the width and height of their images",
+        )
 
 
 def _report_unreadable(errors: list[InputError], split: str, counter: FindingCounter, skip: bool) -> None:  # noqa: FBT001
@@ -179,7 +146,8 @@ class _RecordBuilder:
                 self.counter.add(fault, f"{self._shown(image.path)}: {image.boxes[index].place}")
 
     def _shown(self, path: Path) -> str:
-        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
+        whole = path.absolute()
+        return whole.relative_to(self.root).as_posix() if whole.is_relative_to(self.root) else str(path)
 
 
 def repeated_boxes(boxes_xyxy: Float[np.ndarray, "T 4"], classes: Sequence[int]) -> list[int]:

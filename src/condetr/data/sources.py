@@ -1,31 +1,25 @@
 """Open a data set of any known layout, recognised by looking at what the user pointed to."""
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from condetr.data.coco import find_coco
 from condetr.data.dataset import Finding, Split
 from condetr.data.findings import Fault, FindingCounter
-from condetr.data.records import RawData, Source, build_split
+from condetr.data.raw import RawData, Source
+from condetr.data.recognise import recognise
+from condetr.data.records import build_split
 from condetr.data.splits import hold_out, named_split, role, split_of_role
-from condetr.data.voc import find_voc
-from condetr.data.yolo import find_yolo
 from condetr.errors import InputError
-
-_FINDERS = (find_coco, find_voc, find_yolo)
-_LOOKED_FOR = (
-    "COCO (annotations/*.json, train/_annotations.coco.json, or a COCO JSON file beside its images),"
-    " Pascal VOC (Annotations/*.xml with JPEGImages/),"
-    " YOLO (a data.yaml with names and train, or images/ and labels/ with classes.txt)"
-)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSplits:
     """Training and validation data with one label map, and what was found wrong in either."""
 
-    layout: Literal["coco", "voc", "yolo"]
+    layout: str
+    understood: str
+    """What was recognised, in a line."""
     train: Split
     val: Split
     findings: tuple[Finding, ...]
@@ -61,7 +55,9 @@ def open_data(
     check_classes(train, val, counter=counter)
     for path_in_both in sorted({record.path for record in train.records} & {record.path for record in val.records}):
         counter.add(Fault.LEAK, path_in_both.name)
-    return DataSplits(layout=source.layout, train=train, val=val, findings=counter.findings())
+    return DataSplits(
+        layout=source.layout, understood=source.understood, train=train, val=val, findings=counter.findings()
+    )
 
 
 def open_split(
@@ -77,19 +73,6 @@ def open_split(
     return _build(source, source.read([name], counter), name, counter, skip_unreadable=skip_unreadable)
 
 
-def recognise(path: Path) -> Source:
-    """Find out which layout a path holds, without reading annotations; raises InputError where it holds none."""
-    if not path.exists():
-        raise InputError(f"there is no file or folder {path}")
-    if path.is_dir() and not any(path.iterdir()):
-        raise InputError(f"the folder {path} is empty")
-    for find in _FINDERS:
-        source = find(path)
-        if source is not None:
-            return source
-    raise InputError(f"{path} is in no known layout; looked for {_LOOKED_FOR}")
-
-
 def choose_splits(
     source: Source, *, train_split: str | None = None, val_split: str | None = None
 ) -> tuple[str, str | None]:
@@ -103,7 +86,10 @@ def check_classes(train: Split, val: Split, *, counter: FindingCounter) -> None:
     used = {int(label) for record in train.records for label in record.labels[~record.is_crowd]}
     if not used:
         counter.refuse(Fault.NOTHING, f"the training split {train.name!r} has no boxes, so there is nothing to learn")
+    spelt = Counter(" ".join(name.casefold().split()) for name in train.label_map.names)
     for training_id, name in enumerate(train.label_map.names):
+        if spelt[" ".join(name.casefold().split())] > 1:
+            counter.add(Fault.NAMED_ALIKE, repr(name))
         if training_id not in used:
             counter.add(Fault.UNUSED_CLASS, name)
     if not any((~record.is_crowd).any() for record in val.records):

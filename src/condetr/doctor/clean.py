@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from condetr.data.records import Source
+from condetr.data.files import absolute
+from condetr.data.raw import Source
 from condetr.doctor.decide import Decisions, decide
 from condetr.doctor.examine import Examination
-from condetr.doctor.rewrite import absolute, rewrite
+from condetr.doctor.rewrite import OWN_LAYOUTS, rewrite
 from condetr.errors import InputError
 from condetr.inference.atomic import replaced_folder, require_free, write_text
 
@@ -37,16 +38,17 @@ def write_cleaned(examination: Examination, *, pointed_at: Path, out: Path) -> C
     for name, kept in decisions.kept.items():
         if not kept:
             raise InputError(f"nothing of the split {name!r} can be kept, so there is no cleaned copy to write")
-    base = _common_folder(examination, pointed_at)
-    files, omitted = rewrite(examination.source, decisions)
+    base = common_folder(examination, pointed_at)
+    files, omitted = rewrite(examination.source, decisions, label_map=examination.label_map)
     try:
         with replaced_folder(out) as draft:
-            _mirror(base, draft, files=files, omitted=omitted, out=out.absolute())
+            own = frozenset({absolute(out), absolute(draft)})
+            _mirror(base, draft, files=files, omitted=omitted, own=own)
             write_text(draft / PROTOCOL, _protocol(decisions))
     except OSError as error:
         raise InputError(f"cannot write to {out}: {error.strerror}") from None
     return Cleaned(
-        data=out / os.path.relpath(absolute(pointed_at), base),
+        data=out / os.path.relpath(described_by(examination, pointed_at), base),
         protocol=out / PROTOCOL,
         training_images=len(decisions.kept[examination.train]),
         dropped=len(decisions.dropped),
@@ -55,11 +57,17 @@ def write_cleaned(examination: Examination, *, pointed_at: Path, out: Path) -> C
     )
 
 
-def _common_folder(examination: Examination, pointed_at: Path) -> Path:
+def described_by(examination: Examination, pointed_at: Path) -> Path:
+    """Return what describes the data and will describe the copy: the file or, where that becomes COCO, its folder."""
+    becomes_coco = examination.source.layout not in OWN_LAYOUTS
+    return absolute(pointed_at.parent if becomes_coco and pointed_at.is_file() else pointed_at)
+
+
+def common_folder(examination: Examination, pointed_at: Path) -> Path:
     """Return the folder that holds everything that the data consists of."""
     images = [image for images in examination.raw.images.values() for image in images]
     parts = {examination.source.root, *_listing(examination.source)}
-    parts |= {image.path.parent for image in images} | {image.file.parent for image in images}
+    parts |= {image.path.parent for image in images} | {file.parent for image in images for file in image.files}
     parts.add(pointed_at if pointed_at.is_dir() else pointed_at.parent)
     try:
         base = Path(os.path.commonpath([absolute(part) for part in parts]))
@@ -76,18 +84,20 @@ def _listing(source: Source) -> frozenset[Path]:
     return frozenset(absolute(path) for path in (*places, source.description) if path is not None)
 
 
-def _mirror(folder: Path, copy: Path, *, files: Mapping[Path, bytes], omitted: frozenset[Path], out: Path) -> None:
+def _mirror(
+    folder: Path, copy: Path, *, files: Mapping[Path, bytes], omitted: frozenset[Path], own: frozenset[Path]
+) -> None:
     """Fill a folder with new files, and with links to everything of the old one that needs no change."""
     touched = {parent for path in (*files, *omitted) for parent in path.parents}
     for entry in sorted(folder.iterdir()):
         # The copy may lie inside the data: it does not mirror itself, nor what other runs are writing.
-        if entry in omitted or entry in (out, copy) or entry in out.parents:
+        if entry in omitted or entry in own or any(entry in path.parents for path in own):
             continue
         if entry in files:
             (copy / entry.name).write_bytes(files[entry])
         elif entry in touched:
             (copy / entry.name).mkdir()
-            _mirror(entry, copy / entry.name, files=files, omitted=omitted, out=out)
+            _mirror(entry, copy / entry.name, files=files, omitted=omitted, own=own)
         else:
             (copy / entry.name).symlink_to(entry, target_is_directory=entry.is_dir())
     for path in files:

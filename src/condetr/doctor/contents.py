@@ -99,7 +99,7 @@ def _same_images(images: Mapping[str, Sequence[Path]], contents: Mapping[Path, C
     for split, paths in images.items():
         for path in paths:
             digest = contents[path].digest
-            if digest in first:
+            if digest in first and first[digest] != (split, path):  # a file may be listed twice
                 yield Pair(split, path, *first[digest])
             first.setdefault(digest, (split, path))
 

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from condetr.data.findings import Fault
-from condetr.data.records import RawImage, has_area, pixel_boxes, repeated_boxes
+from condetr.data.raw import RawImage
+from condetr.data.records import has_area, pixel_boxes, repeated_boxes
 from condetr.doctor.contents import shared_with
 from condetr.doctor.examine import Examination
 
@@ -18,6 +19,11 @@ DROPPED_BY_READERS = (
     Fault.REPEATED_IMAGE_ID,
     Fault.LEAVING,
     Fault.NO_ANNOTATION,
+    Fault.AMBIGUOUS,
+    Fault.COPIED,
+    Fault.NAMESAKE,
+    Fault.NOT_ANNOTATED,
+    Fault.NOT_LISTED,
     Fault.ORPHAN,
     Fault.REPEATED_IMAGE,
     Fault.REPEATED_CATEGORY,

@@ -3,12 +3,15 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from condetr.data.dataset import Finding, Split
 from condetr.data.findings import Fault, FindingCounter
 from condetr.data.images import ImageHeader, read_headers
-from condetr.data.records import RawData, Source, build_split
-from condetr.data.sources import check_classes, choose_splits, recognise
+from condetr.data.raw import RawData, Source
+from condetr.data.recognise import recognise
+from condetr.data.records import build_split
+from condetr.data.sources import check_classes, choose_splits
 from condetr.data.splits import role
 from condetr.doctor.contents import Content, Pair, content_findings, read_contents, similar_images
 from condetr.doctor.plan import Plan
@@ -36,6 +39,8 @@ class Examination:
     contents: Mapping[Path, Content]
     readable: Mapping[str, Sequence[Path]]
     """The images of every split that have headers and contents."""
+    plan: Plan
+    """What the data was held against."""
     similar: Sequence[Pair]
     """Images that look the same, although their bytes differ."""
     counter: FindingCounter
@@ -59,10 +64,13 @@ class Examination:
         return any(finding.severity == "warning" for finding in self.findings)
 
 
-def examine(path: Path, *, plan: Plan, progress: Callable[[int, int], None] = lambda done, total: None) -> Examination:
+def examine(
+    path: Path, *, plan_for: Callable[[int], Plan], progress: Callable[[int, int], None] = lambda done, total: None
+) -> Examination:
     """Read all splits of a data set and every image file; `progress` is called with the images done and in all.
 
-    Raises InputError where the data cannot be read at all: no known layout, or no annotation file that is one.
+    `plan_for` returns what so many training images are held against. Raises InputError where the data cannot be read at
+    all: no known layout, or no annotation file that is one.
     """
     source = recognise(path)
     counter = FindingCounter(on_error="count", most_examples=None)
@@ -79,6 +87,7 @@ def examine(path: Path, *, plan: Plan, progress: Callable[[int, int], None] = la
         for name, images in raw.images.items()
     }
     train, val = _chosen(source, splits, counter)
+    plan = plan_for(len(splits[train]))
     check_classes(splits[train], splits[val or train], counter=counter)
     headers = _headers(raw)
     contents = read_contents(list(headers), progress=progress)
@@ -103,10 +112,39 @@ def examine(path: Path, *, plan: Plan, progress: Callable[[int, int], None] = la
         headers=headers,
         contents=contents,
         readable=readable,
+        plan=plan,
         similar=similar,
         counter=counter,
         findings=tuple(sorted(findings, key=lambda finding: _SEVERITIES.index(finding.severity))),
     )
+
+
+class Glance(NamedTuple):
+    """What reading annotations and the headers of images tells."""
+
+    source: Source
+    train: Split
+    val: str | None
+    num_unreadable: int
+    refused: str | None
+    """At what a training will stop, where skipping images does not help."""
+
+
+def glance(path: Path, *, train_split: str | None = None, val_split: str | None = None) -> Glance:
+    """Read the training split of a data set as far as it can be used, without decoding images.
+
+    What is wrong is told by the training that follows. Raises InputError where the data cannot be read at all.
+    """
+    source = recognise(path)
+    counter = FindingCounter(on_error="count", most_examples=None)
+    train, val = choose_splits(source, train_split=train_split, val_split=val_split)
+    raw = source.read([train], counter)
+    images = raw.images.get(train, [])
+    root, label_map = source.root, raw.label_map
+    split = build_split(train, images=images, label_map=label_map, root=root, counter=counter, skip_unreadable=False)
+    faults = [fault for fault in Fault if fault.severity == "error" and fault is not Fault.BROKEN_IMAGE]
+    refused = next((place for fault in faults for place in counter.places(fault)), None)
+    return Glance(source, split, val, num_unreadable=len(counter.places(Fault.BROKEN_IMAGE)), refused=refused)
 
 
 def _apart(splits: Sequence[str]) -> list[str]:

@@ -2,21 +2,24 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 from condetr.config import read_yaml, yaml_text
-from condetr.data.coco_file import is_category, load_coco
-from condetr.data.files import is_file, read_bytes, read_lines
-from condetr.data.records import Source
-from condetr.data.voc import annotation_files, annotation_name, image_files, read_xml
-from condetr.data.yolo import images_below, label_file, listed_image
+from condetr.data.files import absolute, is_file, read_bytes, read_lines
+from condetr.data.findings import FindingCounter
+from condetr.data.layouts.coco_file import is_category, load_coco
+from condetr.data.layouts.voc import listed_name, read_xml
+from condetr.data.layouts.yolo_files import images_below, label_file, listed_images
+from condetr.data.raw import Source
+from condetr.data.records import pixel_boxes
 from condetr.doctor.decide import Corners, Decisions, KeptImage
-from condetr.errors import InputError
+from condetr.labels import LabelMap
 
+OWN_LAYOUTS = frozenset({"coco", "voc", "yolo"})
+"""Layouts whose copies are in the same layout; all others become COCO."""
 Files = dict[Path, bytes]
 Kept = Mapping[str, Sequence[KeptImage]]
 
@@ -30,23 +33,21 @@ class Rewritten(NamedTuple):
     """Files that would be read as data although they are no longer part of it."""
 
 
-def rewrite(source: Source, decisions: Decisions) -> Rewritten:
-    """Return what the data set becomes when only what was decided to keep stays."""
+def rewrite(source: Source, decisions: Decisions, *, label_map: LabelMap) -> Rewritten:
+    """Return what the data set becomes when only what was decided to keep stays; other layouts become COCO."""
     rewriters: dict[str, Callable[[Source, Kept], tuple[Files, set[Path]]]] = {
         "coco": _rewrite_coco,
         "voc": _rewrite_voc,
         "yolo": _rewrite_yolo,
     }
-    files, omitted = rewriters[source.layout](source, decisions.kept)
+    if source.layout in rewriters:
+        files, omitted = rewriters[source.layout](source, decisions.kept)
+    else:
+        files, omitted = _as_coco(source, decisions.kept, label_map)
     return Rewritten(
         files={absolute(path): content for path, content in files.items()},
         omitted=frozenset(absolute(path) for path in omitted),
     )
-
-
-def absolute(path: Path) -> Path:
-    """Return a path from the root on, without following links."""
-    return Path(os.path.normpath(path.absolute()))
 
 
 def _rewrite_coco(source: Source, kept: Kept) -> tuple[Files, set[Path]]:
@@ -76,14 +77,18 @@ def _coco_file(file: Path, kept: Sequence[KeptImage]) -> bytes:
 def _coco_annotation(annotation: dict[str, Any], corners: Corners | None) -> dict[str, Any]:
     if corners is None:
         return annotation
-    x1, y1, x2, y2 = corners
-    box = {"bbox": [x1, y1, x2 - x1, y2 - y1]}
+    box = _coco_box(corners)
     # The area is that of a mask where there is one: clipping a box does not change it.
-    return (
-        {**annotation, **box}
-        if annotation.get("segmentation")
-        else {**annotation, **box, "area": (x2 - x1) * (y2 - y1)}
-    )
+    return {**annotation, **box, **_mask_area(annotation)}
+
+
+def _mask_area(annotation: Mapping[str, Any]) -> dict[str, Any]:
+    return {"area": annotation["area"]} if annotation.get("segmentation") and "area" in annotation else {}
+
+
+def _coco_box(corners: Corners) -> dict[str, Any]:
+    x1, y1, x2, y2 = corners
+    return {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1)}
 
 
 def _renumbered(annotations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -101,28 +106,43 @@ def _renumbered(annotations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _rewrite_voc(source: Source, kept: Kept) -> tuple[Files, set[Path]]:
-    # An image without an annotation file has none in the copy either.
-    files = {each.image.file: _voc_file(each) for some in kept.values() for each in some if is_file(each.image.file)}
-    names = {split: {annotation_name(source.root, each.image.file) for each in some} for split, some in kept.items()}
+    files: Files = {}
+    for each in (each for some in kept.values() for each in some):
+        before = 0
+        for file in each.image.files:
+            files[file], before = _voc_file(file, each, before=before)
+    omitted = set(source.files) - files.keys() | _other_images(source, kept)
+    names = {
+        split: {listed_name(source.root, file) for each in some for file in each.image.files}
+        for split, some in kept.items()
+    }
     somewhere = set().union(*names.values())
-    omitted = {file for name, file in annotation_files(source.root).items() if name not in somewhere}
-    if not source.places:  # then every image would be read as data
-        omitted |= {file for name, file in image_files(source.root).items() if name not in somewhere}
-    for split, (file,) in source.places.items():
-        lines = [line for line in dict.fromkeys(read_lines(file)) if line in names.get(split, somewhere)]
-        files[file] = _lines(lines)
+    for split, (list_file,) in source.places.items():
+        lines = [line for line in dict.fromkeys(read_lines(list_file)) if line in names.get(split, somewhere)]
+        files[list_file] = _lines(lines)
     return files, omitted
 
 
-def _voc_file(kept: KeptImage) -> bytes:
-    tree = read_xml(kept.image.file)
-    for number, element in enumerate(tree.findall("object")):
+def _other_images(source: Source, kept: Kept) -> set[Path]:
+    """Return the images beside those that are kept, which would be read as empty where no place names the images."""
+    if source.places:
+        return set()
+    images = {absolute(each.image.path) for some in kept.values() for each in some}
+    beside = (file for folder in {image.parent for image in images} for file in images_below(folder))
+    return {file for file in beside if file not in images}
+
+
+def _voc_file(file: Path, kept: KeptImage, *, before: int) -> tuple[bytes, int]:
+    """Return a file's new content, and how many objects it and the image's files before it held."""
+    tree = read_xml(file)
+    elements = tree.findall("object")
+    for number, element in enumerate(elements, start=before):
         if number not in kept.boxes:
             tree.remove(element)
         else:
             _set_voc_box(element, kept.boxes[number])
     content: bytes = ElementTree.tostring(tree, encoding="utf-8")
-    return content
+    return content, before + len(elements)
 
 
 def _set_voc_box(element: ElementTree.Element, corners: Corners | None) -> None:
@@ -137,10 +157,11 @@ def _set_voc_box(element: ElementTree.Element, corners: Corners | None) -> None:
 
 
 def _rewrite_yolo(source: Source, kept: Kept) -> tuple[Files, set[Path]]:
-    labelled = [each for images in kept.values() for each in images if is_file(each.image.file)]
+    labelled = [each for images in kept.values() for each in images if is_file(each.image.files[0])]
     has_keypoints = _has_keypoints(source.description)
-    files = {each.image.file: _yolo_labels(each, has_keypoints=has_keypoints) for each in labelled}
-    omitted: set[Path] = set()
+    files = {each.image.files[0]: _yolo_labels(each, has_keypoints=has_keypoints) for each in labelled}
+    omitted = {absolute(file) for file in source.files} - {absolute(file) for file in files}
+    omitted |= _other_images(source, kept)
     somewhere = {each.image.path for images in kept.values() for each in images}
     new_places = dict(source.places)
     for split, places in source.places.items():
@@ -165,7 +186,7 @@ def _has_keypoints(description: Path | None) -> bool:
 
 
 def _yolo_labels(kept: KeptImage, *, has_keypoints: bool) -> bytes:
-    lines = read_lines(kept.image.file)
+    lines = read_lines(kept.image.files[0])
     written = [
         _yolo_line(lines[number], corners, kept.size_hw, has_keypoints=has_keypoints)
         for number, corners in kept.boxes.items()
@@ -185,12 +206,8 @@ def _yolo_line(line: str, corners: Corners | None, size_hw: tuple[int, int], *, 
 
 
 def _yolo_list(file: Path, root: Path, paths: set[Path]) -> bytes:
-    kept = []
-    for line in read_lines(file):
-        with suppress(InputError):  # names that lead out of the folder
-            path = listed_image(line, file, root) if line else None
-            kept += [os.path.relpath(path, root.absolute())] if path in paths else []
-    return _lines(dict.fromkeys(kept))
+    found = listed_images(file, root, counter=FindingCounter(on_error="count"))
+    return _lines(dict.fromkeys(os.path.relpath(path, root.absolute()) for _, path in found if path in paths))
 
 
 def _yolo_description(file: Path, root: Path, places: Mapping[str, Sequence[Path]]) -> bytes:
@@ -198,6 +215,46 @@ def _yolo_description(file: Path, root: Path, places: Mapping[str, Sequence[Path
     content, root = read_yaml(read_bytes(file)), root.absolute()
     names = {split: [os.path.relpath(place.absolute(), root) for place in found] for split, found in places.items()}
     return yaml_text({**content, "path": os.path.relpath(root, file.parent.absolute()), **names}).encode()
+
+
+def _as_coco(source: Source, kept: Kept, label_map: LabelMap) -> tuple[Files, set[Path]]:
+    """Write a COCO file for each split, in the place of the files of all others."""
+    content = {
+        source.root / f"annotations_{split}.json": json.dumps(_coco_content(images, source.root, label_map)).encode()
+        for split, images in kept.items()
+    }
+    return content, set(source.files)
+
+
+def _coco_content(kept: Sequence[KeptImage], root: Path, label_map: LabelMap) -> dict[str, Any]:
+    images = [
+        {
+            "id": number,
+            "file_name": Path(os.path.relpath(absolute(each.image.path), absolute(root))).as_posix(),
+            "height": each.size_hw[0],
+            "width": each.size_hw[1],
+        }
+        for number, each in enumerate(kept, start=1)
+    ]
+    annotations = [
+        {"image_id": number, **_coco_box(corners), "category_id": dataset_id, "iscrowd": int(is_crowd)}
+        for number, each in enumerate(kept, start=1)
+        for dataset_id, is_crowd, corners in _kept_boxes(each)
+    ]
+    return {
+        "images": images,
+        "annotations": [
+            {"id": number, "area": row["bbox"][2] * row["bbox"][3], **row} for number, row in enumerate(annotations, 1)
+        ],
+        "categories": [{"id": category.dataset_id, "name": category.name} for category in label_map.categories],
+    }
+
+
+def _kept_boxes(kept: KeptImage) -> Iterator[tuple[int, bool, Corners]]:
+    corners = pixel_boxes(kept.image, size_hw=kept.size_hw).clipped.tolist()
+    for box, (x1, y1, x2, y2) in zip(kept.image.boxes, corners, strict=True):
+        if box.number in kept.boxes:
+            yield box.dataset_id, box.is_crowd, (x1, y1, x2, y2)
 
 
 def _lines(lines: Iterable[str]) -> bytes:

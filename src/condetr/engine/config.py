@@ -22,7 +22,7 @@ class DataConfig:
     """Which images, how they are augmented and batched."""
 
     path: str | None = None
-    """A folder or file in COCO, Pascal VOC or YOLO layout."""
+    """A folder of images and annotations, or the file that describes them."""
     train_split: str | None = None
     """Name of the training split, where the data's own choice is not wanted."""
     val_split: str | None = None

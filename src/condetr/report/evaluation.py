@@ -31,11 +31,11 @@ def evaluate(
 ) -> CocoResults:
     """Return the COCO numbers of a model on one split of a data set, in all and for each class.
 
-    `weights` are whatever `condetr.load` takes, `data` is in COCO, Pascal VOC or YOLO layout; without `split` it is the
-    validation split, else the test split, else what a run held out; without `device` it runs on the GPU if there is
-    one. Above a `batch_size` of 1, padding changes the numbers a little. `skip_unreadable` leaves out images that are
-    missing or broken. Warns where the run trained on some of the images. Raises InputError if weights or data cannot be
-    used, or if the data has classes that the model does not know.
+    `weights` are whatever `condetr.load` takes, `data` is a folder or the file that describes it. Without `split` it is
+    the validation split, otherwise the test split or what a run held out; without `device` it runs on the GPU if there
+    is one. Above a `batch_size` of 1, padding changes the numbers a little. `skip_unreadable` leaves out images that
+    are missing or broken. Warns where the run trained on some of the images. Raises InputError if weights or data
+    cannot be used, or if the data has classes that the model does not know.
     """
     predictor = load(weights, device=device)
     part = open_part(data, weights=weights, split=split, skip_unreadable=skip_unreadable)

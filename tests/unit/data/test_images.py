@@ -8,8 +8,9 @@ import pytest
 import torch
 from PIL import ExifTags, Image, features
 
-from condetr.data import images
-from condetr.data.images import SUFFIXES, ImageHeader, read_headers, read_image, to_rgb, warn_of_frames
+from condetr.data import endings
+from condetr.data.endings import SUFFIXES
+from condetr.data.images import ImageHeader, read_headers, read_image, to_rgb, warn_of_frames
 from condetr.errors import InputError, InputWarning
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
@@ -216,10 +217,12 @@ def test_every_ending_can_be_read(tmp_path: Path, suffix: str) -> None:
 
 
 def test_a_codec_that_is_not_built_in_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(images._LACKING, ".avif", "avif")
+    monkeypatch.setitem(endings.LACKING, ".avif", "avif")
     (tmp_path / "a.avif").write_bytes(b"as good as unknown")
 
-    with pytest.raises(InputError, match=r"a\.avif cannot be read as an image: this build of Pillow lacks avif; install"):
+    with pytest.raises(
+        InputError, match=r"a\.avif cannot be read as an image: this build of Pillow lacks avif; install"
+    ):
         read_image(tmp_path / "a.avif")
 
 

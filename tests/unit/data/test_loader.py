@@ -3,11 +3,11 @@ from collections.abc import Iterable
 import pytest
 import torch
 
+from condetr.data.batch import Batch
 from condetr.data.dataset import Split
 from condetr.data.loader import eval_loader, train_loader
 from condetr.data.transforms import LightTransformConfig
 from condetr.errors import InputError
-from condetr.data.batch import Batch
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # workers, from Python 3.12 on
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from condetr.data.sources import open_data, open_split, recognise
+from condetr.data.recognise import recognise
+from condetr.data.sources import open_data, open_split
 from condetr.errors import InputError
 from tests.unit.data.conftest import write_image, write_text
 
@@ -105,7 +106,7 @@ def test_splits_without_a_known_role_must_be_named(coco_folder: Folder) -> None:
     (folder / "annotations" / "train.json").rename(folder / "annotations" / "one.json")
     (folder / "annotations" / "two.json").write_text((folder / "annotations" / "one.json").read_text())
 
-    with pytest.raises(InputError, match="no training split; .* name it with --train-split: one, two"):
+    with pytest.raises(InputError, match=r"no training split; .* name it with --train-split: one, two"):
         open_data(folder)
     with pytest.raises(InputError, match="several splits, name the one to use: one, two"):
         open_split(folder)

@@ -3,7 +3,7 @@ from pathlib import Path
 from PIL import Image
 
 from condetr.data.findings import FindingCounter
-from condetr.data.sources import recognise
+from condetr.data.recognise import recognise
 from condetr.doctor.decide import Decisions, KeptImage
 from condetr.doctor.rewrite import rewrite
 
@@ -15,9 +15,10 @@ def test_keypoints_stay_behind_a_box_that_changes(tmp_path: Path) -> None:
     Image.new("RGB", (100, 50)).save(tmp_path / "images" / "a.png")
     (tmp_path / "labels" / "a.txt").write_text("0 .5 .5 2 .4 .1 .1 2\n")
     source = recognise(tmp_path)
-    (image,) = source.read(["train"], FindingCounter()).images["train"]
+    raw = source.read(["train"], FindingCounter())
+    (image,) = raw.images["train"]
     kept = KeptImage(image, size_hw=(50, 100), boxes={0: (0.0, 15.0, 100.0, 35.0)})
 
-    files = rewrite(source, Decisions(kept={"train": [kept]})).files
+    files = rewrite(source, Decisions(kept={"train": [kept]}), label_map=raw.label_map).files
 
-    assert files[image.file] == b"0 0.500000 0.500000 1.000000 0.400000 .1 .1 2\n"
+    assert files[image.files[0]] == b"0 0.500000 0.500000 1.000000 0.400000 .1 .1 2\n"

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from condetr.data.findings import Fault, FindingCounter
-from condetr.data.sources import open_data, open_split, recognise
+from condetr.data.recognise import recognise
+from condetr.data.sources import open_data, open_split
 from condetr.errors import InputError
 
 Things = Sequence[tuple[str, Sequence[object]]]
@@ -86,7 +87,7 @@ def test_names_that_end_like_marks_are_names_where_such_images_are_annotated(wri
 def test_an_empty_list_is_a_split_without_images_and_refused_as_such(write_voc: Callable[..., Path]) -> None:
     folder = write_voc({n: voc_xml(t) for n, t in TWO.items()}, {"train": "\n", "val": "a\nb\n"})
 
-    with pytest.raises(InputError, match="the split 'train' of .* has no image"):
+    with pytest.raises(InputError, match=r"the split 'train' of .* has no image"):
         open_data(folder)
 
 
@@ -216,7 +217,7 @@ def test_an_image_that_is_listed_twice_is_read_once(write_voc: Callable[..., Pat
         (voc_xml([("cat", ("x", 1, 2, 3))]), "object 1 has xmin 'x'"),
         (voc_xml([("cat", (1, 1, "nan", 3))]), "object 1 has xmax 'nan'"),
         (voc_xml([("", (1, 1, 2, 3))]), "object 1 has no name"),
-        ("<annotation><object><name>cat</name></object></annotation>", "object 1 has xmin ''"),
+        ("<annotation><object><name>cat</name></object></annotation>", "object 1 has no bndbox"),
         (voc_xml([("cat", (1, 1, 9, 9))], head='<!DOCTYPE x [<!ENTITY a "b">]>'), "declares a document type 'x'"),
         ("<annotation></annotation>", "hold no object"),
     ],
@@ -234,6 +235,14 @@ def test_a_listed_image_without_annotation_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=complaint):
         open_split(write_voc({"a": voc_xml(TWO["a"])}, {"train": listed}))
+
+
+def test_a_photograph_of_another_kind_is_named_beside_the_missing_one(write_voc: Callable[..., Path]) -> None:
+    folder = write_voc({n: voc_xml(t) for n, t in TWO.items()}, {})
+    (folder / "JPEGImages" / "a.jpg").rename(folder / "JPEGImages" / "a.heic")
+
+    with pytest.raises(InputError, match=r"a\.jpg does not exist; beside it is a\.heic, which condetr does not read"):
+        open_split(folder)
 
 
 def test_a_missing_image_is_refused_by_name(write_voc: Callable[..., Path]) -> None:

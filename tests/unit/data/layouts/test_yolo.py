@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from condetr.data.findings import FindingCounter
-from condetr.data.sources import open_data, open_split, recognise
+from condetr.data.recognise import recognise
+from condetr.data.sources import open_data, open_split
 from condetr.errors import InputError
 
 Write = Callable[..., Path]
@@ -90,9 +91,7 @@ CAT_YAML = "names: [cat]\ntrain: images\n"
 
 @pytest.mark.parametrize("text", ["names: [dog]\ntrain: images\n", "services: [", "- 1\n"])
 @pytest.mark.parametrize("usual", ["data_yaml", "dataset_yml"])
-def test_other_yaml_files_do_not_matter_beside_the_usual_one(
-    write_yolo: Write, usual: str, text: str
-) -> None:
+def test_other_yaml_files_do_not_matter_beside_the_usual_one(write_yolo: Write, usual: str, text: str) -> None:
     folder = write_yolo({"images/a.png": LINE}, **{usual: CAT_YAML, "compose_yaml": text})
 
     assert open_split(folder).label_map.names == ("cat",)
@@ -176,7 +175,7 @@ def test_a_test_folder_without_labels_is_refused_only_where_it_is_asked_for(writ
     folder = write_yolo(files | {"images/test/c.png": None}, classes_txt="cat")
 
     assert len(open_data(folder).val) == 1
-    with pytest.raises(InputError, match="there is no folder .*/labels/test"):
+    with pytest.raises(InputError, match=r"there is no folder .*/labels/test"):
         open_split(folder, split="test")
 
 
@@ -313,7 +312,7 @@ def test_a_label_file_that_is_no_text_is_refused(write_yolo: Write) -> None:
         ("names: [cat]\ntrain: 5\n", "train: input should be a valid"),
         ("names: 3\ntrain: images\n", "names: input should be"),
         ("names: [cat]\ntrain: nowhere\n", r"data\.yaml: train is 'nowhere', which is neither a folder nor a list"),
-        ("names: [cat]\ntrain: images\npath: nowhere\n", "nowhere, which is no folder"),
+        ("names: [cat]\ntrain: gone\npath: nowhere\n", "nowhere, which is no folder; and .*train is 'gone'"),
         ("names: [cat, '']\ntrain: images\n", "class without a name"),
         ("names: [cat, cat]\ntrain: images\n", "own name, but cat"),
         ("names: [cat]\ntrain: list.txt\n", "leads out of the data folder"),
@@ -324,12 +323,16 @@ def test_a_label_file_that_is_no_text_is_refused(write_yolo: Write) -> None:
 )
 def test_a_faulty_yaml_is_refused(write_yolo: Write, yaml: str, complaint: str) -> None:
     with pytest.raises(InputError, match=complaint):
-        open_split(write_yolo({"images/a.png": LINE}, data_yaml=yaml, list_txt="../../a.png"))
+        open_split(write_yolo({"images/a.png": LINE}, data_yaml=yaml, list_txt="../../z.png"))
 
 
-def test_missing_class_names_are_asked_for(write_yolo: Write) -> None:
-    with pytest.raises(InputError, match=r"neither a data\.yaml with names and train nor a classes\.txt"):
-        open_split(write_yolo({"images/a.png": LINE}))
+def test_classes_without_names_are_called_by_their_numbers_over_all_splits(write_yolo: Write) -> None:
+    files: dict[str, str | None] = {"images/train/a.png": LINE, "images/val/b.png": "7 .5 .5 .2 .4\n"}
+    data = open_data(write_yolo(files))
+
+    assert list(data.train.label_map.categories) == [(0, "class 0"), (7, "class 7")]
+    assert open_split(write_yolo({}), split="train").label_map == data.train.label_map
+    assert [finding.count for finding in data.findings if "without a name" in finding.what] == [2]
 
 
 def test_an_empty_line_among_class_names_is_refused_and_does_not_shift_the_rest(write_yolo: Write) -> None:

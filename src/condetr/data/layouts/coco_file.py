@@ -11,7 +11,7 @@ import pydantic
 from pydantic import Field
 from pydantic_core import ErrorDetails
 
-from condetr.data.files import read_bytes
+from condetr.data.files import is_utf16, known_kind, read_bytes, read_text
 from condetr.data.findings import Fault, FindingCounter
 from condetr.errors import InputError
 
@@ -43,7 +43,14 @@ class CocoAnnotation:
     """x, y, width, height."""
     id: _Id | None = None
     iscrowd: bool = False
-    area: Annotated[_Number, Field(ge=0)] | None = None
+    area: Any = None
+    """As written; see `square_pixels`."""
+
+    @property
+    def square_pixels(self) -> float | None:
+        """The area, where it is one: it only sorts objects by size, so that a bad one costs no box."""
+        is_number = isinstance(self.area, (int, float)) and not isinstance(self.area, bool)
+        return float(self.area) if is_number and 0 <= self.area <= _LARGEST_COORDINATE**2 else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +89,8 @@ def parse_coco(file: Path, counter: FindingCounter) -> ParsedCoco:
 
     Raises InputError where the file is no JSON or holds other things than COCO's lists.
     """
+    if is_utf16(read_bytes(file, most=2)):
+        counter.add(Fault.OTHER_ENCODING, file.name)
     try:
         return _whole(_ADAPTER.validate_json(_text(file)))
     except pydantic.ValidationError as error:
@@ -117,7 +126,13 @@ def is_category(entry: Any) -> bool:  # noqa: ANN401 - JSON holds anything
 
 
 def _text(file: Path) -> bytes:
-    return read_bytes(file).removeprefix(b"\xef\xbb\xbf")
+    content = read_bytes(file)
+    if is_utf16(content):
+        content = read_text(file).encode()
+    kind = known_kind(content)
+    if kind is not None:
+        raise InputError(f"{file} is not JSON: {kind}")
+    return content.removeprefix(b"\xef\xbb\xbf")
 
 
 def _whole(content: CocoFile) -> ParsedCoco:

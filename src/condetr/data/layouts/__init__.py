@@ -1,0 +1,1 @@
+"""What reads each layout: a file finds its data in an index, and turns annotations into raw images."""
