@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 ON_GPU = ("gpu", "hours")
-TABLES = ("inference", "losses", "training", "loading", "evaluation", "memory", "scaling", *ON_GPU)
+TABLES = ("inference", "losses", "training", "loading", "reading", "evaluation", "memory", "scaling", *ON_GPU)
 
 
 def main() -> None:
