@@ -523,6 +523,20 @@ class TestCsv:
 
         assert {name: len(split) for name, split in splits_of(tmp_path).items()} == {"test": 1, "train": 1}
 
+    def test_a_column_may_name_the_splits(self, tmp_path: Path) -> None:
+        for number in (1, 2, 3):
+            picture(tmp_path / f"{number}.jpg")
+        rows = "".join(f"{n}.jpg,{split},cat,4,5,24,15\n" for n, split in ((1, "train"), (2, "valid"), (3, "train")))
+        text(tmp_path / "boxes.csv", f"filename,split,class,xmin,ymin,xmax,ymax\n{rows}")
+
+        splits = splits_of(tmp_path)
+
+        assert {name: names_of(split, tmp_path) for name, split in splits.items()} == {
+            "train": ["1.jpg", "3.jpg"],
+            "valid": ["2.jpg"],
+        }
+        assert_all_boxes(splits)
+
     def test_a_path_alone_is_an_image_without_objects(self, tmp_path: Path) -> None:
         for number in (1, 2):
             picture(tmp_path / f"{number}.jpg")

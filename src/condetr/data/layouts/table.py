@@ -59,6 +59,8 @@ class _Data:
     resolver: Resolver
     files: Mapping[str, str]
     """The split of each file, below the index's root."""
+    columns: Mapping[str, Sequence[str]]
+    """The splits that a column of each file names; none where it has no such column."""
     left_out: Sequence[str] = ()
 
 
@@ -91,6 +93,7 @@ def _source(index: Index, files: Sequence[str]) -> Source:
     data = _Data(
         resolver=resolver,
         files={file: split for file, split in splits.items() if split is not None},
+        columns={file: _splits_in(index.path(file)) for file, split in splits.items() if split is not None},
         left_out=[file for file, split in splits.items() if split is None],
     )
     heads = {file: _first_images(index.path(file)) for file in data.files}
@@ -100,7 +103,7 @@ def _source(index: Index, files: Sequence[str]) -> Source:
         f"{file} with images in {shown_folder(bases[file] or '')}" if bases[file] is not None else file
         for file in data.files
     )
-    names = tuple(dict.fromkeys(data.files.values()))
+    names = tuple(dict.fromkeys(name for file, split in data.files.items() for name in data.columns[file] or (split,)))
     return Source(
         layout="csv",
         root=index.root,
@@ -122,6 +125,17 @@ def _is_of_boxes(file: Path) -> bool:
     if any(_number(row.values.get("score", "1")) not in (0, 1) for row in rows):
         return False  # a detector scored them; Open Images has 1 for all
     return bool(rows) and "image" in rows[0].values
+
+
+def _splits_in(file: Path) -> list[str]:
+    """Return the splits that a column names, `train` for a row that names none."""
+    if not any(row.values.get("split") for row in _rows(file, most=_HEAD)):
+        return []
+    return sorted({_split_of(row) for row in _rows(file)})
+
+
+def _split_of(row: _Row) -> str:
+    return row.values.get("split") or "train"
 
 
 def _count_images(file: Path) -> int:
@@ -209,10 +223,11 @@ def _read(data: _Data, splits: Sequence[str], counter: FindingCounter) -> RawDat
     is_relative = _are_fractions([box.corners for some in boxes.values() for _, box in some])
     images: dict[str, list[RawImage]] = {split: [] for split in splits}
     for file, some in rows.items():
-        if data.files[file] in images:
-            images[data.files[file]] += _images(
-                file, some, boxes[file], data=data, is_relative=is_relative, counter=counter
-            )
+        for split in splits:
+            mine = [row for row in some if split == (_split_of(row) if data.columns[file] else data.files[file])]
+            numbers = {row.number for row in mine}
+            its_boxes = [(name, box) for name, box in boxes[file] if box.number in numbers]
+            images[split] += _images(file, mine, its_boxes, data=data, is_relative=is_relative, counter=counter)
     joined = {split: _joined(found, counter, index) for split, found in images.items()}
     return RawData(label_map=label_map, images=joined)
 
