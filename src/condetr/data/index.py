@@ -90,10 +90,9 @@ def index_folder(root: Path) -> Index:
             continue
         seen.add(real)
         entries = list_folder(root / here)
-        if here and (written := _written_by_condetr(root / here, entries)):
+        if here and _is_written_by_condetr(root / here, entries):
             own.append(f"{here}/")
-            if written == "whole":
-                continue
+            continue
         is_prediction = _PREDICTIONS in entries.files and _PICTURES in (*entries.folders, *entries.links)
         if is_prediction:
             own.append(join(here, _PREDICTIONS))
@@ -173,12 +172,12 @@ def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     return dict(grouped)
 
 
-def _written_by_condetr(folder: Path, entries: Entries) -> str | None:
-    """Tell what condetr wrote: `whole` for a folder in which nothing is data."""
+def _is_written_by_condetr(folder: Path, entries: Entries) -> bool:
+    """Tell a run, a model or a cleaned copy, in which nothing is data."""
     names = frozenset(entries.files)
     if names >= _RUN or names >= _MODEL:
-        return "whole"
-    if _CLEANED in names:
-        with (folder / _CLEANED).open("rb") as stream:
-            return "whole" if b" dropped" in stream.readline(100) else None
-    return None
+        return True
+    if _CLEANED not in names:
+        return False
+    with (folder / _CLEANED).open("rb") as stream:
+        return b" dropped" in stream.readline(100)

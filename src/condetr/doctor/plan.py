@@ -22,9 +22,6 @@ class Plan:
     """Pixels per cell of the feature map."""
     transform: TransformConfig
     batch_size: int
-    epochs: int = 1
-    pretrained: bool = True
-    """False where the detector starts from fresh weights."""
     micro_batch_size: int | None = None
     """Images that are held at once, where that is fewer than a batch."""
 

@@ -44,7 +44,6 @@ def plan_of(config: TrainConfig, *, stride: int) -> Plan:
         transform=config.data.transform,
         batch_size=config.data.batch_size,
         micro_batch_size=config.data.micro_batch_size,
-        epochs=config.epochs,
     )
 
 
