@@ -26,7 +26,7 @@ from benchmarks.convergence.summarise import as_good_cells
 from benchmarks.markdown import table_lines
 from condetr.data.dataset import Split
 from condetr.data.sources import open_data
-from condetr.inference.postprocess import to_detections
+from condetr.inference.detect import to_detections
 from condetr.inference.predictor import Predictor
 from condetr.interop.loading import load
 from condetr.labels import Category, LabelMap

@@ -17,7 +17,7 @@ from condetr.data.batch import IMAGENET_MEAN, IMAGENET_STD
 from condetr.data.dataset import Split
 from condetr.data.images import read_image
 from condetr.data.sources import open_data
-from condetr.data.synthetic import write_scenes
+from condetr.scenes.shapes import write_scenes
 
 SCENES, SCENES_SEED = 4000, 77
 CROP = 64

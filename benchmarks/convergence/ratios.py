@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.convergence import plan
 from benchmarks.convergence.run import RESULTS, choose, final_ap, runs_of
-from condetr.explain.compare import needed
+from condetr.report.convergence import needed
 
 LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 """AP on the way, at which both are compared epoch by epoch."""

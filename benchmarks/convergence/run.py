@@ -23,9 +23,9 @@ from rich.console import Console
 from benchmarks.convergence import plan
 from benchmarks.convergence.pretrain import pretrain
 from condetr.config import to_yaml
-from condetr.data.digits import write_digit_scenes
-from condetr.data.synthetic import write_scenes
 from condetr.engine.config import TrainConfig
+from condetr.scenes.digits import write_digit_scenes
+from condetr.scenes.shapes import write_scenes
 
 RUNS = Path("runs/convergence")
 RESULTS = Path("benchmarks/results/convergence")

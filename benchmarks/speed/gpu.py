@@ -15,7 +15,7 @@ from benchmarks.speed.timing import alternate, product_rate
 from benchmarks.speed.training import DC5_R50, R50, Inputs, make_inputs, our_step, their_step
 from condetr.engine.config import TrainConfig
 from condetr.optimize.fast import optimize
-from condetr.optimize.precision import FastPrecision
+from condetr.optimize.machine import FastPrecision
 from tests.parity.peers import hf, make_peers, random_model
 
 CONFIGS = {"R50": R50, "DC5-R50": DC5_R50}

@@ -15,9 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.speed.elsewhere import Elsewhere
 from benchmarks.speed.report import Cell, Table
 from benchmarks.speed.timing import PRECISIONS, alternate, matrix_rate
-from condetr.optimize.allocator import keep_memory
 from condetr.optimize.fast import optimize
-from condetr.optimize.precision import DTYPES
+from condetr.optimize.machine import DTYPES, keep_memory
 from tests.parity.peers import detector_config, hf, make_peers, random_model
 
 Run = Callable[[], Any]

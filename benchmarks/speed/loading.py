@@ -16,7 +16,7 @@ from condetr.data.dataset import ImageRecord, Split
 from condetr.data.loader import eval_loader, train_loader
 from condetr.data.transforms import PaperTransformConfig
 from condetr.labels import Category, LabelMap
-from condetr.optimize.allocator import keep_memory
+from condetr.optimize.machine import keep_memory
 from tests.parity.peers import hf
 
 BATCH = 2

@@ -11,8 +11,8 @@ from benchmarks.speed.report import Cell, Table
 from benchmarks.speed.timing import PRECISIONS, alternate
 from condetr.backbones.resnet import ResNetConfig
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
-from condetr.optimize.allocator import keep_memory
 from condetr.optimize.fast import FastDetector, optimize
+from condetr.optimize.machine import keep_memory
 
 SIZES_HW = ((400, 533), (600, 800), (800, 1066), (800, 1333))
 

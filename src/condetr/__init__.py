@@ -9,12 +9,11 @@ __all__ = ["Detections", "InputError", "LabelMap", "RunError", "__version__", "e
 
 # Loaded on first use, so that `import condetr` and `condetr --help` do not wait for torch.
 if TYPE_CHECKING:
+    from condetr.api import evaluate, train
     from condetr.errors import InputError, RunError
     from condetr.interop.loading import load
     from condetr.labels import LabelMap
     from condetr.recipes.registry import recipe
-    from condetr.report.evaluation import evaluate
-    from condetr.report.training import train
     from condetr.shapes import Detections
 else:
     _DEFINED_IN = {
@@ -22,10 +21,10 @@ else:
         "InputError": "condetr.errors",
         "LabelMap": "condetr.labels",
         "RunError": "condetr.errors",
-        "evaluate": "condetr.report.evaluation",
+        "evaluate": "condetr.api",
         "load": "condetr.interop.loading",
         "recipe": "condetr.recipes.registry",
-        "train": "condetr.report.training",
+        "train": "condetr.api",
     }
 
     def __getattr__(name: str) -> object:

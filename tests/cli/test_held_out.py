@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from condetr.api import evaluate
 from condetr.cli.main import main
 from condetr.errors import InputWarning
-from condetr.report.evaluation import evaluate
 from tests.cli.conftest import TINY, Command, coco_file, write_coco
 
 

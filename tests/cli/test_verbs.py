@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from condetr.api import evaluate
 from condetr.cli.main import main
-from condetr.report.evaluation import evaluate
 from tests.cli.conftest import TINY, Command
 
 

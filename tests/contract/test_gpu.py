@@ -11,14 +11,14 @@ import torch
 
 from condetr.backbones.resnet import SmallResNetConfig
 from condetr.data.batch import Batch, Sample, collate
-from condetr.data.synthetic import write_scenes
 from condetr.data.transforms import LightTransformConfig
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.engine import train as training
 from condetr.engine.config import DataConfig, TrainConfig
-from condetr.engine.ema import EmaConfig
+from condetr.engine.optim import EmaConfig
 from condetr.optimize.fast import optimize
-from condetr.optimize.precision import FastPrecision
+from condetr.optimize.machine import FastPrecision
+from condetr.scenes.shapes import write_scenes
 from tests.pretended_gpu import NAME, Waits, elsewhere, fabric, pretended_gpu
 from tests.tiny import TINY
 

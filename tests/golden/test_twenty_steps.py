@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from condetr.backbones.resnet import SmallResNetConfig
-from condetr.data.synthetic import write_scenes
 from condetr.data.transforms import LightTransformConfig
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.engine.config import DataConfig, TrainConfig
 from condetr.engine.optim import CosineScheduleConfig, OptimizerConfig
 from condetr.engine.train import train
+from condetr.scenes.shapes import write_scenes
 
 CONFIG = TrainConfig(
     detector=ConditionalDetrConfig(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from condetr.inference.postprocess import to_detections
+from condetr.inference.detect import to_detections
 from condetr.interop.classes import unnamed_classes
 from condetr.shapes import Detections, Prediction
 from tests.parity.peers import Kind, hf

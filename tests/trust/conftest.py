@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from condetr.data.synthetic import write_scenes
+from condetr.scenes.shapes import write_scenes
 from tests.cli.conftest import condetr  # noqa: F401 - a fixture
 
 SMALL = (

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from condetr.engine.sanity import verdict
+from condetr.engine.overfit import verdict
 from tests.cli.conftest import Command
 
 SMALL = ("--set", "data.transform.size_hw=[64,64]", "--images", 2)

@@ -9,8 +9,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from condetr.backbones.pickles import TORCH_LOAD_ERRORS, load_pickle
 from condetr.errors import InputError, first_line
+from condetr.storage.pickles import TORCH_LOAD_ERRORS, load_pickle
 
 WRAPPERS = re.compile(r"((module|_orig_mod)\.)*")
 """What DistributedDataParallel and torch.compile put before every name."""

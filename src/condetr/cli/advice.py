@@ -29,7 +29,7 @@ class Adviser:
         """Return what so many training images are held against."""
         from dataclasses import replace
 
-        from condetr.doctor.memory import stride_of
+        from condetr.doctor.machine import stride_of
         from condetr.doctor.start import choose_start
         from condetr.engine.loaders import plan_of
         from condetr.recipes.registry import RECIPES
@@ -45,7 +45,7 @@ class Adviser:
         """Return what tells the memory of a step of the recipe."""
         from functools import partial
 
-        from condetr.doctor.memory import step_bytes
+        from condetr.doctor.machine import step_bytes
 
         return partial(step_bytes, self._config().detector)
 

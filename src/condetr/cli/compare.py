@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from condetr.cli.as_json import AsJson, print_json
-from condetr.cli.options import Overwrite
+from condetr.cli.options import AsJson, Overwrite, print_json
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from condetr.explain.compare import Comparison, Need, SpeedUp, Unit
+    from condetr.report.convergence import Comparison, Need, SpeedUp, Unit
 
 
 def compare(
@@ -32,8 +31,8 @@ def compare(
     Runs that are equal but for the seed count as one, with an interval. What differs in data, batch, schedule or
     evaluation is said.
     """
-    from condetr.inference.atomic import require_free
     from condetr.report.comparison import compare_runs
+    from condetr.storage.atomic import require_free
 
     if out is not None:
         require_free(out, overwrite=overwrite)
@@ -58,7 +57,7 @@ def _levels(text: str | None) -> list[float] | None:
 def _show(comparison: "Comparison", *, out: Path | None) -> None:
     from rich.console import Console
 
-    from condetr.explain.compare import UNITS
+    from condetr.report.convergence import UNITS
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
     headings = _headings(comparison, width=console.width)
@@ -143,8 +142,8 @@ def _value(value: object) -> str:
 
 
 def _write(out: Path, comparison: "Comparison") -> None:
-    from condetr.inference.atomic import replaced_file, write_json
     from condetr.report.comparison import draw_comparison
+    from condetr.storage.atomic import replaced_file, write_json
 
     out.mkdir(parents=True, exist_ok=True)
     with replaced_file(out / "comparison.json") as draft:

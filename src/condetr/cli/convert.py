@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from condetr.cli.as_json import AsJson, print_json
+from condetr.cli.options import AsJson, print_json
 
 if TYPE_CHECKING:
     from condetr.inference.fit import MisfitError, Shape

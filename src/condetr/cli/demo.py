@@ -28,7 +28,7 @@ def demo(
     from condetr.cli.predict import predict
     from condetr.cli.synth import synth
     from condetr.cli.train import train
-    from condetr.engine.run_folder import RunFolder
+    from condetr.runs.folder import RunFolder
 
     RunFolder(out).require_usable(resume=resume == "auto")
     # Scenes are written beside their place and renamed: a folder that is there is whole.

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from condetr.cli.advice import print_advice
-from condetr.cli.as_json import AsJson, print_json
-from condetr.cli.options import Data
+from condetr.cli.options import AsJson, Data, print_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,7 +48,7 @@ def doctor(
     from condetr.cli.advice import Adviser
     from condetr.doctor.advice import memory_finding
     from condetr.doctor.clean import write_cleaned
-    from condetr.inference.atomic import require_free
+    from condetr.storage.atomic import require_free
 
     if fix is not None:
         require_free(fix, overwrite=None)

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from condetr.cli.as_json import AsJson, print_json
-from condetr.cli.options import Device, Overwrite, Precision, Weights, say_what_was_understood
+from condetr.cli.options import AsJson, Device, Overwrite, Precision, Weights, print_json, say_what_was_understood
 
 PADDED_BATCH = 8
 
@@ -46,12 +45,12 @@ def evaluate(
 ) -> None:
     """Measure a model on a data set: average precision and recall as COCO defines them, and for each class."""
     say_what_was_understood(data, quiet=as_json)
+    from condetr.api import in_classes_of
     from condetr.data.findings import FindingCounter
-    from condetr.inference.atomic import require_free
     from condetr.interop.loading import load
-    from condetr.optimize.allocator import keep_memory
-    from condetr.report.evaluation import in_classes_of
+    from condetr.optimize.machine import keep_memory
     from condetr.report.part import open_part
+    from condetr.storage.atomic import require_free
 
     if out is not None:
         require_free(out, overwrite=overwrite)
@@ -92,7 +91,7 @@ def _evaluate(predictor: "Predictor", split: "Split", *, batch_size: int, worker
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress
 
-    from condetr.report.evaluation import evaluate_predictor
+    from condetr.api import evaluate_predictor
 
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     terminal = Console(stderr=True)
@@ -159,7 +158,7 @@ def _percent(share: float | None) -> str:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    from condetr.inference.atomic import replaced_file, write_json
+    from condetr.storage.atomic import replaced_file, write_json
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with replaced_file(path) as draft:

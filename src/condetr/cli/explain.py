@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from condetr.cli.as_json import AsJson, print_json
-from condetr.cli.options import Device, Overwrite
+from condetr.cli.options import AsJson, Device, Overwrite, print_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -44,8 +43,8 @@ def explain(
     from condetr.explain.choose import choose
     from condetr.explain.record import write
     from condetr.explain.view import look
-    from condetr.inference.atomic import require_free
     from condetr.interop.loading import load
+    from condetr.storage.atomic import require_free
 
     require_free(out, overwrite=overwrite)
     wanted_query, wanted_heads = _query(query), _heads(heads)
@@ -85,7 +84,7 @@ def _heads(text: str) -> "Heads":
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    from condetr.inference.atomic import replaced_file, write_json
+    from condetr.storage.atomic import replaced_file, write_json
 
     with replaced_file(path) as draft:
         write_json(draft, content)

@@ -1,8 +1,9 @@
 """Arguments and options that several commands have in common, so that they are called and explained alike."""
 
+import json
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -37,3 +38,11 @@ def say_what_was_understood(data: Path, *, quiet: bool = False) -> None:
     if not quiet and os.environ.get("RANK", "0") == "0":  # one of several processes speaks
         for line in (source.understood, *source.notes):
             typer.echo(line)
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text and tables.")]
+
+
+def print_json(content: Any) -> None:  # noqa: ANN401 - JSON is anything
+    """Print plain data."""
+    typer.echo(json.dumps(content, indent=2, ensure_ascii=False))

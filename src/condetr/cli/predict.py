@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from condetr.cli.as_json import AsJson, print_json
-from condetr.cli.options import Device, Overwrite, Precision, Weights
+from condetr.cli.options import AsJson, Device, Overwrite, Precision, Weights, print_json
 
 if TYPE_CHECKING:
     from condetr.inference.predictor import Predictor
@@ -38,10 +37,10 @@ def predict(
     """
     from condetr.data.images import warn_of_frames
     from condetr.errors import InputError
-    from condetr.inference.atomic import require_free
     from condetr.inference.sources import find_images
     from condetr.interop.loading import load
-    from condetr.optimize.allocator import keep_memory
+    from condetr.optimize.machine import keep_memory
+    from condetr.storage.atomic import require_free
 
     require_free(out, overwrite=overwrite)
     paths = find_images(sources)
@@ -111,8 +110,8 @@ def _picture_names(paths: Sequence[Path]) -> list[str]:
 def _draw(pixels: Any, detections: "Detections", *, path: Path) -> None:  # noqa: ANN401 - numpy is not imported up here
     from PIL import Image
 
-    from condetr.inference.atomic import replaced_file
     from condetr.inference.drawing import draw_detections
+    from condetr.storage.atomic import replaced_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with replaced_file(path) as draft:
@@ -143,7 +142,7 @@ def _annotations(found: Sequence[_Found], *, label_map: "LabelMap") -> list[dict
 def _write(path: Path, content: dict[str, Any]) -> None:
     import json
 
-    from condetr.inference.atomic import replaced_file, write_text
+    from condetr.storage.atomic import replaced_file, write_text
 
     with replaced_file(path) as draft:
         write_text(draft, json.dumps(content, ensure_ascii=False))

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from condetr.cli.as_json import AsJson, print_json
+from condetr.cli.options import AsJson, print_json
 
 if TYPE_CHECKING:
     from condetr.recipes.registry import Recipe

@@ -5,11 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from condetr.cli.as_json import AsJson, print_json
-from condetr.cli.options import Assignments, Data, Overwrite
+from condetr.cli.options import AsJson, Assignments, Data, Overwrite, print_json
 
 if TYPE_CHECKING:
-    from condetr.engine.sanity import Sanity
+    from condetr.engine.overfit import Sanity
 
 NOT_LEARNT = 1
 """Exit code where the batch was not learnt."""
@@ -37,9 +36,9 @@ def sanity(
     """
     from condetr.config import assign
     from condetr.engine.loaders import open_splits
-    from condetr.engine.sanity import learn_by_heart
-    from condetr.inference.atomic import require_free
+    from condetr.engine.overfit import learn_by_heart
     from condetr.recipes import registry
+    from condetr.storage.atomic import require_free
 
     if out is not None:
         require_free(out, overwrite=overwrite)
@@ -108,8 +107,8 @@ def _draw(result: "Sanity", out: Path) -> None:
     from PIL import Image
 
     from condetr.data.images import read_image
-    from condetr.inference.atomic import replaced_folder
     from condetr.inference.drawing import draw_side_by_side
+    from condetr.storage.atomic import replaced_folder
 
     with replaced_folder(out) as draft:
         for record in result.split.records:

@@ -22,8 +22,8 @@ def synth(
     from rich.console import Console
     from rich.progress import Progress
 
-    from condetr.data.digits import write_digit_scenes
-    from condetr.data.synthetic import write_scenes
+    from condetr.scenes.digits import write_digit_scenes
+    from condetr.scenes.shapes import write_scenes
 
     write = {"scenes": write_scenes, "digits": write_digit_scenes}[kind]
     terminal = Console(stderr=True)

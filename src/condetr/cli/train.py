@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from condetr.cli.as_json import AsJson, print_json
-from condetr.cli.options import Assignments, Device, say_what_was_understood
+from condetr.cli.options import AsJson, Assignments, Device, print_json, say_what_was_understood
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,9 +48,9 @@ def train(
     say_what_was_understood(data, quiet=as_json)
     from rich.console import Console
 
+    from condetr.api import train as train_and_report
     from condetr.config import assign, override
     from condetr.recipes import registry
-    from condetr.report.training import train as train_and_report
 
     console = Console(stderr=as_json)
     folder = out or Path("runs") / (Path(recipe).stem if recipe else data.absolute().stem)

@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
-from condetr.data.endings import LACKING
+from condetr.data.index import LACKING
 from condetr.errors import InputError, InputWarning
 
 _TURNS = {

@@ -9,7 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from condetr.data.endings import SUFFIXES
+from PIL import features
+
 from condetr.errors import InputError
 
 _NEVER_DATA = frozenset({"__macosx", "__pycache__", "node_modules", "lost+found", "$recycle.bin"})
@@ -181,3 +182,26 @@ def _is_written_by_condetr(folder: Path, entries: Entries) -> bool:
         return False
     with (folder / _CLEANED).open("rb") as stream:
         return b" dropped" in stream.readline(100)
+
+
+def _is_built_in(codec: str) -> bool:
+    known = codec in features.modules or codec in features.codecs  # PIL warns when asked for what it does not know
+    return known and bool(features.check(codec))
+
+
+_SUFFIXES_OF_CODECS = {
+    "webp": (".webp",),
+    "avif": (".avif", ".avifs"),
+    "jpg_2000": (".jp2", ".j2k", ".jpf", ".jpx", ".jpc", ".j2c"),
+}
+LACKING = {
+    suffix: codec for codec, suffixes in _SUFFIXES_OF_CODECS.items() if not _is_built_in(codec) for suffix in suffixes
+}
+"""File name endings that this build of PIL cannot read, and the codec that each would take."""
+
+SUFFIXES = (
+    frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".gif", ".tif", ".tiff"})
+    | frozenset({".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".qoi"})
+    | frozenset(suffix for suffixes in _SUFFIXES_OF_CODECS.values() for suffix in suffixes)
+) - frozenset(LACKING)
+"""File name endings, in lower case, by which folders are searched for images."""

@@ -27,13 +27,12 @@ from condetr.detectors.sizes import (
     require_divisible,
 )
 from condetr.layers.attention import DotProductAttention
-from condetr.layers.denoising import DenoisingQueries
 from condetr.layers.encoder import Encoder
 from condetr.layers.features import Cells, FeatureMap
 from condetr.layers.heads import PredictionHeads, Scores, xavier_init
 from condetr.layers.mlp import MLP, FeedForward
 from condetr.layers.positions import point_embedding
-from condetr.layers.reference import Reference, ReferencePoints
+from condetr.layers.queries import DenoisingQueries, Reference, ReferencePoints
 from condetr.shapes import DetectorOutput, Target
 
 SpatialQuery = Literal["CSQ", "C", "T", "P", "I"]

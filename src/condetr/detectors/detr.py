@@ -21,7 +21,7 @@ from condetr.layers.encoder import Encoder
 from condetr.layers.features import FeatureMap
 from condetr.layers.heads import PredictionHeads, Scores, xavier_init
 from condetr.layers.mlp import FeedForward
-from condetr.layers.reference import ReferencePoints
+from condetr.layers.queries import ReferencePoints
 from condetr.shapes import DetectorOutput, Target
 
 

@@ -31,7 +31,7 @@ _MIXED_ASPECTS = 0.1
 
 @runtime_checkable
 class StepBytes(Protocol):
-    """Tells what a training step takes; see `condetr.doctor.memory.step_bytes`."""
+    """Tells what a training step takes; see `condetr.doctor.machine.step_bytes`."""
 
     def __call__(self, *, images: int, size_hw: Size) -> int:
         """Return bytes."""

@@ -11,7 +11,7 @@ from condetr.doctor.decide import Decisions, decide
 from condetr.doctor.examine import Examination
 from condetr.doctor.rewrite import OWN_LAYOUTS, rewrite
 from condetr.errors import InputError
-from condetr.inference.atomic import replaced_folder, require_free, write_text
+from condetr.storage.atomic import replaced_folder, require_free, write_text
 
 PROTOCOL = "cleaning.txt"
 

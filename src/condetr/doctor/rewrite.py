@@ -12,7 +12,7 @@ from condetr.data.files import absolute, is_file, read_bytes, read_lines
 from condetr.data.findings import FindingCounter
 from condetr.data.layouts.coco_file import is_category, load_coco
 from condetr.data.layouts.voc import listed_name, read_xml
-from condetr.data.layouts.yolo_files import images_below, label_file, listed_images
+from condetr.data.layouts.yolo_labels import images_below, label_file, listed_images
 from condetr.data.raw import Source
 from condetr.data.records import pixel_boxes
 from condetr.doctor.decide import Corners, Decisions, KeptImage

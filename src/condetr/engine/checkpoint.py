@@ -12,15 +12,15 @@ import torch
 from pydantic import TypeAdapter
 from torch import nn
 
-from condetr.backbones.pickles import TORCH_LOAD_ERRORS, load_pickle, save_pickle
 from condetr.config import dump, from_mapping
 from condetr.data.sources import DataSplits
 from condetr.engine.config import TrainConfig
-from condetr.engine.ema import Ema
-from condetr.engine.influence import WITHOUT_INFLUENCE
-from condetr.engine.launch import resolve_precision
+from condetr.engine.optim import Ema
+from condetr.engine.processes import resolve_precision
 from condetr.errors import InputError, first_line
-from condetr.inference.atomic import replaced_file
+from condetr.runs.contents import WITHOUT_INFLUENCE
+from condetr.storage.atomic import replaced_file
+from condetr.storage.pickles import TORCH_LOAD_ERRORS, load_pickle, save_pickle
 
 Row = dict[str, float | int | None]
 """What is known about one epoch: the columns of metrics.csv and timing.csv."""

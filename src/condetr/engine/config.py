@@ -8,8 +8,7 @@ from condetr.config import settings
 from condetr.data.transforms import PaperTransformConfig, TransformConfig
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.detectors.registry import DetectorConfig
-from condetr.engine.ema import EmaConfig
-from condetr.engine.optim import OptimizerConfig, ScheduleConfig, StepScheduleConfig
+from condetr.engine.optim import EmaConfig, OptimizerConfig, ScheduleConfig, StepScheduleConfig
 from condetr.losses.criterion import CriterionConfig
 
 Count = Annotated[int, Field(ge=1)]

@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from condetr.backbones.pickles import save_pickle
 from condetr.data.batch import Batch
-from condetr.engine.run_folder import RunFolder
 from condetr.errors import RunError
-from condetr.inference.atomic import replaced_folder
+from condetr.runs.folder import RunFolder
+from condetr.storage.atomic import replaced_folder
+from condetr.storage.pickles import save_pickle
 
 LossOf = Callable[[Batch], Float[Tensor, ""]]
 """Runs the detector forward on a batch and returns the loss, without any exchange between processes."""

@@ -15,25 +15,30 @@ from condetr.data.sources import DataSplits
 from condetr.engine import watch
 from condetr.engine.checkpoint import Progress, Row, restore_checkpoint
 from condetr.engine.config import TrainConfig
-from condetr.engine.ema import Ema
-from condetr.engine.evaluate import Evaluation, evaluate_shares
-from condetr.engine.exchange import agree, average_statistics, boxes_per_process, lost_processes_named
+from condetr.engine.display import METRICS, Display, Means, show_data
+from condetr.engine.evaluate import Evaluation, TrainResult, evaluate_shares, write_results
 from condetr.engine.initial import initialise
 from condetr.engine.interrupt import StopRequest
-from condetr.engine.keeper import Keeper
-from condetr.engine.launch import launch, resolve_precision, training_device
-from condetr.engine.layout import memory_format
 from condetr.engine.loaders import data_findings, make_loaders, open_splits
-from condetr.engine.lock import locked
-from condetr.engine.log import METRICS, Display, Means, show_data
-from condetr.engine.loggers import require_loggers
 from condetr.engine.nonfinite import SkippedSteps
-from condetr.engine.optim import Schedule, set_learning_rates
-from condetr.engine.results import TrainResult, write_results
-from condetr.engine.run_folder import RunFolder
+from condetr.engine.optim import Ema, Schedule, set_learning_rates
+from condetr.engine.processes import (
+    agree,
+    average_statistics,
+    boxes_per_process,
+    launch,
+    lost_processes_named,
+    resolve_precision,
+    training_device,
+)
+from condetr.engine.recorder import Keeper
 from condetr.inference.model_folder import load_model
 from condetr.losses.criterion import LossReport, SetCriterion
+from condetr.optimize.layout import memory_format
 from condetr.optimize.training import merge_frozen_norms, quicken
+from condetr.runs.folder import RunFolder
+from condetr.runs.lock import locked
+from condetr.runs.loggers import require_loggers
 
 
 def train(
@@ -59,7 +64,10 @@ def train(
     splits = open_splits(config)
     fabric = launch(precision=config.precision, timeout_minutes=config.process_timeout_minutes, device=chosen)
     console = (console or Console()) if fabric.is_global_zero else Console(quiet=True)
-    with lost_processes_named(checkpoint=run.last_checkpoint), locked(run, resume=resume, fabric=fabric):
+    with (
+        lost_processes_named(checkpoint=run.last_checkpoint),
+        locked(run, resume=resume, is_first_process=fabric.is_global_zero, broadcast=fabric.broadcast),
+    ):
         resume = resume and run.last_checkpoint.is_file()
         training = Training(config, run=run, splits=splits, fabric=fabric, console=console, resume=resume)
         training.announce()

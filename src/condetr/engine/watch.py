@@ -14,7 +14,7 @@ from condetr.data.dataset import Split
 from condetr.engine.checkpoint import Progress
 from condetr.engine.config import Precision, TrainConfig
 from condetr.engine.evaluate import Evaluation
-from condetr.optimize.precision import is_emulated
+from condetr.optimize.machine import is_emulated
 from condetr.shapes import Detections
 
 Concerns = dict[str, str | None]

@@ -11,7 +11,7 @@ from condetr.explain.choose import Shown
 from condetr.explain.measures import MapNumbers, measure
 from condetr.explain.render import draw_heads, draw_models
 from condetr.explain.view import Explanation, View
-from condetr.inference.atomic import replaced_file
+from condetr.storage.atomic import replaced_file
 
 
 def write(folder: Path, shown: Sequence[Shown]) -> dict[str, Any]:

@@ -18,10 +18,10 @@ from condetr.explain.capture import (
     is_one_sum,
 )
 from condetr.explain.measures import MapNumbers, measure
-from condetr.inference.postprocess import rank_sigmoid, rank_softmax, to_detections
+from condetr.inference.detect import rank_sigmoid, rank_softmax, to_detections
 from condetr.inference.predictor import Predictor
 from condetr.layers.features import FeatureMap
-from condetr.layers.reference import ReferencePoints
+from condetr.layers.queries import ReferencePoints
 from condetr.shapes import Detections, DetectorOutput
 
 

@@ -15,10 +15,10 @@ from condetr.config import dump, from_mapping, settings
 from condetr.data.transforms import TransformConfig
 from condetr.detectors.registry import DetectorConfig
 from condetr.errors import InputError, first_line
-from condetr.inference.atomic import replaced_folder, write_json
 from condetr.inference.class_rows import keep_class_rows
 from condetr.inference.fit import require_fit
 from condetr.labels import LabelMap
+from condetr.storage.atomic import replaced_folder, write_json
 
 FORMAT = 1
 WEIGHTS = "model.safetensors"

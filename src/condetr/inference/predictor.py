@@ -20,7 +20,7 @@ from condetr.inference.detect import detect_batch
 from condetr.inference.model_folder import CONFIG
 from condetr.labels import LabelMap
 from condetr.optimize.fast import has_fast_form, optimize
-from condetr.optimize.precision import FastPrecision
+from condetr.optimize.machine import FastPrecision
 from condetr.shapes import Detections
 
 Picture = Path | str | Image.Image | np.ndarray

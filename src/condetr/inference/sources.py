@@ -5,8 +5,8 @@ import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from condetr.data.endings import SUFFIXES
 from condetr.data.files import files_below
+from condetr.data.index import SUFFIXES
 from condetr.errors import InputError, InputWarning
 
 _BESIDE_IMAGES = frozenset({".txt", ".json", ".xml", ".yaml", ".yml", ".csv", ".md", ".cache", ".ini", ".db"})

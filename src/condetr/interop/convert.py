@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from condetr.inference.atomic import replaced_folder, write_text
 from condetr.inference.model_folder import LoadedModel, write_model
 from condetr.interop.card import make_card, read_results
 from condetr.interop.loading import Format, Source, find_source, read
@@ -10,6 +9,7 @@ from condetr.interop.official import write_official
 from condetr.interop.onnx_file import write_onnx
 from condetr.interop.transformers_folder import write_transformers
 from condetr.labels import LabelMap
+from condetr.storage.atomic import replaced_folder, write_text
 
 
 def convert(weights: Path | str, destination: Path, *, to: Format, label_map: LabelMap | None = None) -> Source:

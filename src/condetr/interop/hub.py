@@ -6,8 +6,7 @@ from pathlib import Path
 
 from condetr.errors import InputError, first_line
 from condetr.inference.model_folder import CONFIG, WEIGHTS
-from condetr.interop.transformers_folder import PREPROCESSOR
-from condetr.interop.transformers_weights import INDEX, PICKLE, WEIGHT_FILES, has_weights
+from condetr.interop.transformers_folder import INDEX, PICKLE, PREPROCESSOR, WEIGHT_FILES, has_weights
 
 SAFETENSORS = (WEIGHTS, WEIGHTS + INDEX, "model-*-of-*.safetensors")
 PICKLES = (PICKLE, PICKLE + INDEX, "pytorch_model-*-of-*.bin")

@@ -11,8 +11,7 @@ from condetr.inference.predictor import Predictor, find_model_folder
 from condetr.interop.classes import classes_of_map
 from condetr.interop.hub import fetch, is_hub_id
 from condetr.interop.official import read_official
-from condetr.interop.transformers_folder import read_transformers
-from condetr.interop.transformers_weights import WEIGHT_FILES
+from condetr.interop.transformers_folder import WEIGHT_FILES, read_transformers
 from condetr.labels import LabelMap
 
 Format = Literal["condetr", "official", "transformers", "onnx"]

@@ -8,20 +8,19 @@ from typing import Any
 
 from torch import Tensor
 
-from condetr.backbones.pickles import save_pickle
 from condetr.backbones.resnet import ResNetConfig
 from condetr.backbones.weights import is_state, unwrapped
 from condetr.config import dump, from_mapping, settings
 from condetr.data.transforms import PaperTransformConfig, TransformConfig
 from condetr.errors import InputError, InputWarning
-from condetr.inference.atomic import replaced_file
 from condetr.inference.fit import require_fit
 from condetr.inference.model_folder import LoadedModel, blank_state, filled_detector
 from condetr.interop.architecture import Unseen, count_class_rows, read_architecture, require_published_form
 from condetr.interop.classes import Classes, classes_of_map, unnamed_classes
 from condetr.interop.names import from_original, to_original
-from condetr.interop.pickles import read_pickle
 from condetr.labels import LabelMap
+from condetr.storage.atomic import replaced_file
+from condetr.storage.pickles import read_pickle, save_pickle
 
 
 def read_official(path: Path, *, label_map: LabelMap | None = None) -> LoadedModel:

@@ -21,9 +21,9 @@ import condetr
 from condetr.config import dump
 from condetr.data.batch import IMAGENET_MEAN, IMAGENET_STD
 from condetr.errors import InputError, first_line
-from condetr.inference.atomic import replaced_file
 from condetr.inference.model_folder import LoadedModel
 from condetr.shapes import DetectorOutput, Prediction
+from condetr.storage.atomic import replaced_file
 
 INPUTS, OUTPUTS = ("pixels", "is_padding"), Prediction._fields
 EXAMPLE_BATCH, EXAMPLE_HW = 3, (128, 160)

@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from condetr.optimize.machine import has_matrix_tiles
 from condetr.optimize.onednn import is_usable, product
-from condetr.optimize.precision import has_matrix_tiles
 
 BLOCK_BYTES = 16 * 2**20
 """Attention weights that are in memory at once; with 2 MiB, 8 heads of 850 x 850 take up to a seventh longer."""

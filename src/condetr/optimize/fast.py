@@ -20,6 +20,7 @@ from condetr.layers.encoder import EncoderLayer
 from condetr.layers.features import FeatureMap
 from condetr.optimize.encoder import FastEncoderLayer
 from condetr.optimize.fold import fold_batch_norms
+from condetr.optimize.machine import FastPrecision, is_emulated, resolve_dtype
 from condetr.optimize.memory import MemoryProjections, PositionProjections, Positions
 from condetr.optimize.onednn import (
     PackedConvolution,
@@ -29,7 +30,6 @@ from condetr.optimize.onednn import (
     with_projections,
 )
 from condetr.optimize.parts import fast_decoder
-from condetr.optimize.precision import FastPrecision, is_emulated, resolve_dtype
 from condetr.optimize.winograd import use_winograd
 from condetr.shapes import DetectorOutput
 

@@ -21,8 +21,8 @@ from jaxtyping import Float
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from condetr.optimize.machine import has_matrix_tiles
 from condetr.optimize.onednn import PackedConvolution, Projection
-from condetr.optimize.precision import has_matrix_tiles
 
 KERNEL = ((1.0, 0.0, 0.0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0.0, 0.0, 1.0))
 """What the kernel is multiplied with along an axis."""

@@ -9,8 +9,7 @@ from condetr.data.transforms import LightTransformConfig
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.detectors.detr import DetrConfig
 from condetr.engine.config import DataConfig, TrainConfig
-from condetr.engine.ema import EmaConfig
-from condetr.engine.optim import OptimizerConfig, StepScheduleConfig
+from condetr.engine.optim import EmaConfig, OptimizerConfig, StepScheduleConfig
 from condetr.losses.criterion import CriterionConfig
 
 TINY: dict[str, Any] = {

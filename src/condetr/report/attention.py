@@ -9,7 +9,6 @@ from PIL import Image
 
 from condetr.data.dataset import ImageRecord, Split
 from condetr.data.images import read_image
-from condetr.engine.run_folder import RunFolder
 from condetr.errors import InputError
 from condetr.explain.choose import Shown, choose
 from condetr.explain.measures import SIDES, MapNumbers, mean, watched, who_watches
@@ -17,6 +16,7 @@ from condetr.explain.render import draw_heads
 from condetr.explain.view import look
 from condetr.interop.loading import load
 from condetr.report.gallery import Picture, data_uri
+from condetr.runs.folder import RunFolder
 from condetr.shapes import Detections
 
 IMAGES, SHOWN = 12, 3

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from condetr.inference.drawing import PALETTE
 from condetr.metrics.matching import PrecisionRecall
-from condetr.report.contents import History
+from condetr.runs.contents import History
 
 INK = "#858c96"
 """Axes and text: a grey that can be read on white and on near-black."""

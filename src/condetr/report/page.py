@@ -9,14 +9,14 @@ import jinja2
 
 import condetr
 from condetr.data.dataset import Split
-from condetr.engine.run_folder import RunFolder
-from condetr.inference.atomic import replaced_file, write_text
 from condetr.metrics.matching import best_threshold, confusion_matrix, precision_recall
 from condetr.report import figures
 from condetr.report.attention import make_attention
-from condetr.report.contents import Contents, History, read_contents
 from condetr.report.gallery import make_gallery
+from condetr.runs.contents import Contents, History, read_contents
+from condetr.runs.folder import RunFolder
 from condetr.shapes import Detections
+from condetr.storage.atomic import replaced_file, write_text
 
 BY_SIZE = ("AP_small", "AP_medium", "AP_large")
 RECALLS = ("AR_1", "AR_10", "AR_100")

@@ -8,7 +8,7 @@ from condetr.data.dataset import Split
 from condetr.data.findings import FindingCounter
 from condetr.data.sources import open_split
 from condetr.data.splits import role
-from condetr.engine.images_used import ImagesUsed, are_among
+from condetr.runs.images import ImagesUsed, are_among
 
 
 class Part(NamedTuple):

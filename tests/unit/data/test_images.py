@@ -8,9 +8,8 @@ import pytest
 import torch
 from PIL import ExifTags, Image, features
 
-from condetr.data import endings
-from condetr.data.endings import SUFFIXES
 from condetr.data.images import ImageHeader, read_headers, read_image, to_rgb, warn_of_frames
+from condetr.data.index import LACKING, SUFFIXES
 from condetr.errors import InputError, InputWarning
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
@@ -217,7 +216,7 @@ def test_every_ending_can_be_read(tmp_path: Path, suffix: str) -> None:
 
 
 def test_a_codec_that_is_not_built_in_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(endings.LACKING, ".avif", "avif")
+    monkeypatch.setitem(LACKING, ".avif", "avif")
     (tmp_path / "a.avif").write_bytes(b"as good as unknown")
 
     with pytest.raises(

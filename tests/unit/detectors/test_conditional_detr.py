@@ -15,7 +15,7 @@ from condetr.detectors.conditional_detr import (
 )
 from condetr.detectors.original_names import original_name
 from condetr.layers.attention import DotProductAttention
-from condetr.layers.reference import Reference
+from condetr.layers.queries import Reference
 from condetr.losses.criterion import CriterionConfig
 from condetr.shapes import Target
 from tests.tiny import TINY

@@ -7,7 +7,7 @@ import torch
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.detectors.detr import DetrConfig
 from condetr.detectors.training_aids import without_training_aids
-from condetr.layers.reference import Reference
+from condetr.layers.queries import Reference
 from tests.tiny import TINY
 from tests.unit.detectors.test_conditional_detr import CONFIG, batch
 

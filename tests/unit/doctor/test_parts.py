@@ -11,8 +11,7 @@ from condetr.data import records
 from condetr.data.dataset import ImageRecord, Split
 from condetr.data.transforms import LightTransformConfig, PaperTransformConfig
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
-from condetr.doctor.machine import this_machine
-from condetr.doctor.memory import step_bytes, stride_of
+from condetr.doctor.machine import step_bytes, stride_of, this_machine
 from condetr.doctor.plan import Plan
 from condetr.doctor.quick import object_sides, quick_findings
 from condetr.labels import Category, LabelMap

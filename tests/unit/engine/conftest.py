@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from condetr.data.synthetic import write_scenes
 from condetr.data.transforms import LightTransformConfig
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.engine.config import DataConfig, TrainConfig
-from condetr.engine.ema import EmaConfig
+from condetr.engine.optim import EmaConfig
+from condetr.scenes.shapes import write_scenes
 from tests.tiny import TINY
 
 Config = Callable[..., TrainConfig]

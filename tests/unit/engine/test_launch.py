@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from condetr.engine.launch import launch, training_device
+from condetr.engine.processes import launch, training_device
 from condetr.errors import InputError
 
 
@@ -26,7 +26,7 @@ def test_a_device_that_cannot_be_trained_on_is_refused(name: str, sentence: str)
 
 def test_several_processes_do_not_share_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    monkeypatch.setattr("condetr.engine.launch.usable_device", torch.device)
+    monkeypatch.setattr("condetr.engine.processes.usable_device", torch.device)
     assert training_device("cuda") == torch.device("cuda")
     with pytest.raises(InputError, match="'cuda:1' is one, but 2 processes train here: give cuda, and each takes its"):
         training_device("cuda:1")

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from condetr.data.batch import Batch
 from condetr.engine.config import TrainConfig
-from condetr.engine.launch import launch
 from condetr.engine.loaders import open_splits
 from condetr.engine.nonfinite import Culprit, find_culprit, record_nonfinite
-from condetr.engine.run_folder import RunFolder
+from condetr.engine.processes import launch
 from condetr.engine.train import Training
+from condetr.runs.folder import RunFolder
 
 Config = Callable[..., TrainConfig]
 

@@ -2,8 +2,13 @@ import pytest
 import torch
 from torch import nn
 
-from condetr.engine.ema import EmaConfig
-from condetr.engine.optim import CosineScheduleConfig, OptimizerConfig, StepScheduleConfig, set_learning_rates
+from condetr.engine.optim import (
+    CosineScheduleConfig,
+    EmaConfig,
+    OptimizerConfig,
+    StepScheduleConfig,
+    set_learning_rates,
+)
 
 
 class TwoParts(nn.Module):

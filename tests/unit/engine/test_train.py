@@ -11,7 +11,6 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from condetr.data.synthetic import write_scenes
 from condetr.detectors.detr import DetrConfig
 from condetr.engine.checkpoint import Progress, _require_same_data, _require_same_past
 from condetr.engine.config import EarlyStoppingConfig, TrainConfig
@@ -20,6 +19,7 @@ from condetr.engine.optim import CosineScheduleConfig, OptimizerConfig, Schedule
 from condetr.engine.train import train
 from condetr.errors import InputError
 from condetr.labels import LabelMap
+from condetr.scenes.shapes import write_scenes
 
 Config = Callable[..., TrainConfig]
 

@@ -15,7 +15,6 @@ from condetr.engine import watch
 from condetr.engine.config import TrainConfig
 from condetr.engine.train import train
 from condetr.labels import Category, LabelMap
-from condetr.optimize import precision
 from condetr.shapes import Detections
 
 LABELS = LabelMap((Category(1, "bolt"),))
@@ -79,7 +78,7 @@ def test_a_watch_speaks_where_it_should_and_is_silent_elsewhere(sentence: str | 
 
 
 def test_bf16_that_is_emulated_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "has_native_bf16", lambda device: False)
+    monkeypatch.setattr("condetr.optimize.machine.has_native_bf16", lambda device: False)
     cpu = torch.device("cpu")
     assert "does not compute in bf16" in str(watch.emulated_precision("bf16-mixed", device=cpu))
     assert watch.emulated_precision("auto", device=cpu) is None

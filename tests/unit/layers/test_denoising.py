@@ -2,7 +2,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from condetr.layers.denoising import BOX_NOISE, DenoisingQueries
+from condetr.layers.queries import BOX_NOISE, DenoisingQueries
 from condetr.shapes import DetectorOutput, Prediction, Target
 
 CLASSES, DIM = 4, 16

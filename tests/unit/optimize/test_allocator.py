@@ -8,7 +8,7 @@ GROWTH = """
 import sys
 from pathlib import Path
 import torch
-from condetr.optimize.allocator import keep_memory
+from condetr.optimize.machine import keep_memory
 
 def mebibytes() -> int:
     status = Path("/proc/self/status").read_text()

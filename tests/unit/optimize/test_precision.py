@@ -5,7 +5,7 @@ from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.errors import InputWarning
 from condetr.optimize import onednn, precision
 from condetr.optimize.fast import optimize
-from condetr.optimize.precision import is_emulated, resolve_dtype
+from condetr.optimize.machine import is_emulated, resolve_dtype
 from tests.tiny import TINY
 
 CPU = torch.device("cpu")

@@ -8,10 +8,10 @@ from condetr.backbones.resnet import SmallResNetConfig
 from condetr.data.dataset import ImageRecord, Split
 from condetr.data.transforms import LightTransformConfig
 from condetr.detectors.detr import DetrConfig
-from condetr.engine.run_folder import RunFolder
 from condetr.inference.model_folder import save_model
 from condetr.labels import Category, LabelMap
 from condetr.report.attention import SHOWN, make_attention
+from condetr.runs.folder import RunFolder
 from condetr.shapes import Detections
 
 LABELS = LabelMap((Category(3, "bolt"), Category(7, "nut")))

@@ -12,13 +12,22 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
-from condetr.data.endings import SUFFIXES
 from condetr.data.files import absolute, files_below, is_file, read_lines
 from condetr.data.findings import Fault, FindingCounter
-from condetr.data.index import Index, folder_of, is_image, name_of, spelling, stem
+from condetr.data.index import SUFFIXES, Index, folder_of, is_image, name_of, spelling, stem
 from condetr.data.layouts.yolo_description import Description, Splits, description_file, read_description, read_names
-from condetr.data.layouts.yolo_files import holds_a_box, images_below, label_file, lines_of, listed_images
-from condetr.data.layouts.yolo_labels import LineFormat, class_ids, holds_polygons, is_label_line, read_boxes
+from condetr.data.layouts.yolo_labels import (
+    LineFormat,
+    class_ids,
+    holds_a_box,
+    holds_polygons,
+    images_below,
+    is_label_line,
+    label_file,
+    lines_of,
+    listed_images,
+    read_boxes,
+)
 from condetr.data.pairs import ALL, Pairs, find_pairs, own_name, roles_of, split_names, told_splits
 from condetr.data.raw import RawData, RawImage, Source
 from condetr.data.resolve import Place, Resolver, role_of

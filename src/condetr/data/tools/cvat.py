@@ -16,9 +16,19 @@ from condetr.data.findings import Fault
 from condetr.data.index import Index, folder_of, join
 from condetr.data.layouts.voc import read_xml
 from condetr.data.raw import Source
-from condetr.data.tools.entries import Point, TextCoordinate, Word, parsed, parsed_texts, size_hw
+from condetr.data.tools.entries import (
+    Corners,
+    Point,
+    TextCoordinate,
+    Word,
+    bounding_box,
+    box_of_ellipse,
+    parsed,
+    parsed_texts,
+    size_hw,
+    turned,
+)
 from condetr.data.tools.listed import ListedTool, find_listed
-from condetr.data.tools.outlines import Corners, bounding_box, box_of_ellipse, turned
 from condetr.data.tools.page import ImageName, Page, PageImage, Shape
 from condetr.errors import InputError
 

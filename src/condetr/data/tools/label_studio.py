@@ -16,9 +16,19 @@ from pydantic import Field
 from condetr.data.findings import Fault
 from condetr.data.index import Index, is_image
 from condetr.data.raw import Source
-from condetr.data.tools.entries import Coordinate, Word, parsed, size_hw, strings, word
+from condetr.data.tools.entries import (
+    Coordinate,
+    Corners,
+    Word,
+    bounding_box,
+    box_of_ellipse,
+    parsed,
+    size_hw,
+    strings,
+    turned,
+    word,
+)
 from condetr.data.tools.listed import ListedTool, find_listed
-from condetr.data.tools.outlines import Corners, bounding_box, box_of_ellipse, turned
 from condetr.data.tools.page import ImageName, Page, PageImage, Shape
 from condetr.errors import InputError
 

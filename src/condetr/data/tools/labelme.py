@@ -10,8 +10,7 @@ from typing import Any
 from condetr.data.findings import Fault
 from condetr.data.index import Index
 from condetr.data.raw import Source
-from condetr.data.tools.entries import Point, Word, parsed, size_hw
-from condetr.data.tools.outlines import bounding_box
+from condetr.data.tools.entries import Point, Word, bounding_box, parsed, size_hw
 from condetr.data.tools.page import ImageName, Page, PageBox, PageImage, Shape
 from condetr.data.tools.paired import PairedTool, find_paired
 from condetr.errors import InputError

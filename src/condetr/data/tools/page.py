@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from condetr.data.files import is_utf16, known_kind, read_bytes, read_text
 from condetr.data.findings import Fault, FindingCounter
 from condetr.data.raw import RawBox
-from condetr.data.tools.outlines import Corners
+from condetr.data.tools.entries import Corners
 from condetr.errors import InputError
 from condetr.labels import Category, LabelMap
 

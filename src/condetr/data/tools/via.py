@@ -18,9 +18,8 @@ from pydantic import Field
 from condetr.data.findings import Fault
 from condetr.data.index import Index
 from condetr.data.raw import Source
-from condetr.data.tools.entries import Coordinate, Word, parsed, strings, word
+from condetr.data.tools.entries import Coordinate, Corners, Word, bounding_box, box_of_ellipse, parsed, strings, word
 from condetr.data.tools.listed import ListedTool, find_listed
-from condetr.data.tools.outlines import Corners, bounding_box, box_of_ellipse
 from condetr.data.tools.page import ImageName, Page, PageImage, Shape
 from condetr.errors import InputError
 

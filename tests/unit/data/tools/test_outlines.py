@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from condetr.data.tools.outlines import bounding_box, box_of_ellipse, turned
+from condetr.data.tools.entries import bounding_box, box_of_ellipse, turned
 
 NUMBERS = st.floats(-100, 100)
 SIDES = st.floats(0.1, 50)

@@ -1,0 +1,131 @@
+"""What Python users call besides `condetr.load`: train, then write the run's report; and measure a trained model."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from condetr.data.dataset import Split
+from condetr.data.loader import eval_loader
+from condetr.engine.config import TrainConfig
+from condetr.engine.evaluate import TrainResult, evaluate_shares
+from condetr.engine.train import train as train_detector
+from condetr.errors import InputError, InputWarning
+from condetr.inference.predictor import Predictor
+from condetr.interop.loading import load
+from condetr.labels import Category, LabelMap
+from condetr.metrics.coco import CocoResults
+from condetr.report.page import write_report
+from condetr.report.part import open_part
+
+
+def train(
+    config: TrainConfig,
+    *,
+    out: Path | str,
+    resume: bool = False,
+    device: str | None = None,
+    console: Console | None = None,
+) -> TrainResult:
+    """Train a detector and leave weights, numbers, pictures and report.html in the run folder `out`.
+
+    `condetr.recipe` makes the settings. With `resume` a training that was stopped there goes on, on any device; without
+    one there it starts. `device` is such as cpu, cuda or cuda:1, by default the GPU if there is one. Raises InputError
+    before anything is written if the data, a setting, the device or the folder cannot be used. Progress is shown on
+    `console`, the terminal by default.
+    """
+    if not isinstance(config, TrainConfig):
+        raise InputError(
+            f"a training needs settings, got {config!r}: condetr.recipe returns those of a recipe, such as "
+            'condetr.recipe("conditional_detr_tiny", "data.path=shapes")'
+        )
+    result = train_detector(config, out=out, resume=resume, device=device, console=console)
+    if result.is_first_process:
+        write_report(result.run.path, split=result.split, detections=result.detections, device=device)
+    return result
+
+
+def evaluate(
+    weights: Path | str,
+    data: Path | str,
+    *,
+    split: str | None = None,
+    batch_size: int = 1,
+    workers: int = 0,
+    skip_unreadable: bool = False,
+    device: str | torch.device | None = None,
+) -> CocoResults:
+    """Return the COCO numbers of a model on one split of a data set, in all and for each class.
+
+    `weights` are whatever `condetr.load` takes, `data` is a folder or the file that describes it. Without `split` it is
+    the validation split, otherwise the test split or what a run held out; without `device` it runs on the GPU if there
+    is one. Above a `batch_size` of 1, padding changes the numbers a little. `skip_unreadable` leaves out images that
+    are missing or broken. Warns where the run trained on some of the images. Raises InputError if weights or data
+    cannot be used, or if the data has classes that the model does not know.
+    """
+    predictor = load(weights, device=device)
+    part = open_part(data, weights=weights, split=split, skip_unreadable=skip_unreadable)
+    if part.trained_on:
+        warnings.warn(f"evaluating {part.title(weights=weights, data=data)}", InputWarning, stacklevel=2)
+    truth = in_classes_of(predictor.label_map, part.split, weights=weights, data=data)
+    return evaluate_predictor(predictor, truth, batch_size=batch_size, workers=workers)
+
+
+def evaluate_predictor(
+    predictor: Predictor,
+    split: Split,
+    *,
+    batch_size: int = 1,
+    workers: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> CocoResults:
+    """Return the COCO numbers of a loaded model; `progress` is told after each batch how many images it had."""
+    return evaluate_shares(
+        predictor.detector,
+        split=split,
+        loader=eval_loader(split, predictor.transform.build_eval(), batch_size=batch_size, workers=workers),
+        scores=predictor.scores,
+        device=predictor.device,
+        progress=progress,
+    ).results
+
+
+def in_classes_of(known: LabelMap, truth: Split, *, weights: Path | str, data: Path | str) -> Split:
+    """Return a split with a model's training ids; a model may know more classes, as the training split may have them.
+
+    Raises InputError unless the model has all of the split's categories, by their names alone where their ids are only
+    counted.
+    """
+    given = truth.label_map
+    by_key = {_key(category, given): training_id for training_id, category in enumerate(known.categories)}
+    keys = [_key(category, given) for category in given.categories]
+    if not set(keys) <= set(by_key):
+        raise InputError(_difference(known, given, weights=weights, data=data))
+    ids = np.array([by_key[key] for key in keys], dtype=np.int64)
+    records = tuple(replace(record, labels=ids[record.labels]) for record in truth.records)
+    return replace(truth, records=records, label_map=known)
+
+
+def _key(category: Category, given: LabelMap) -> Category | str:
+    """Return by what categories are told apart in the light of the given data's."""
+    return category.name if given.ids_are_counted else category
+
+
+def _difference(known: LabelMap, given: LabelMap, *, weights: Path | str, data: Path | str) -> str:
+    only_known, only_given = (
+        ", ".join(
+            category.name if given.ids_are_counted else f"{category.name} ({category.dataset_id})"
+            for category in here.categories
+            if _key(category, given) not in {_key(other, given) for other in there.categories}
+        )
+        for here, there in ((known, given), (given, known))
+    )
+    by, same = ("name", "names") if given.ids_are_counted else ("name (id)", "names and ids")
+    return (
+        f"{weights} was trained on other classes than {data} has, by {by}: only in the weights "
+        f"{only_known or '-'}; only in the data {only_given or '-'}; take data with the same category {same}"
+    )

@@ -1,0 +1,139 @@
+"""What a training says while it runs: the display and metrics.csv."""
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from torch import Tensor
+
+from condetr.data.dataset import Finding
+from condetr.engine.checkpoint import Row
+from condetr.labels import LabelMap
+from condetr.runs.folder import RunFolder
+from condetr.storage.atomic import replaced_file
+
+METRICS = (
+    "epoch",
+    "step",
+    "lr",
+    "loss",
+    "loss_classification",
+    "loss_l1",
+    "loss_giou",
+    "grad_norm",
+    "AP",
+    "AP50",
+    "AP75",
+)
+"""Columns of metrics.csv: equal to the last bit in a run that was stopped and resumed."""
+
+TIMING = ("epoch", "step", "seconds", "images_per_second")
+"""Columns of timing.csv: what depends on the clock."""
+
+
+class Display(AbstractContextManager["Display"]):
+    """The progress bar of a training on the terminal, and the lines that stay."""
+
+    def __init__(
+        self, *, epochs: int, steps_per_epoch: int, done_steps: int, best_ap: float | None, console: Console
+    ) -> None:
+        self.console = console
+        self.epochs = epochs
+        self.steps_per_epoch = steps_per_epoch
+        self.best_ap = best_ap
+        self._progress = Progress(
+            TextColumn("[bold]epoch {task.fields[epoch]}"),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[text]}"),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._task = self._progress.add_task(
+            "train", total=epochs * steps_per_epoch, completed=done_steps, epoch="", text="starting"
+        )
+
+    def __enter__(self) -> "Display":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def step(self, *, step: int, means: Mapping[str, float], lr: float, images_per_second: float) -> None:
+        """Show where the training is."""
+        epoch = (step - 1) // self.steps_per_epoch + 1
+        best = "-" if self.best_ap is None else f"{self.best_ap:.3f}"
+        losses = "  ".join(f"{name.removeprefix('loss_')[:5]} {value:.3f}" for name, value in means.items())
+        text = f"{losses}  lr {lr:.1e}  {images_per_second:.0f} img/s  AP {best}"
+        self._progress.update(self._task, completed=step, epoch=f"{epoch}/{self.epochs}", text=text)
+
+    def evaluating(self, done: int, total: int) -> None:
+        """Show how far an evaluation is."""
+        self._progress.update(self._task, text=f"evaluating {done}/{total} images")
+
+    def epoch(self, row: Row) -> None:
+        """Leave a line about a finished epoch."""
+        self._progress.update(self._task, completed=row["step"], epoch=f"{row['epoch']}/{self.epochs}")
+        if row["AP"] is not None:
+            self.best_ap = row["AP"] if self.best_ap is None else max(self.best_ap, row["AP"])
+        loss = "-" if row["loss"] is None else f"{row['loss']:.3f}"
+        speed = "-" if row["images_per_second"] is None else f"{row['images_per_second']:.0f}"
+        scores = "" if row["AP"] is None else f"  AP {row['AP']:.3f}  AP50 {row['AP50']:.3f}"
+        self.console.print(
+            f"epoch {row['epoch']:>3}/{self.epochs}  step {row['step']}  {row['seconds']:.0f} s  "
+            f"{speed} img/s  lr {row['lr']:.1e}  loss {loss}{scores}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        self.console.file.flush()
+
+
+class Means:
+    """Running means of losses, kept on the device until they are read; they go on from given sums."""
+
+    def __init__(self, sums: Mapping[str, float] | None = None, *, count: int = 0) -> None:
+        self.sums: dict[str, Tensor] = {name: torch.tensor(value) for name, value in (sums or {}).items()}
+        self.count = count
+
+    def add(self, losses: Mapping[str, Tensor]) -> None:
+        """Add one step's values."""
+        for name, value in losses.items():
+            self.sums[name] = value.detach() + self.sums.get(name, 0.0)
+        self.count += 1
+
+    def read(self) -> dict[str, float]:
+        """Return the means so far."""
+        return {name: float(total) / self.count for name, total in self.sums.items()}
+
+
+def write_metrics(run: RunFolder, rows: Sequence[Row]) -> None:
+    """Write metrics.csv and timing.csv anew with all epochs so far; a resumed run continues them without a seam."""
+    for path, columns in ((run.metrics, METRICS), (run.timing, TIMING)):
+        with replaced_file(path) as draft, draft.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(columns)
+            writer.writerows([_cell(row[name]) for name in columns] for row in rows)
+
+
+def show_data(console: Console, *, label_map: LabelMap, counts: Mapping[str, int], findings: Iterable[Finding]) -> None:
+    """Print the label map, the sizes of the splits and what is wrong with the data."""
+    table = Table("id in file", "training id", "name", title="Classes", title_justify="left")
+    for training_id, category in enumerate(label_map.categories):
+        table.add_row(str(category.dataset_id), str(training_id), category.name)
+    console.print(table)
+    console.print("  ".join(f"{name}: {count} images" for name, count in counts.items()), highlight=False)
+    for finding in findings:
+        console.print(finding.sentence, highlight=False, markup=False)
+
+
+def _cell(value: float | int | None) -> str:
+    """Return a float with all its digits, so that equal cells are equal numbers."""
+    return "" if value is None else repr(value)

@@ -1,0 +1,144 @@
+"""What the processes of one training tell one another; a single process has nobody to tell."""
+
+import os
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
+from torch import nn
+from torch.utils.data import DataLoader
+
+from condetr.data.batch import Batch
+from condetr.engine.config import Precision
+from condetr.errors import InputError, RunError
+from condetr.inference.predictor import usable_device
+from condetr.losses.criterion import LossReport
+from condetr.optimize.machine import has_native_bf16
+
+
+class Agreement(NamedTuple):
+    """What all processes know alike after a step."""
+
+    losses: LossReport
+    """Means over processes."""
+    stop: bool
+    """True if one of them was asked to stop."""
+
+
+def agree(fabric: Fabric, losses: LossReport, *, stop: bool) -> Agreement:
+    """Return the mean losses of a step, and whether to end after it, in one exchange."""
+    if fabric.world_size == 1:
+        return Agreement(losses, stop)
+    together = torch.stack([*losses.values(), torch.tensor(float(stop), device=fabric.device)])
+    *means, share = fabric.all_reduce(together, reduce_op="mean").unbind()  # type: ignore[union-attr]
+    return Agreement(dict(zip(losses, means, strict=True)), stop=bool(share > 0))
+
+
+def boxes_per_process(fabric: Fabric, batch: Batch) -> float:
+    """Return the number of targets per process, at least 1 (DETR's normaliser)."""
+    count = float(sum(len(target.labels) for target in batch.targets))
+    if fabric.world_size > 1:  # else the device need not be waited for
+        count = float(fabric.all_reduce(torch.tensor(count, device=fabric.device), reduce_op="mean"))  # type: ignore[arg-type]
+    return max(count, 1.0)
+
+
+@torch.no_grad()
+def average_statistics(fabric: Fabric, *modules: nn.Module) -> None:
+    """Give the batch norms of all processes the same statistics, so that they evaluate, and save, the same detector."""
+    if fabric.world_size == 1:
+        return
+    for buffer in (buffer for module in modules for buffer in module.buffers() if buffer.is_floating_point()):
+        buffer.copy_(fabric.all_reduce(buffer, reduce_op="mean"))  # type: ignore[arg-type]
+
+
+@contextmanager
+def lost_processes_named(*, checkpoint: Path) -> Iterator[None]:
+    """Turn what follows when another process has died or hangs into a RunError that says where the training stands."""
+    try:
+        yield
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        lost = _lost_process(error)
+        if lost is None:
+            raise
+        state = f"{checkpoint} is whole, go on with --resume auto" if checkpoint.is_file() else "nothing was saved yet"
+        raise RunError(f"{lost}, so the training cannot go on: {state}") from error
+
+
+def _lost_process(error: Exception) -> str | None:
+    """Say what befell which process; gloo and DataLoader report that as plain RuntimeErrors.
+
+    DataLoader lets the broken connection through where a reader dies while it hands over a batch.
+    """
+    text = str(error)
+    if "DataLoader worker" in text or (not isinstance(error, RuntimeError) and _passed_the_loader(error)):
+        why = "was memory short? set fewer data.workers, or a smaller data.cache_mb"
+        return f"a process that reads images ({why}) has ended"
+    if not isinstance(error, torch.distributed.DistError) and "gloo" not in text.lower():
+        return None
+    if "timed out" in text.lower():
+        return "another of its processes hangs (it did not answer within process_timeout_minutes)"
+    return "another of its processes has ended"
+
+
+def _passed_the_loader(error: Exception) -> bool:
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_globals.get("__name__") == DataLoader.__module__ for frame, _ in frames)
+
+
+DEVICES = ("cpu", "cuda", "mps")
+
+
+def launch(*, precision: Precision, timeout_minutes: float, device: torch.device | None = None) -> Fabric:
+    """Return a launched fabric; several processes and nodes are started by torchrun, one is the default.
+
+    Without a `device` it is the GPU if there is one. An exchange between processes fails when one of them does not
+    answer for `timeout_minutes`.
+    """
+    local, nodes = _processes_here(), int(os.environ.get("GROUP_WORLD_SIZE", "1"))
+    fabric = Fabric(
+        accelerator="auto" if device is None else device.type,
+        devices=[device.index] if device is not None and device.index is not None else local,
+        num_nodes=nodes,
+        strategy=_several_processes(timeout_minutes) if local * nodes > 1 else "auto",
+        precision=resolve_precision(precision, device=usable_device(device)),
+    )
+    fabric.launch()
+    return fabric
+
+
+def training_device(name: str) -> torch.device:
+    """Return a device such as `cpu`, `cuda` or `cuda:1`; raises InputError where it cannot be trained on."""
+    usable_device(name)
+    device = torch.device(name)
+    if device.type not in DEVICES:
+        raise InputError(f"the device {name!r} cannot be trained on: give one of {', '.join(DEVICES)}")
+    if device.type == "cpu":
+        return torch.device("cpu")
+    if device.index is not None and _processes_here() > 1:
+        raise InputError(
+            f"the device {name!r} is one, but {_processes_here()} processes train here: give {device.type}, and each "
+            "takes its own"
+        )
+    return device
+
+
+def resolve_precision(precision: Precision, *, device: torch.device) -> Literal["32-true", "bf16-mixed"]:
+    """Return what `auto` means on a device: bf16 where it is computed natively."""
+    if precision != "auto":
+        return precision
+    return "bf16-mixed" if has_native_bf16(device) else "32-true"
+
+
+def _processes_here() -> int:
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def _several_processes(timeout_minutes: float) -> DDPStrategy:
+    # Not every parameter takes part in every step: those of denoising do not in a batch without boxes.
+    return DDPStrategy(timeout=timedelta(minutes=timeout_minutes), find_unused_parameters=True)

@@ -1,0 +1,113 @@
+"""Reference points of queries (Conditional DETR, section 3.3)."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from condetr.layers.heads import xavier_init
+from condetr.layers.mlp import MLP
+from condetr.layers.positions import point_embedding
+from condetr.shapes import DetectorOutput, Reconstruction, Target
+
+Reference = Literal["query", "learned", "fixed"]
+"""Predicted from the query embedding, a free parameter of each query, or the image centre for all."""
+
+
+class ReferencePoints(nn.Module):
+    """A point in [0, 1] for every query: the sigmoid of an unnormalised point s."""
+
+    def __init__(self, dim: int, *, num_queries: int, source: Reference) -> None:
+        super().__init__()
+        self.head = MLP(dim, dim, 2) if source == "query" else None
+        self.points = nn.Parameter(torch.randn(num_queries, 2)) if source == "learned" else None
+        if self.head is not None:
+            xavier_init(self.head)
+
+    def forward(self, queries: Float[Tensor, "B Q D"]) -> Float[Tensor, "B Q 2"]:
+        """Return (x, y), computed once for all decoder layers; gradient flows through it."""
+        if self.head is not None:
+            s = self.head(queries).float()
+        elif self.points is not None:
+            s = self.points[: queries.shape[1]].expand(queries.shape[0], -1, -1)
+        else:
+            s = queries.new_zeros(*queries.shape[:2], 2)
+        return s.sigmoid()  # type: ignore[no-any-return]
+
+
+BOX_NOISE, LABEL_NOISE = 0.4, 0.2
+"""How far a centre moves in half sides and a side changes, at most; how often a label is drawn anew (section 4.3)."""
+
+
+class NoisedTargets(NamedTuple):
+    """Decoder inputs made from targets: a query for each target in each group, padded with empty boxes."""
+
+    queries: Float[Tensor, "B Q D"]
+    embedding: Float[Tensor, "B Q D"]
+    """Content of the query, made from its label; the first decoder layer finds it in place of zeros."""
+    reference_xy: Float[Tensor, "B Q 2"]
+
+
+class DenoisingQueries(nn.Module):
+    """Turns targets into noised queries, and what the decoder made of them into reconstructions.
+
+    A group holds each target of an image once. Groups see neither each other nor the queries that detect: they go
+    through the decoder by themselves.
+    """
+
+    def __init__(self, dim: int, *, num_classes: int, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+        self.label_embedding = nn.Embedding(num_classes, dim)
+        self.box_embedding = MLP(2 * dim, dim, dim)
+        self.dim = dim
+
+    def forward(self, targets: Sequence[Target]) -> NoisedTargets:
+        """Draw the noise and embed what it leaves."""
+        labels = _noised_labels(_padded([target.labels for target in targets]).repeat(1, self.groups), self.num_classes)
+        noised_cxcywh = _noised_boxes(_padded([target.boxes_cxcywh for target in targets]).repeat(1, self.groups, 1))
+        halves = [point_embedding(half, dim=self.dim) for half in noised_cxcywh.split(2, dim=-1)]
+        return NoisedTargets(
+            queries=self.box_embedding(torch.cat(halves, dim=-1)),
+            embedding=self.label_embedding(labels),
+            reference_xy=noised_cxcywh[..., :2],
+        )
+
+    @property
+    def num_classes(self) -> int:
+        """Return the number of classes that a label may be drawn from."""
+        return self.label_embedding.num_embeddings
+
+    def pair(self, output: DetectorOutput, targets: Sequence[Target]) -> Reconstruction:
+        """Return what every layer and group restored from the queries of `forward`, beside the targets."""
+        sets = [*output.auxiliary, output.final]
+        # A mask would say the same, but a GPU has to be waited for to learn how many places it has.
+        image = torch.cat([torch.full_like(target.labels, index) for index, target in enumerate(targets)])
+        place = torch.cat([torch.arange(len(labels), device=labels.device) for labels, _ in targets])
+        return Reconstruction(
+            logits=torch.cat([found.logits[image, place] for found in sets]),
+            boxes_cxcywh=torch.cat([found.boxes_cxcywh[image, place] for found in sets]),
+            labels=torch.cat([target.labels for target in targets]).repeat(len(sets)),
+            targets_cxcywh=torch.cat([target.boxes_cxcywh for target in targets]).repeat(len(sets), 1),
+            groups=self.groups,
+        )
+
+
+def _padded(values: Sequence[Tensor]) -> Tensor:
+    """Stack values of different lengths, padded with zeros to the longest, and to at least one."""
+    return pad_sequence([*values, values[0].new_zeros(1, *values[0].shape[1:])], batch_first=True)[:-1]
+
+
+def _noised_labels(labels: Int[Tensor, "B Q"], num_classes: int) -> Int[Tensor, "B Q"]:
+    is_drawn = torch.rand(labels.shape, device=labels.device) < LABEL_NOISE
+    return torch.where(is_drawn, torch.randint_like(labels, num_classes), labels)
+
+
+def _noised_boxes(boxes_cxcywh: Float[Tensor, "B Q 4"]) -> Float[Tensor, "B Q 4"]:
+    noise = BOX_NOISE * (2 * torch.rand_like(boxes_cxcywh) - 1)
+    centres, sides = boxes_cxcywh.split(2, dim=-1)
+    noised = torch.cat([centres + noise[..., :2] * sides / 2, sides * (1 + noise[..., 2:])], dim=-1)
+    return noised.clamp(0, 1)

@@ -1,0 +1,115 @@
+"""The folder of one training: what is in it, and when it may be used."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from condetr.errors import InputError
+from condetr.inference.model_folder import CONFIG, WEIGHTS
+from condetr.storage.atomic import tidy
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths inside a run folder."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The settings."""
+        return self.path / "config.yaml"
+
+    @property
+    def labels(self) -> Path:
+        """The label map."""
+        return self.path / "labels.json"
+
+    @property
+    def images(self) -> Path:
+        """Which images it trains and validates on."""
+        return self.path / "images.json"
+
+    @property
+    def metrics(self) -> Path:
+        """A row for every epoch."""
+        return self.path / "metrics.csv"
+
+    @property
+    def timing(self) -> Path:
+        """How long each epoch took."""
+        return self.path / "timing.csv"
+
+    @property
+    def nonfinite(self) -> Path:
+        """Folders about steps whose loss or gradient was not finite."""
+        return self.path / "nonfinite"
+
+    @property
+    def results(self) -> Path:
+        """The final numbers."""
+        return self.path / "results.json"
+
+    @property
+    def predictions(self) -> Path:
+        """What the best model found, in COCO's results format."""
+        return self.path / "predictions.json"
+
+    @property
+    def report(self) -> Path:
+        """The page about the run."""
+        return self.path / "report.html"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """Where the training stands, for resuming."""
+        return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def best(self) -> Path:
+        """The model folder of the best epoch."""
+        return self.path / "best"
+
+    @property
+    def lock(self) -> Path:
+        """What a training holds while it lasts."""
+        return self.path / ".lock"
+
+    def require_usable(self, *, resume: bool) -> None:
+        """Raise InputError if a training may not be written here."""
+        try:
+            if self.path.is_dir() and any(entry != self.lock for entry in self.path.iterdir()):
+                self._require_own(resume=resume)
+            existing = next(folder for folder in (self.path, *self.path.absolute().parents) if folder.exists())
+        except OSError as error:
+            raise InputError(f"cannot write to {self.path}: {error.strerror}; choose another folder") from None
+        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+            raise InputError(f"cannot write to {self.path}: {existing} is not a folder that you may write to")
+
+    def _require_own(self, *, resume: bool) -> None:
+        """Raise InputError unless what is here already is a run to go on with."""
+        if not resume:
+            raise InputError(
+                f"{self.path} exists and is not empty: continue that run with --resume auto, or choose another folder "
+                "with --out"
+            )
+        if not self.last_checkpoint.is_file() and not self._has_barely_begun():
+            raise InputError(
+                f"{self.path} has no checkpoints/{self.last_checkpoint.name} to resume from, but files that a new "
+                "training would replace: choose another folder with --out"
+            )
+
+    def _has_barely_begun(self) -> bool:
+        """Tell whether all that is here may be from a training that ended in its first epoch, before a checkpoint."""
+        written = (self.config, self.labels, self.images, self.metrics, self.timing, self.nonfinite, self.best)
+        ours = {*written, self.last_checkpoint.parent, self.path / "wandb", self.path / "mlruns"}
+        here = {entry for entry in self.path.iterdir() if not entry.name.startswith((".", "events."))}
+        best = {entry.name for entry in self.best.iterdir()} if self.best.is_dir() else set()
+        epochs = len(self.metrics.read_text().splitlines()) - 1 if self.metrics.is_file() else 0
+        return here <= ours and best <= {CONFIG, WEIGHTS} and epochs <= 1
+
+    def create(self) -> None:
+        """Make the folder and those inside it, and remove what a killed process left half written."""
+        self.last_checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        tidy(self.path)
+        tidy(self.last_checkpoint.parent)

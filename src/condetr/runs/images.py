@@ -1,0 +1,99 @@
+"""Which images a run trained on and which it validated on, so that nobody measures it on the former unawares."""
+
+import json
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from condetr.data.dataset import ImageRecord
+from condetr.data.sources import DataSplits
+from condetr.errors import InputError
+from condetr.inference.model_folder import WEIGHTS
+from condetr.runs.folder import RunFolder
+from condetr.storage.atomic import write_json
+
+_READ = 2**14
+"""Bytes of a file that are looked at; reading whole data sets would take minutes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagesUsed:
+    """What tells every image file, its size and a checksum, by its path below the folder that holds them all.
+
+    Data that moved is known by it, and other images of the same name are not taken for these.
+    """
+
+    training: Mapping[str, str]
+    validation: Mapping[str, str]
+
+    @staticmethod
+    def of(splits: DataSplits) -> "ImagesUsed":
+        """Return what a training on these splits uses."""
+        parts = [[record.path.absolute() for record in split.records] for split in (splits.train, splits.val)]
+        root = _common_folder([path for paths in parts for path in paths])
+        with ThreadPoolExecutor() as pool:
+            training, validation = (
+                {
+                    path.relative_to(root or path.anchor).as_posix(): mark
+                    for path, mark in zip(paths, marks, strict=True)
+                }
+                for paths, marks in ((paths, pool.map(_mark, paths)) for paths in parts)
+            )
+        return ImagesUsed(training=training, validation=validation)
+
+    @staticmethod
+    def of_weights(weights: Path | str) -> "ImagesUsed | None":
+        """Return what the run used whose folder, or whose best model, is given; None where that is not recorded."""
+        path = Path(weights).absolute()
+        folder = path.parent if path.name == WEIGHTS else path
+        runs = [RunFolder(folder), *([RunFolder(folder.parent)] if RunFolder(folder.parent).best == folder else [])]
+        return next((ImagesUsed.load(run.images) for run in runs if run.images.is_file()), None)
+
+    def save(self, path: Path) -> None:
+        """Write them as JSON."""
+        write_json(path, {"training": dict(self.training), "validation": dict(self.validation)})
+
+    @staticmethod
+    def load(path: Path) -> "ImagesUsed":
+        """Read what `save` wrote; raises InputError if the file is damaged."""
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            training, validation = (
+                {str(name): str(mark) for name, mark in content[part].items()} for part in ("training", "validation")
+            )
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{path} cannot be read ({reason}); restore it or remove it") from None
+        return ImagesUsed(training=training, validation=validation)
+
+
+def are_among(records: Sequence[ImageRecord], used: Mapping[str, str]) -> list[bool]:
+    """Tell of each image whether it is among those that were used, wherever the data is now."""
+    names: dict[str, list[str]] = {}
+    for name in used:
+        names.setdefault(name.rpartition("/")[2], []).append(name)
+    return [
+        any(
+            f"/{record.path.absolute().as_posix()}".endswith(f"/{name}") and used[name] == _mark(record.path)
+            for name in names.get(record.path.name, [])
+        )
+        for record in records
+    ]
+
+
+def _common_folder(paths: Sequence[Path]) -> str:
+    try:
+        return os.path.commonpath({path.parent for path in paths})
+    except ValueError:  # they are on several drives of Windows
+        return ""
+
+
+def _mark(path: Path) -> str:
+    """Return the size of a file and a checksum of its middle: images of a kind often begin or end alike."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(max(0, (size - _READ) // 2))
+        return f"{size}-{zlib.crc32(file.read(_READ)):08x}"

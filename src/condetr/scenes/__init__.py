@@ -1,0 +1,1 @@
+"""Synthetic scenes: drawn shapes and digits on textured backgrounds, written as COCO data."""
