@@ -26,11 +26,11 @@ from benchmarks.convergence.summarise import as_good_cells
 from benchmarks.markdown import table_lines
 from condetr.data.dataset import Split
 from condetr.data.sources import open_data
+from condetr.detectors.scores import RANKINGS, Scores
 from condetr.inference.detect import to_detections
 from condetr.inference.predictor import Predictor
 from condetr.interop.loading import load
 from condetr.labels import Category, LabelMap
-from condetr.layers.heads import Scores
 from condetr.metrics.coco import accumulated_evaluator, evaluate_coco
 from condetr.shapes import Detections, Prediction
 
@@ -66,7 +66,7 @@ def _ratios(detr: Sequence[plan.Run], conditional: Sequence[plan.Run], *, ap: di
 
 def _evaluate(run: plan.Run, split: Split) -> dict[str, float]:
     predictor = load(RUNS / run.name)
-    return measure(_predict(predictor, split), split, scores=predictor.scores)
+    return measure(_predict(predictor, split), split, scores=predictor.detector.score_function)
 
 
 def measure(layers: Sequence[Prediction], split: Split, *, scores: Scores) -> dict[str, float]:
@@ -91,15 +91,16 @@ def _predict(predictor: Predictor, split: Split) -> list[Prediction]:
     for start in range(0, len(split), BATCH_SIZE):
         records = split.records[start : start + BATCH_SIZE]
         batch = predictor.make_batch([record.path for record in records]).to(predictor.device)
-        output = predictor.detector(batch.images, batch.is_padding)
-        outputs.append([*output.auxiliary, output.final])
+        output = predictor.detector(batch.normalised(), batch.is_padding)
+        outputs.append([each.prediction for each in output.sets])
     return [Prediction(*map(torch.cat, zip(*layer, strict=True))) for layer in zip(*outputs, strict=True)]
 
 
 def _detections(prediction: Prediction, split: Split, *, scores: Scores) -> dict[int, Detections]:
-    sizes = [record.size_hw for record in split.records]
-    detections = to_detections(prediction, scores=scores, sizes_hw=sizes, label_map=split.label_map)
-    return {record.image_id: each for record, each in zip(split.records, detections, strict=True)}
+    return {
+        record.image_id: to_detections(found, size_hw=record.size_hw, label_map=split.label_map)
+        for record, found in zip(split.records, RANKINGS[scores](prediction, 100), strict=True)
+    }
 
 
 def _unnamed(split: Split) -> Split:

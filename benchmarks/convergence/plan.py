@@ -221,7 +221,8 @@ class Run:
         lr, classification, dropout = self.tuning
         is_pretrained = self.setting == "pretrained"
         backbone = replace(BACKBONE, dilation=self.setting in DILATED, weights=PRETRAINED if is_pretrained else None)
-        detector = SIDES[self.side](**{**TINY, "backbone": backbone, "dropout": dropout})
+        criterion = CriterionConfig(classification=classification)
+        detector = SIDES[self.side](**{**TINY, "backbone": backbone, "dropout": dropout, "criterion": criterion})
         return TrainConfig(
             recipe=self.name,
             detector=replace(detector, **self.changes),
@@ -232,7 +233,6 @@ class Run:
                 workers=0,
                 cache_mb=1024,
             ),
-            criterion=CriterionConfig(classification=classification),
             optimizer=OptimizerConfig(lr=lr, backbone_lr=lr * (1 if is_pretrained else 3)),
             schedule=StepScheduleConfig(drop_epoch=self.drop_epoch, warmup_steps=200),
             epochs=self.epochs,

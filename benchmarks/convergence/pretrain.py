@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.transforms.v2.functional import resized_crop
 
+from condetr.backbones.backbone import Backbone
 from condetr.backbones.resnet import SmallResNetConfig
 from condetr.data.batch import IMAGENET_MEAN, IMAGENET_STD
 from condetr.data.dataset import Split
@@ -62,9 +63,9 @@ def _crop(image: UInt8[Tensor, "3 H W"], box_xyxy: list[float]) -> UInt8[Tensor,
     return crop
 
 
-def _train(backbone: nn.Module, training: TensorDataset, validation: TensorDataset, *, num_classes: int) -> float:
+def _train(backbone: Backbone, training: TensorDataset, validation: TensorDataset, *, num_classes: int) -> float:
     """Train with a linear classifier on the mean of the map; return the accuracy on other scenes."""
-    classifier = nn.Linear(int(backbone.out_channels), num_classes)  # type: ignore[arg-type]
+    classifier = nn.Linear(backbone.channels[-1], num_classes)
     parameters = [*backbone.parameters(), *classifier.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=0.05)
     batches = DataLoader(training, batch_size=BATCH_SIZE, shuffle=True, drop_last=True)
@@ -92,5 +93,5 @@ def _accuracy(backbone: nn.Module, classifier: nn.Module, validation: TensorData
 
 def _scores(backbone: nn.Module, classifier: nn.Module, pictures: UInt8[Tensor, "B 3 64 64"]) -> Float[Tensor, "B K"]:
     mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
-    scores: Tensor = classifier(backbone((pictures / 255 - mean) / std).mean((2, 3)))
+    scores: Tensor = classifier(backbone((pictures / 255 - mean) / std)[-1].mean((2, 3)))
     return scores

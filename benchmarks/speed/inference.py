@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.speed.elsewhere import Elsewhere
 from benchmarks.speed.report import Cell, Table
 from benchmarks.speed.timing import PRECISIONS, alternate, matrix_rate
+from condetr.detectors.detector import Detector
 from condetr.optimize.fast import optimize
 from condetr.optimize.machine import DTYPES, keep_memory
 from tests.parity.peers import detector_config, hf, make_peers, random_model
@@ -119,7 +120,7 @@ def _transformers(folder: Path, images: Tensor, *, attentions: Sequence[str]) ->
 
 
 def _fast(
-    detector: nn.Module,
+    detector: Detector,
     images: Tensor,
     is_padding: Tensor,
     *,

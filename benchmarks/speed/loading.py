@@ -35,8 +35,8 @@ def measure(*, quick: bool) -> Table:
         runs: dict[str, Callable[[], object]] = {
             "transformers, resize to 800/1333": _transformers(split, "DetrImageProcessor"),
             "transformers, same with PIL": _transformers(split, "DetrImageProcessorPil"),
-            "ours, resize to 800/1333": lambda: sum(len(batch.images) for batch in evaluation),
-            "ours, the paper's augmentation": lambda: sum(len(batch.images) for batch in training.epoch(0)),
+            "ours, resize to 800/1333": lambda: sum(len(batch.image_ids) for batch in evaluation),
+            "ours, the paper's augmentation": lambda: sum(len(batch.image_ids) for batch in training.epoch(0)),
         }
         seconds = alternate(runs, rounds=1 if quick else 5)
     theirs = min(value for name, value in seconds.items() if name.startswith("transformers"))

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from benchmarks.speed.report import Cell, Table
 from benchmarks.speed.timing import alternate
+from condetr.detectors.scores import build_set_criterion
+from condetr.layers.heads import layer_sets
 from condetr.losses.criterion import CriterionConfig
 from condetr.shapes import DetectorOutput, Prediction
 from tests.parity.peers import hf, targets, their_targets
@@ -39,15 +41,14 @@ def _measure(*, images: int, boxes: int, rounds: int) -> dict[str, float]:
     logits = torch.randn(NUM_LAYERS, images, NUM_QUERIES, NUM_CLASSES, requires_grad=True)
     boxes_cxcywh = (0.2 + 0.5 * torch.rand(NUM_LAYERS, images, NUM_QUERIES, 4)).requires_grad_()
     truth = targets([boxes] * images, num_classes=NUM_CLASSES)
-    criterion = CriterionConfig().build(scores="sigmoid")
+    criterion = build_set_criterion(CriterionConfig(), scores="sigmoid")
     config = hf.ConditionalDetrConfig(auxiliary_loss=True, num_labels=NUM_CLASSES)
     loss: Any = importlib.import_module("transformers.loss.loss_deformable_detr")
     loss_function = loss.DeformableDetrForObjectDetectionLoss
     labels = their_targets(truth)
 
     def ours() -> None:
-        layers = [Prediction(*layer) for layer in zip(logits, boxes_cxcywh, strict=True)]
-        output = DetectorOutput(layers[-1], tuple(layers[:-1]))
+        output = DetectorOutput(layer_sets(Prediction(logits, boxes_cxcywh)))
         _backward(criterion(output, truth, num_boxes=images * boxes)["loss"], logits, boxes_cxcywh)
 
     def theirs() -> None:

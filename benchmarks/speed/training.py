@@ -13,8 +13,8 @@ from benchmarks.speed.timing import PRECISIONS, alternate
 from condetr.backbones.resnet import ResNetConfig
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.engine.config import TrainConfig
-from condetr.optimize.training import merge_frozen_norms, quicken
-from condetr.shapes import Target
+from condetr.optimize.training import merge_frozen_norms, speed_up_training
+from condetr.shapes import Targets
 from tests.parity.peers import freeze_stem, fresh_model, hf, make_peers, targets, their_targets
 
 NUM_CLASSES = 91
@@ -29,11 +29,12 @@ class Inputs(NamedTuple):
 
     images: Tensor
     is_padding: Tensor
-    targets: list[Target]
+    targets: Targets
 
     def to(self, device: str) -> "Inputs":
         """Return the batch on a device."""
-        targets = [Target(*(tensor.to(device) for tensor in target)) for target in self.targets]
+        labels, boxes_cxcywh, counts = self.targets
+        targets = Targets(labels.to(device), boxes_cxcywh.to(device), counts)
         return Inputs(self.images.to(device), self.is_padding.to(device), targets)
 
 
@@ -74,12 +75,12 @@ def our_step(batch: Inputs, *, bf16: bool, config: TrainConfig = R50) -> Callabl
     detector = config.detector.build(num_classes=NUM_CLASSES, pretrained=False).train()
     detector = detector.to(memory_format=torch.channels_last).to(batch.images.device)
     if config.compile:
-        merge_frozen_norms(detector.features.backbone)
+        merge_frozen_norms(detector)
         detector.compile()
     else:
-        quicken(detector)
-    criterion = config.criterion.build(scores=config.detector.scores)
-    num_boxes = float(sum(len(target.labels) for target in batch.targets))
+        speed_up_training(detector)
+    criterion = config.detector.build_criterion()
+    num_boxes = float(sum(batch.targets.counts))
 
     def loss() -> Tensor:
         output = detector(batch.images, batch.is_padding)

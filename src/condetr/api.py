@@ -88,7 +88,6 @@ def evaluate_predictor(
         predictor.detector,
         split=split,
         loader=eval_loader(split, predictor.transform.build_eval(), batch_size=batch_size, workers=workers),
-        scores=predictor.scores,
         device=predictor.device,
         progress=progress,
     ).results

@@ -7,53 +7,94 @@ Boxes say their format: `boxes_cxcywh` are centre, width and height relative to 
 `boxes_xyxy` are corners in pixels. Sizes say theirs: `size_hw` is (height, width). Masks say what True means.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 if TYPE_CHECKING:
     import supervision
 
 
-class Target(NamedTuple):
-    """Ground truth of one image, as the detector and the losses see it."""
+class Targets(NamedTuple):
+    """Ground truth of a batch, as detectors and losses see it; padded with zeros to the image that has most."""
 
-    labels: Int[Tensor, " T"]
+    labels: Int[Tensor, "B T"]
     """Training ids, 0..K-1."""
-    boxes_cxcywh: Float[Tensor, "T 4"]
+    boxes_cxcywh: Float[Tensor, "B T 4"]
+    counts: tuple[int, ...]
+    """Of each image, how many of the T are its own."""
+
+    @staticmethod
+    def of(images: Iterable[tuple[Int[Tensor, " _"], Float[Tensor, "_ 4"]]]) -> "Targets":
+        """Bring labels and boxes of each image together."""
+        labels, boxes_cxcywh = zip(*images, strict=True)
+        return Targets(
+            labels=pad_sequence(list(labels), batch_first=True),
+            boxes_cxcywh=pad_sequence(list(boxes_cxcywh), batch_first=True),
+            counts=tuple(map(len, labels)),
+        )
+
+    @staticmethod
+    def none(num_images: int) -> "Targets":
+        """Return the targets of images on which nothing is to be found, or known."""
+        return Targets(torch.zeros(num_images, 0, dtype=torch.int64), torch.zeros(num_images, 0, 4), (0,) * num_images)
 
 
 class Prediction(NamedTuple):
-    """One set of class logits and boxes, a pair for every query."""
+    """Class logits and boxes, a pair for every query."""
 
-    logits: Float[Tensor, "B Q K"]
-    boxes_cxcywh: Float[Tensor, "B Q 4"]
+    logits: Float[Tensor, "*batch Q K"]
+    boxes_cxcywh: Float[Tensor, "*batch Q 4"]
 
 
-class Reconstruction(NamedTuple):
-    """What all decoder layers restored from noised targets, a row for each, beside the targets."""
+class Pairs(NamedTuple):
+    """Queries and the targets that they stand for."""
 
-    logits: Float[Tensor, "N K"]
-    boxes_cxcywh: Float[Tensor, "N 4"]
-    labels: Int[Tensor, " N"]
-    targets_cxcywh: Float[Tensor, "N 4"]
-    groups: int
-    """Noised copies of each target; the loss is their mean."""
+    image: Int[Tensor, " P"]
+    query: Int[Tensor, " P"]
+    target: Int[Tensor, " P"]
+    """Place among the targets of the image."""
+
+
+class PredictionSet(NamedTuple):
+    """Predictions that are matched to the targets, and learned from, among themselves."""
+
+    name: str
+    prediction: Prediction
+    weight: float = 1.0
+    """What its loss is multiplied with."""
+    known: Pairs | None = None
+    """Which queries stand for which targets, where that is known: nothing is matched then, and the other queries do
+    not count (denoising)."""
 
 
 class DetectorOutput(NamedTuple):
-    """Predictions of the last decoder layer, and of the layers before it in order."""
+    """What a detector predicts in a batch."""
 
-    final: Prediction
-    auxiliary: tuple[Prediction, ...]
-    """Every other set that is matched and learned from: earlier layers, and further groups of queries."""
-    groups: int = 1
-    """Groups of queries that each layer predicts with; the loss is their mean."""
-    reconstruction: Reconstruction | None = None
-    """Only in training, and only from detectors that denoise."""
+    sets: tuple[PredictionSet, ...]
+    """All that is learned from; the last one is what is found."""
+
+    @property
+    def final(self) -> Prediction:
+        """What is found."""
+        return self.sets[-1].prediction
+
+
+class Found(NamedTuple):
+    """What a detector found in one image, best first."""
+
+    boxes_cxcywh: Float[Tensor, "N 4"]
+    scores: Float[Tensor, " N"]
+    labels: Int[Tensor, " N"]
+    """Training ids, 0..K-1."""
+    source: Int[Tensor, " N"]
+    """The query that each is from."""
 
 
 @dataclass(frozen=True, kw_only=True)

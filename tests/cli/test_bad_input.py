@@ -143,7 +143,7 @@ class TestSettings:
         [
             ("epochs=0", "epochs: input should be greater than or equal to 1"),
             ("detector.backbone.blocks=[1000000000]", "blocks.0: input should be less than or equal to 128"),
-            ("criterion.l1=-1", "criterion.l1: input should be greater than or equal to 0"),
+            ("detector.criterion.l1=-1", "detector.criterion.l1: input should be greater than or equal to 0"),
             ("seed=1000000000000000000000000", "seed: input should be less than 9223372036854775808"),
             ("data.transform.scale=[2,1]", "scale must go from least to largest, got (2.0, 1.0)"),
         ],

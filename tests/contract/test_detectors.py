@@ -13,8 +13,7 @@ from condetr.data.transforms import LightTransformConfig
 from condetr.inference.model_folder import load_model, save_model
 from condetr.interop.loading import load
 from condetr.labels import Category, LabelMap
-from condetr.losses.criterion import CriterionConfig
-from condetr.shapes import DetectorOutput, Target
+from condetr.shapes import DetectorOutput, Targets
 
 LABELS = LabelMap((Category(3, "bolt"), Category(7, "nut")))
 
@@ -26,18 +25,20 @@ def images() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def losses(detector: nn.Module, config: Any) -> dict[str, torch.Tensor]:  # noqa: ANN401
-    targets = [
-        Target(torch.tensor([0, 1]), torch.tensor([[0.5, 0.5, 0.2, 0.2], [0.2, 0.3, 0.1, 0.1]])),
-        Target(torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4)),
-    ]
-    output: DetectorOutput = detector(*images())
-    return CriterionConfig().build(scores=config.scores)(output, targets, num_boxes=2.0)  # type: ignore[no-any-return]
+    targets = Targets.of(
+        [
+            (torch.tensor([0, 1]), torch.tensor([[0.5, 0.5, 0.2, 0.2], [0.2, 0.3, 0.1, 0.1]])),
+            (torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4)),
+        ]
+    )
+    output: DetectorOutput = detector(*images(), targets)
+    return config.build_criterion()(output, targets, num_boxes=2.0)  # type: ignore[no-any-return]
 
 
 def test_it_predicts_from_every_decoder_layer(config: Any) -> None:  # noqa: ANN401
     output = config.build(num_classes=2)(*images())
-    assert len(output.auxiliary) == 1
-    for layer in (*output.auxiliary, output.final):
+    assert len(output.sets) == 2
+    for _, layer, *_ in output.sets:
         assert layer.logits.shape[:2] == layer.boxes_cxcywh.shape[:2] == (2, 5)
         assert ((layer.boxes_cxcywh >= 0) & (layer.boxes_cxcywh <= 1)).all()
 

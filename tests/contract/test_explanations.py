@@ -75,9 +75,7 @@ def test_capturing_changes_nothing_and_ends_with_its_block(config: Any) -> None:
 
 def test_a_detection_is_explained_over_the_whole_image(config: Any) -> None:  # noqa: ANN401
     labels = LabelMap((Category(3, "bolt"), Category(7, "nut")))
-    predictor = Predictor(
-        config.build(num_classes=2), scores=config.scores, transform=LightTransformConfig(), label_map=labels
-    )
+    predictor = Predictor(config.build(num_classes=2), transform=LightTransformConfig(), label_map=labels)
     pixels = np.random.default_rng(0).integers(0, 256, (40, 64, 3), dtype=np.uint8)
     view = look(predictor, pixels)
     ((shown,),) = choose({"mine": view}, threshold=0.0)

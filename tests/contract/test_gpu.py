@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from condetr.backbones.resnet import SmallResNetConfig
-from condetr.data.batch import Batch, Sample, collate
+from condetr.data.batch import Batch, collate_images
 from condetr.data.transforms import LightTransformConfig
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
+from condetr.detectors.detector import Detector
 from condetr.engine import train as training
 from condetr.engine.config import DataConfig, TrainConfig
 from condetr.engine.optim import EmaConfig
@@ -78,8 +79,8 @@ def test_a_step_waits_for_the_costs_of_matching_and_for_whether_it_is_finite(
     shorter = elsewhere(train_there, replace(settings, epochs=1), tmp_path / "shorter")
     assert there[1] - shorter == {
         "matcher: HungarianMatcher.forward": 2 * STEPS,  # the costs come, the pairs go
-        "train: Training._step": STEPS,
-        "log: Means.read": 5,  # losses, at the end of an epoch
+        "step: Stepper.step": STEPS,
+        "display: Means.read": 5,  # losses, at the end of an epoch
     }
 
 
@@ -91,30 +92,30 @@ def detect_there(config: Any) -> dict[FastPrecision, tuple[Waits, torch.Tensor]]
         detector, batch = detector_of(config).to(NAME), padded_batch().to(NAME)
         for precision in PRECISIONS:
             fast = optimize(detector, precision=precision)
-            fast(batch.images, batch.is_padding)
+            fast(batch.normalised(), batch.is_padding)
             waits.clear()
-            output = fast(batch.images, batch.is_padding)
+            output = fast(batch.normalised(), batch.is_padding)
             found[precision] = waits.copy(), output.final.logits.float().cpu()
     return found
 
 
-def detector_of(config: Any) -> torch.nn.Module:  # noqa: ANN401 - any settings
+def detector_of(config: Any) -> Detector:  # noqa: ANN401 - any settings
     torch.manual_seed(0)
-    detector: torch.nn.Module = config.build(num_classes=2)
+    detector: Detector = config.build(num_classes=2)
     return detector.eval()
 
 
 def padded_batch() -> Batch:
     """Return two images, the second padded by a third."""
     torch.manual_seed(1)
-    images = (torch.randint(256, (3, 32, width), dtype=torch.uint8) for width in (48, 32))
-    return collate([Sample(image, torch.zeros(0, 4), torch.zeros(0).long(), 0, (32, 32)) for image in images])
+    images = [torch.randint(256, (3, 32, width), dtype=torch.uint8) for width in (48, 32)]
+    return collate_images(images, original_sizes_hw=[(32, 32)] * 2)
 
 
 @torch.no_grad()
 def test_the_fast_form_detects_the_same_and_waits_only_to_learn_of_padding(config: Any) -> None:  # noqa: ANN401
     batch = padded_batch()
-    expected = detector_of(config)(batch.images, batch.is_padding).final.logits
+    expected = detector_of(config)(batch.normalised(), batch.is_padding).final.logits
     for precision, (waits, logits) in elsewhere(detect_there, config).items():
         torch.testing.assert_close(logits, expected, rtol=0, atol=PRECISIONS[precision])
         assert waits == {"fast: _is_padded": 2}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from condetr.backbones.resnet import ResNetConfig
 from condetr.data.transforms import PaperTransformConfig
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
+from condetr.detectors.detector import Detector
 from condetr.detectors.detr import DetrConfig
 from condetr.detectors.registry import DetectorConfig
 from condetr.inference.model_folder import LoadedModel
@@ -20,7 +21,7 @@ from condetr.interop.names import from_original
 from condetr.interop.transformers_folder import write_transformers
 from condetr.interop.transformers_names import from_transformers, to_version_4
 from condetr.layers.heads import inverse_sigmoid
-from condetr.shapes import DetectorOutput, Prediction, Target
+from condetr.shapes import DetectorOutput, Prediction, PredictionSet, Targets
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what other people's modules warn of when they are imported
@@ -39,7 +40,7 @@ Depth = Literal[18, 34, 50, 101]
 class Peers(NamedTuple):
     """One model in two libraries."""
 
-    ours: nn.Module
+    ours: Detector
     theirs: nn.Module
     config: DetectorConfig
 
@@ -139,7 +140,7 @@ def inputs(*, sizes_hw: Sequence[tuple[int, int]] = ((160, 224), (208, 130)), se
     return Inputs(images, is_padding)
 
 
-def targets(counts: Sequence[int], *, num_classes: int, seed: int = 0) -> list[Target]:
+def targets(counts: Sequence[int], *, num_classes: int, seed: int = 0) -> Targets:
     """Return random targets, so many for each image; every box lies inside its image."""
     rng = random.Random(seed)
     generator = torch.Generator().manual_seed(seed)
@@ -148,12 +149,13 @@ def targets(counts: Sequence[int], *, num_classes: int, seed: int = 0) -> list[T
         sizes = 0.05 + 0.4 * torch.rand(count, 2, generator=generator)
         centres = sizes / 2 + (1 - sizes) * torch.rand(count, 2, generator=generator)
         labels = torch.tensor([rng.randrange(num_classes) for _ in range(count)], dtype=torch.int64)
-        made.append(Target(labels, torch.cat([centres, sizes], dim=1)))
-    return made
+        made.append((labels, torch.cat([centres, sizes], dim=1)))
+    return Targets.of(made)
 
 
-def their_targets(ours: Sequence[Target]) -> list[dict[str, Tensor]]:
-    return [{"class_labels": target.labels, "boxes": target.boxes_cxcywh} for target in ours]
+def their_targets(ours: Targets) -> list[dict[str, Tensor]]:
+    each = zip(ours.labels, ours.boxes_cxcywh, ours.counts, strict=True)
+    return [{"class_labels": labels[:count], "boxes": boxes[:count]} for labels, boxes, count in each]
 
 
 def their_output(model: nn.Module, batch: Inputs) -> DetectorOutput:
@@ -170,7 +172,7 @@ def their_output(model: nn.Module, batch: Inputs) -> DetectorOutput:
         hook.remove()
     layers = [_their_heads(model, decoder.get_submodule("layernorm")(state)) for state in states]
     torch.testing.assert_close(layers[-1], Prediction(output.logits, output.pred_boxes))
-    return DetectorOutput(layers[-1], tuple(layers[:-1]))
+    return DetectorOutput(tuple(PredictionSet(f"layer{index}", each) for index, each in enumerate(layers)))
 
 
 def their_gradients(peers: Peers) -> dict[str, Tensor]:

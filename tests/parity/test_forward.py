@@ -31,6 +31,6 @@ def test_every_decoder_layer_predicts_the_same(kind: Kind, depth: Depth, dilatio
 
     assert theirs.final.logits.std() > 0.3
     assert theirs.final.boxes_cxcywh.std() > 0.03
-    assert len(ours.auxiliary) == len(theirs.auxiliary) == 5
-    for layer in ((ours.final, theirs.final), *zip(ours.auxiliary, theirs.auxiliary, strict=True)):
-        torch.testing.assert_close(*layer, rtol=0, atol=TOLERANCE)
+    assert len(ours.sets) == 6
+    for mine, their in zip(ours.sets, theirs.sets, strict=True):
+        torch.testing.assert_close(mine.prediction, their.prediction, rtol=0, atol=TOLERANCE)

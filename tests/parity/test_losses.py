@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from transformers.loss.loss_deformable_detr import DeformableDetrHungarianMatcher, DeformableDetrImageLoss
 from transformers.loss.loss_for_object_detection import HungarianMatcher, ImageLoss
 
-from condetr.losses.criterion import CriterionConfig, SetCriterion
-from condetr.losses.matcher import pad_targets
-from condetr.recipes.paper import DETR_CRITERION
-from condetr.shapes import DetectorOutput, Prediction, Target
+from condetr.detectors.conditional_detr import ConditionalDetrConfig
+from condetr.detectors.detr import DetrConfig
+from condetr.losses.criterion import SetCriterion
+from condetr.shapes import DetectorOutput, Prediction, PredictionSet, Targets
 from tests.parity.peers import (
     Kind,
     Peers,
@@ -42,9 +42,7 @@ SMALLEST_PART = 1e-5
 
 
 def our_criterion(kind: Kind) -> SetCriterion:
-    if kind == "detr":
-        return DETR_CRITERION.build(scores="softmax")
-    return CriterionConfig().build(scores="sigmoid")
+    return (DetrConfig() if kind == "detr" else ConditionalDetrConfig()).build_criterion()
 
 
 def their_criterion(kind: Kind, *, num_classes: int) -> ImageLoss:
@@ -60,7 +58,7 @@ def as_dict(output: DetectorOutput) -> dict[str, Any]:
     def pair(prediction: Prediction) -> dict[str, Tensor]:
         return {"logits": prediction.logits, "pred_boxes": prediction.boxes_cxcywh}
 
-    return {**pair(output.final), "auxiliary_outputs": [pair(layer) for layer in output.auxiliary]}
+    return {**pair(output.final), "auxiliary_outputs": [pair(layer.prediction) for layer in output.sets[:-1]]}
 
 
 def weighted_sum(terms: Mapping[str, Tensor], *, kind: Kind) -> Tensor:
@@ -71,14 +69,14 @@ def weighted_sum(terms: Mapping[str, Tensor], *, kind: Kind) -> Tensor:
 
 def random_output(*, num_classes: int, layers: int = 3, queries: int = 20, images: int = 3) -> DetectorOutput:
     generator = torch.Generator().manual_seed(5)
-    sets = [
+    predictions = [
         Prediction(
             2 * torch.randn(images, queries, num_classes, generator=generator),
             0.05 + 0.4 * torch.rand(images, queries, 4, generator=generator),
         )
         for _ in range(layers)
     ]
-    return DetectorOutput(sets[-1], tuple(sets[:-1]))
+    return DetectorOutput(tuple(PredictionSet(f"layer{index}", each) for index, each in enumerate(predictions)))
 
 
 def gradient_deviations(ours: nn.Module, theirs: Mapping[str, Tensor]) -> dict[str, float]:
@@ -92,11 +90,11 @@ def gradient_deviations(ours: nn.Module, theirs: Mapping[str, Tensor]) -> dict[s
     }
 
 
-def backward_both(peers: Peers, kind: Kind, wanted: list[Target], *, num_classes: int) -> tuple[Tensor, Tensor]:
+def backward_both(peers: Peers, kind: Kind, wanted: Targets, *, num_classes: int) -> tuple[Tensor, Tensor]:
     batch = inputs(sizes_hw=((96, 128), (112, 90)))
     batch = batch._replace(images=batch.images.to(torch.get_default_dtype()))
-    wanted = [target._replace(boxes_cxcywh=target.boxes_cxcywh.to(torch.get_default_dtype())) for target in wanted]
-    num_boxes = float(sum(len(target.labels) for target in wanted))
+    wanted = wanted._replace(boxes_cxcywh=wanted.boxes_cxcywh.to(torch.get_default_dtype()))
+    num_boxes = float(sum(wanted.counts))
     ours: Tensor = our_criterion(kind)(peers.ours(*batch), wanted, num_boxes=num_boxes)["loss"]
     terms = their_criterion(kind, num_classes=num_classes)(
         as_dict(their_output(peers.theirs, batch)), their_targets(wanted)
@@ -127,13 +125,13 @@ def test_every_layer_is_matched_alike(kind: Kind, counts: tuple[int, ...]) -> No
     output, wanted = random_output(num_classes=10), targets(counts, num_classes=9)
     matcher, theirs = our_criterion(kind).matcher, their_criterion(kind, num_classes=9).matcher
 
-    for layer in (*output.auxiliary, output.final):
-        matches = matcher(layer, pad_targets(wanted))
+    for _, layer, *_ in output.sets:
+        matches = matcher(Prediction(*(values[None] for values in layer)), wanted)
         expected = theirs({"logits": layer.logits, "pred_boxes": layer.boxes_cxcywh}, their_targets(wanted))
 
-        for row, (query, target) in enumerate(expected):
-            assert matches.query[matches.row == row].tolist() == query.tolist()
-            assert matches.target[matches.row == row].tolist() == target.tolist()
+        for image, (query, target) in enumerate(expected):
+            assert matches.query[matches.image == image].tolist() == query.tolist()
+            assert matches.target[matches.image == image].tolist() == target.tolist()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from condetr.detectors.scores import RANKINGS
 from condetr.inference.detect import to_detections
 from condetr.interop.classes import unnamed_classes
 from condetr.shapes import Detections, Prediction
@@ -37,13 +38,11 @@ def test_the_hundred_best_are_the_same(kind: Kind) -> None:
     is_softmax = kind == "detr"
     predicted = prediction(columns=20 + is_softmax)
 
-    ours: list[Detections] = to_detections(
-        predicted,
-        scores="softmax" if is_softmax else "sigmoid",
-        sizes_hw=SIZES_HW,
-        label_map=unnamed_classes(20).label_map,
-        limit=100,
-    )
+    found = RANKINGS["softmax" if is_softmax else "sigmoid"](predicted, 100)
+    label_map = unnamed_classes(20).label_map
+    ours: list[Detections] = [
+        to_detections(each, size_hw=size_hw, label_map=label_map) for each, size_hw in zip(found, SIZES_HW, strict=True)
+    ]
 
     for mine, theirs in zip(ours, map(best_first, their_detections(kind, predicted)), strict=True):
         assert len(mine) == 100

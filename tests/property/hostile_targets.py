@@ -20,11 +20,13 @@ from condetr.data.dataset import Split
 from condetr.data.images import read_headers, read_image
 from condetr.data.sources import DataSplits, open_data
 from condetr.data.transforms import LightTransformConfig
-from condetr.detectors.conditional_detr import ConditionalDetr, ConditionalDetrConfig
+from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.doctor.examine import examine
 from condetr.doctor.plan import Plan
 from condetr.engine.checkpoint import Progress, restore_checkpoint, save_checkpoint
 from condetr.engine.config import TrainConfig
+from condetr.engine.processes import launch
+from condetr.engine.step import Stepper
 from condetr.errors import InputError
 from condetr.inference.model_folder import CONFIG, WEIGHTS, load_model, save_model
 from condetr.labels import Category, LabelMap
@@ -127,16 +129,7 @@ def read_model_weights(hostile: bytes, folder: Path) -> None:
 def read_checkpoint(hostile: bytes, folder: Path) -> None:
     """Read bytes as the checkpoint of a training."""
     _put(folder / "last.ckpt", hostile)
-    detector, optimizer = _training()
-    restore_checkpoint(
-        folder / "last.ckpt",
-        detector=detector,
-        optimizer=optimizer,
-        ema=None,
-        splits=SPLITS,
-        config=CONFIG_OF_RUN,
-        steps_per_epoch=1,
-    )
+    restore_checkpoint(folder / "last.ckpt", _training(), splits=SPLITS, config=CONFIG_OF_RUN, steps_per_epoch=1)
 
 
 def read_picture(hostile: bytes, folder: Path) -> None:
@@ -199,18 +192,17 @@ def _picture(form: str = "PNG") -> bytes:
     return stream.getvalue()
 
 
-def _training() -> tuple[ConditionalDetr, torch.optim.AdamW]:
-    detector = CONFIGURED.build(num_classes=1)
-    return detector, torch.optim.AdamW(detector.parameters())
+def _training() -> Stepper:
+    fabric = launch(CONFIG_OF_RUN, device=torch.device("cpu"))
+    return Stepper(CONFIGURED.build(num_classes=1), config=CONFIG_OF_RUN, steps_per_epoch=1, fabric=fabric)
 
 
 @cache
 def _model(name: str) -> bytes:
     with TemporaryDirectory() as place:
-        detector, _ = _training()
         save_model(
             Path(place) / "model",
-            detector,
+            _training().detector,
             detector_config=CONFIGURED,
             transform=LightTransformConfig(),
             label_map=LABEL_MAP,
@@ -221,17 +213,8 @@ def _model(name: str) -> bytes:
 @cache
 def _checkpoint() -> bytes:
     with TemporaryDirectory() as place:
-        detector, optimizer = _training()
         path = Path(place) / "last.ckpt"
-        save_checkpoint(
-            path,
-            detector=detector,
-            optimizer=optimizer,
-            ema=None,
-            progress=Progress(),
-            splits=SPLITS,
-            config=CONFIG_OF_RUN,
-        )
+        save_checkpoint(path, _training(), progress=Progress(), best=None, splits=SPLITS, config=CONFIG_OF_RUN)
         return path.read_bytes()
 
 

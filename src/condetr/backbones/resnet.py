@@ -11,6 +11,7 @@ from torchvision.models import resnet as torchvision_resnet
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops import FrozenBatchNorm2d
 
+from condetr.backbones.backbone import Backbone
 from condetr.backbones.weights import load_weights
 from condetr.config import settings
 from condetr.errors import InputError
@@ -37,13 +38,14 @@ class ResNetConfig:
     weights: str | None = "imagenet"
     """`imagenet` (torchvision's IMAGENET1K_V1, downloaded once), a local .pth or .safetensors file, or null."""
 
-    def build(self, *, pretrained: bool) -> "ResNet":
-        """Build the backbone; without `pretrained` nothing is read or downloaded."""
+    def build(self, *, pretrained: bool, levels: int = 1) -> "ResNet":
+        """Build the backbone, which returns so many of its last maps; without `pretrained` nothing is read."""
         backbone = ResNet(
             depth=self.depth,
             dilation=self.dilation,
             norm_layer=NORM_LAYERS[self.norm],
             frozen_stages=self.frozen_stages,
+            levels=levels,
         )
         if pretrained and self.weights == "imagenet":
             load_weights(backbone.body, _imagenet_weights(self.depth), source=f"torchvision resnet{self.depth}")
@@ -52,10 +54,12 @@ class ResNetConfig:
         return backbone
 
 
-class ResNet(nn.Module):
-    """Images to the feature map of the last stage."""
+class ResNet(Backbone):
+    """Images to the feature maps of the last stages."""
 
-    def __init__(self, *, depth: int, dilation: bool, norm_layer: Callable[..., nn.Module], frozen_stages: int) -> None:
+    def __init__(
+        self, *, depth: int, dilation: bool, norm_layer: Callable[..., nn.Module], frozen_stages: int, levels: int
+    ) -> None:
         super().__init__()
         network = getattr(torchvision_resnet, f"resnet{depth}")(norm_layer=norm_layer)
         self.body = nn.Sequential()
@@ -65,13 +69,13 @@ class ResNet(nn.Module):
                 self.body.get_submodule(name).requires_grad_(stage_index >= frozen_stages)
         if dilation:
             _replace_stride_by_dilation(network.layer4)
-        self.stride = 16 if dilation else 32
-        self.out_channels: int = network.fc.in_features
+        deepest: int = network.fc.in_features
+        self.channels = (deepest // 8, deepest // 4, deepest // 2, deepest)[-levels:]
+        self.strides = (4, 8, 16, 16 if dilation else 32)[-levels:]
 
-    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D_out H_out W_out"]:
-        """Return the last stage's feature map."""
-        features: Tensor = self.body(images)
-        return features
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B _ _ _"], ...]:
+        """Return the maps of the last stages."""
+        return _last_maps(self.body, images, levels=len(self.channels))
 
 
 @settings
@@ -88,20 +92,20 @@ class SmallResNetConfig:
     weights: str | None = None
     """A local .pth or .safetensors file to start from, or null."""
 
-    def build(self, *, pretrained: bool) -> "SmallResNet":
-        """Build the backbone; without `pretrained` nothing is read."""
+    def build(self, *, pretrained: bool, levels: int = 1) -> "SmallResNet":
+        """Build the backbone, which returns so many of its last maps; without `pretrained` nothing is read."""
         if len(self.widths) != len(self.blocks) + 1:
             raise InputError(f"widths needs one entry more than blocks, got {self.widths} and {self.blocks}")
-        backbone = SmallResNet(widths=self.widths, blocks=self.blocks, dilation=self.dilation)
+        backbone = SmallResNet(widths=self.widths, blocks=self.blocks, dilation=self.dilation, levels=levels)
         if pretrained and self.weights is not None:
             load_weights(backbone, Path(self.weights), source=self.weights)
         return backbone
 
 
-class SmallResNet(nn.Module):
-    """Images to the feature map of the last stage, with trainable batch norm."""
+class SmallResNet(Backbone):
+    """Images to the feature maps of the last stages, with trainable batch norm."""
 
-    def __init__(self, *, widths: tuple[int, ...], blocks: tuple[int, ...], dilation: bool) -> None:
+    def __init__(self, *, widths: tuple[int, ...], blocks: tuple[int, ...], dilation: bool, levels: int) -> None:
         super().__init__()
         self.stem = nn.Sequential(
             nn.Conv2d(3, widths[0], 3, stride=2, padding=1, bias=False),
@@ -113,13 +117,23 @@ class SmallResNet(nn.Module):
         )
         if dilation:
             _replace_stride_by_dilation(self.stages[-1])
-        self.stride = 2 ** (len(blocks) + 1 - dilation)
-        self.out_channels = widths[-1]
+        strides = [2 ** (stage + 2) for stage in range(len(blocks))]
+        self.channels = widths[1:][-levels:]
+        self.strides = (*strides[:-1], strides[-1] // (1 + dilation))[-levels:]
 
-    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D_out H_out W_out"]:
-        """Return the last stage's feature map."""
-        features: Tensor = self.stages(self.stem(images))
-        return features
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B _ _ _"], ...]:
+        """Return the maps of the last stages."""
+        return _last_maps(self.stages, self.stem(images), levels=len(self.channels))
+
+
+def _last_maps(stages: nn.Module, x: Float[Tensor, "B _ _ _"], *, levels: int) -> tuple[Float[Tensor, "B _ _ _"], ...]:
+    if levels == 1:
+        return (stages(x),)
+    maps = []
+    for stage in stages.children():
+        x = stage(x)
+        maps.append(x)
+    return tuple(maps[-levels:])
 
 
 def _stage(width_in: int, width: int, *, num_blocks: int) -> nn.Sequential:

@@ -6,6 +6,7 @@ from typing import Any, Literal, cast
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from condetr.backbones.backbone import Backbone
 from condetr.backbones.resnet import Norm
 from condetr.backbones.weights import load_weights
 from condetr.config import settings
@@ -27,11 +28,12 @@ class TimmConfig:
     weights: str | None = None
     """`hub` (timm's default weights, downloaded once), a local .pth or .safetensors file, or null."""
 
-    def build(self, *, pretrained: bool) -> "TimmBackbone":
-        """Build the backbone; without `pretrained` nothing is read or downloaded."""
+    def build(self, *, pretrained: bool, levels: int = 1) -> "TimmBackbone":
+        """Build the backbone, which returns so many of its last maps; without `pretrained` nothing is read."""
         backbone = TimmBackbone(
             self.name,
             output_stride=self.output_stride,
+            levels=levels,
             from_hub=pretrained and self.weights == "hub",
         )
         if pretrained and self.weights not in (None, "hub"):
@@ -42,10 +44,10 @@ class TimmConfig:
         return backbone
 
 
-class TimmBackbone(nn.Module):
-    """Images to the deepest feature map of a timm model."""
+class TimmBackbone(Backbone):
+    """Images to the deepest feature maps of a timm model."""
 
-    def __init__(self, name: str, *, output_stride: int, from_hub: bool) -> None:
+    def __init__(self, name: str, *, output_stride: int, levels: int, from_hub: bool) -> None:
         super().__init__()
         try:
             import timm
@@ -62,8 +64,8 @@ class TimmBackbone(nn.Module):
             ) from None
         self._frozen_norms: list[nn.Module] = []
         self._levels = cast(Any, self.body.feature_info)
-        self.stride: int = self._levels.reduction()[-1]
-        self.out_channels: int = self._levels.channels()[-1]
+        self.strides = tuple(self._levels.reduction()[-levels:])
+        self.channels = tuple(self._levels.channels()[-levels:])
 
     def freeze_norms(self) -> None:
         """Fix the statistics and the affine part of every batch norm.
@@ -93,7 +95,6 @@ class TimmBackbone(nn.Module):
             if name == frozen_until:
                 return
 
-    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D_out H_out W_out"]:
-        """Return the deepest feature map."""
-        features: Tensor = self.body(images)[-1]
-        return features
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B _ _ _"], ...]:
+        """Return the deepest feature maps."""
+        return tuple(self.body(images)[-len(self.channels) :])

@@ -29,7 +29,7 @@ class Adviser:
         """Return what so many training images are held against."""
         from dataclasses import replace
 
-        from condetr.doctor.machine import stride_of
+        from condetr.doctor.machine import blank_detector
         from condetr.doctor.start import choose_start
         from condetr.engine.loaders import plan_of
         from condetr.recipes.registry import RECIPES
@@ -39,7 +39,7 @@ class Adviser:
         config = self._config()
         name = self._name()
         summary = RECIPES[name].summary if name in RECIPES else "the settings that the data was checked against"
-        return replace(plan_of(config, stride=stride_of(config.detector)), recipe=name, summary=summary)
+        return replace(plan_of(config, blank_detector(config.detector)), recipe=name, summary=summary)
 
     def step_bytes(self, plan: "Plan") -> "StepBytes":
         """Return what tells the memory of a step of the recipe."""

@@ -1,6 +1,8 @@
 """Sizes, and the geometric operations that move pixels and boxes of a sample together."""
 
 import torch
+from jaxtyping import UInt8
+from torch import Tensor
 from torchvision.ops import clip_boxes_to_image
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
@@ -40,10 +42,17 @@ def resize(sample: Sample, *, size_hw: tuple[int, int]) -> Sample:
     old_hw = current_hw(sample)
     if size_hw == old_hw:
         return sample
-    image = F.resize(sample.image, list(size_hw), interpolation=InterpolationMode.BILINEAR, antialias=True)
+    image = resize_image(sample.image, size_hw=size_hw)
     scale_y, scale_x = size_hw[0] / old_hw[0], size_hw[1] / old_hw[1]
     boxes_xyxy = sample.boxes_xyxy * torch.tensor([scale_x, scale_y, scale_x, scale_y])
     return sample._replace(image=image, boxes_xyxy=boxes_xyxy)
+
+
+def resize_image(image: UInt8[Tensor, "3 H W"], *, size_hw: tuple[int, int]) -> UInt8[Tensor, "3 H_out W_out"]:
+    """Resize bilinearly with antialiasing, unless the image has that size."""
+    if image.shape[1:] == size_hw:
+        return image
+    return F.resize(image, list(size_hw), interpolation=InterpolationMode.BILINEAR, antialias=True)  # type: ignore[no-any-return]
 
 
 def flip_horizontally(sample: Sample) -> Sample:

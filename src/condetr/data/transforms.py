@@ -66,7 +66,11 @@ class PaperTransformConfig:
 
     def build_eval(self) -> Transform:
         """Return the resize of evaluation, which draws no random number."""
-        return partial(_resize_by_rule, short_side=self.eval_short_side, max_side=self.max_side)
+        return partial(_resize_to, size_of=self.eval_hw)
+
+    def eval_hw(self, size_hw: tuple[int, int]) -> tuple[int, int]:
+        """Return the size at which an image of this size is evaluated."""
+        return resized_hw(size_hw, short_side=self.eval_short_side, max_side=self.max_side)
 
 
 @settings
@@ -111,7 +115,11 @@ class LightTransformConfig:
 
     def build_eval(self) -> Transform:
         """Return the fit into `size_hw`, which draws no random number."""
-        return partial(_fit, size_hw=self.size_hw)
+        return partial(_resize_to, size_of=self.eval_hw)
+
+    def eval_hw(self, size_hw: tuple[int, int]) -> tuple[int, int]:
+        """Return the size at which an image of this size is evaluated."""
+        return size_hw if self.size_hw is None else fitted_hw(size_hw, into_hw=self.size_hw)
 
 
 TransformConfig = PaperTransformConfig | LightTransformConfig
@@ -182,6 +190,10 @@ def jitter(
 
 def _resize_by_rule(sample: Sample, rng: random.Random, *, short_side: int, max_side: int | None) -> Sample:
     return resize(sample, size_hw=resized_hw(current_hw(sample), short_side=short_side, max_side=max_side))
+
+
+def _resize_to(sample: Sample, rng: random.Random, *, size_of: Callable[[tuple[int, int]], tuple[int, int]]) -> Sample:
+    return resize(sample, size_hw=size_of(current_hw(sample)))
 
 
 def _fit(sample: Sample, rng: random.Random, *, size_hw: tuple[int, int] | None) -> Sample:

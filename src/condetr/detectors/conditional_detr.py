@@ -4,8 +4,9 @@ What the paper changed in DETR is the decoder: cross-attention gets a spatial qu
 embedding and a reference point, and content and spatial parts are concatenated, not added (section 3).
 """
 
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -15,9 +16,10 @@ from torch import Tensor, nn
 from condetr.backbones.registry import BackboneConfig
 from condetr.backbones.resnet import ResNetConfig
 from condetr.config import settings
-from condetr.detectors.original_names import SHARED_ORIGINAL_NAMES
-from condetr.detectors.sizes import (
+from condetr.detectors.detector import (
     DecoderLayers,
+    Detector,
+    DetectorSettings,
     Dropout,
     EncoderLayers,
     Groups,
@@ -26,14 +28,17 @@ from condetr.detectors.sizes import (
     Width,
     require_divisible,
 )
+from condetr.detectors.original_names import SHARED_ORIGINAL_NAMES
+from condetr.detectors.scores import RANKINGS, Scores, build_set_criterion
 from condetr.layers.attention import DotProductAttention
-from condetr.layers.encoder import Encoder
+from condetr.layers.encoder import Encoder, EncoderLayer
 from condetr.layers.features import Cells, FeatureMap
-from condetr.layers.heads import PredictionHeads, Scores, xavier_init
+from condetr.layers.heads import PredictionHeads, layer_sets, restored_sets, xavier_init
 from condetr.layers.mlp import MLP, FeedForward
 from condetr.layers.positions import point_embedding
 from condetr.layers.queries import DenoisingQueries, Reference, ReferencePoints
-from condetr.shapes import DetectorOutput, Target
+from condetr.losses.criterion import CriterionConfig, SetCriterion
+from condetr.shapes import DetectorOutput, Found, Prediction, Targets
 
 SpatialQuery = Literal["CSQ", "C", "T", "P", "I"]
 """Table 3. CSQ: T(f) p_s. C: the decoder embedding f. T: T(f) alone. P: p_s alone. I: T from the content query."""
@@ -43,7 +48,7 @@ Transformation = Literal["diagonal", "identity", "scalar", "block", "full"]
 
 
 @settings
-class ConditionalDetrConfig:
+class ConditionalDetrConfig(DetectorSettings):
     """Settings of Conditional DETR; the defaults are the paper's with ResNet-50."""
 
     kind: Literal["conditional_detr"] = "conditional_detr"
@@ -57,6 +62,7 @@ class ConditionalDetrConfig:
     dropout: Dropout = 0.1
     scores: Scores = "sigmoid"
     """`sigmoid` is trained with the focal loss, `softmax` with cross-entropy."""
+    criterion: CriterionConfig = CriterionConfig()
     spatial_query: SpatialQuery = "CSQ"
     transformation: Transformation = "diagonal"
     reference: Reference = "query"
@@ -69,72 +75,73 @@ class ConditionalDetrConfig:
 
     def build(self, *, num_classes: int, pretrained: bool = True) -> "ConditionalDetr":
         """Build the detector; without `pretrained` the backbone's weights are neither read nor downloaded."""
-        require_divisible(self.dim, num_heads=self.num_heads)
+        dim, num_heads = self.dim, self.num_heads
+        require_divisible(dim, num_heads=num_heads)
+        sizes: dict[str, Any] = {"num_heads": num_heads, "hidden_dim": self.feedforward_dim, "dropout": self.dropout}
         return ConditionalDetr(
-            self.backbone.build(pretrained=pretrained),
-            num_classes=num_classes,
-            num_queries=self.num_queries,
-            dim=self.dim,
-            num_heads=self.num_heads,
-            feedforward_dim=self.feedforward_dim,
-            encoder_layers=self.encoder_layers,
-            decoder_layers=self.decoder_layers,
-            dropout=self.dropout,
+            FeatureMap(self.backbone.build(pretrained=pretrained), dim=dim),
+            query_embedding=nn.Embedding(self.num_queries * self.query_groups, dim),
+            encoder=Encoder(EncoderLayer(dim, **sizes) for _ in range(self.encoder_layers)),
+            reference_points=ReferencePoints(
+                dim, num_queries=self.num_queries * self.query_groups, source=self.reference
+            ),
+            decoder=ConditionalDecoder(
+                [ConditionalDecoderLayer(dim, is_first=index == 0, **sizes) for index in range(self.decoder_layers)],
+                norm=nn.LayerNorm(dim),
+                spatial_query=ConditionalSpatialQuery(
+                    dim, num_heads=num_heads, form=self.spatial_query, transformation=self.transformation
+                ),
+            ),
+            heads=PredictionHeads(
+                dim, num_classes=num_classes, has_no_object=self.scores == "softmax", start_at_reference=True
+            ),
+            denoising=DenoisingQueries(dim, num_classes=num_classes, groups=self.denoising_groups)
+            if self.denoising_groups
+            else None,
             scores=self.scores,
-            spatial_query=self.spatial_query,
-            transformation=self.transformation,
-            reference=self.reference,
             offset_regression=self.offset_regression,
             query_groups=self.query_groups,
-            denoising_groups=self.denoising_groups,
         )
 
+    def build_criterion(self) -> SetCriterion:
+        """Build the losses that it learns from."""
+        return build_set_criterion(self.criterion, scores=self.scores)
 
-class ConditionalDetr(nn.Module):
+    def for_inference(self) -> "ConditionalDetrConfig":
+        """Return the settings of the detector that is kept: one group of queries and no denoising."""
+        return replace(self, query_groups=1, denoising_groups=0)
+
+
+class ConditionalDetr(Detector):
     """Backbone, encoder, conditional decoder and heads (section 3.2)."""
 
     def __init__(
         self,
-        backbone: nn.Module,
+        features: FeatureMap,
         *,
-        num_classes: int,
-        num_queries: int,
-        dim: int,
-        num_heads: int,
-        feedforward_dim: int,
-        encoder_layers: int,
-        decoder_layers: int,
-        dropout: float,
+        query_embedding: nn.Embedding,
+        encoder: Encoder,
+        reference_points: ReferencePoints,
+        decoder: "ConditionalDecoder",
+        heads: PredictionHeads,
+        denoising: DenoisingQueries | None,
         scores: Scores,
-        spatial_query: SpatialQuery,
-        transformation: Transformation,
-        reference: Reference,
         offset_regression: bool,
         query_groups: int,
-        denoising_groups: int,
     ) -> None:
         super().__init__()
-        self.features = FeatureMap(backbone, dim=dim)
-        self.num_queries, self.query_groups = num_queries, query_groups
-        self.query_embedding = nn.Embedding(num_queries * query_groups, dim)
-        self.encoder = Encoder(
-            dim, num_layers=encoder_layers, num_heads=num_heads, hidden_dim=feedforward_dim, dropout=dropout
-        )
-        self.reference_points = ReferencePoints(dim, num_queries=num_queries * query_groups, source=reference)
-        self.decoder = ConditionalDecoder(
-            dim,
-            num_layers=decoder_layers,
-            num_heads=num_heads,
-            feedforward_dim=feedforward_dim,
-            dropout=dropout,
-            spatial_query=spatial_query,
-            transformation=transformation,
-        )
-        self.heads = PredictionHeads(dim, num_classes=num_classes, scores=scores, start_at_reference=True)
-        self.denoising = (
-            DenoisingQueries(dim, num_classes=num_classes, groups=denoising_groups) if denoising_groups else None
-        )
+        self.features = features
+        self.query_embedding = query_embedding
+        self.encoder = encoder
+        self.reference_points = reference_points
+        self.decoder = decoder
+        self.heads = heads
+        self.denoising = denoising
+        self.rank, self.score_function = RANKINGS[scores], scores
         self.offset_regression = offset_regression
+        self.query_groups = query_groups
+        self.strides = (features.stride,)
+        self.num_queries = self.most_objects = query_embedding.num_embeddings // query_groups
         xavier_init(self.encoder)
         xavier_init(self.decoder)
 
@@ -142,9 +149,9 @@ class ConditionalDetr(nn.Module):
         self,
         images: Float[Tensor, "B 3 H W"],
         is_padding: Bool[Tensor, "B H W"],
-        targets: Sequence[Target] | None = None,
+        targets: Targets | None = None,
     ) -> DetectorOutput:
-        """Detect: every query yields class logits and a box, from each decoder layer.
+        """Predict class logits and a box for every query, from each decoder layer.
 
         Only training with denoising reads `targets`.
         """
@@ -153,14 +160,22 @@ class ConditionalDetr(nn.Module):
         cells = Cells(memory, positions, cell_is_padding)
         groups = self.query_groups if self.training else 1
         queries = self.query_embedding.weight[: groups * self.num_queries].expand(images.shape[0], -1, -1)
-        output = self._decode(cells, queries, reference_xy=self.reference_points(queries), groups=groups)
-        if self.denoising is None or targets is None or not self.training:
-            return output
-        queries, embedding, reference_xy = self.denoising(targets)
-        restored = self._decode(
-            cells, queries, reference_xy=reference_xy, groups=self.denoising.groups, embedding=embedding
-        )
-        return output._replace(reconstruction=self.denoising.pair(restored, targets))
+        layers = self._decode(cells, queries, reference_xy=self.reference_points(queries), groups=groups)
+        sets = layer_sets(layers, groups=groups)
+        if self.denoising is not None and targets is not None and self.training:
+            queries, embedding, reference_xy, known = self.denoising(targets)
+            groups = self.denoising.groups
+            restored = self._decode(cells, queries, reference_xy=reference_xy, groups=groups, embedding=embedding)
+            sets = (*restored_sets(restored, known=known, groups=groups), *sets)
+        return DetectorOutput(sets)
+
+    def found(self, output: DetectorOutput, *, limit: int) -> list[Found]:
+        """Return the best classes of the last layer's queries."""
+        return self.rank(output.final, limit)
+
+    def keep_classes(self, rows: Sequence[int]) -> None:
+        """Find no other classes than those of the given rows of the class head, numbered in their order."""
+        self.heads.keep_classes(rows)
 
     def _decode(
         self,
@@ -170,7 +185,7 @@ class ConditionalDetr(nn.Module):
         reference_xy: Float[Tensor, "B Q 2"],
         groups: int,
         embedding: Float[Tensor, "B Q D"] | None = None,
-    ) -> DetectorOutput:
+    ) -> Prediction:
         embeddings = self.decoder(
             queries,
             cells.features,
@@ -180,9 +195,7 @@ class ConditionalDetr(nn.Module):
             groups=groups,
             embedding=embedding,
         )
-        return self.heads(  # type: ignore[no-any-return]
-            embeddings, reference_xy=reference_xy if self.offset_regression else None, groups=groups
-        )
+        return self.heads(embeddings, reference_xy=reference_xy if self.offset_regression else None)  # type: ignore[no-any-return]
 
 
 class ConditionalDecoder(nn.Module):
@@ -190,26 +203,15 @@ class ConditionalDecoder(nn.Module):
 
     def __init__(
         self,
-        dim: int,
+        layers: Iterable["ConditionalDecoderLayer"],
         *,
-        num_layers: int,
-        num_heads: int,
-        feedforward_dim: int,
-        dropout: float,
-        spatial_query: SpatialQuery,
-        transformation: Transformation,
+        norm: nn.LayerNorm,
+        spatial_query: "ConditionalSpatialQuery",
     ) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(
-            ConditionalDecoderLayer(
-                dim, num_heads=num_heads, feedforward_dim=feedforward_dim, dropout=dropout, is_first=index == 0
-            )
-            for index in range(num_layers)
-        )
-        self.norm = nn.LayerNorm(dim)
-        self.spatial_query = ConditionalSpatialQuery(
-            dim, num_heads=num_heads, form=spatial_query, transformation=transformation
-        )
+        self.layers = nn.ModuleList(layers)
+        self.norm = norm
+        self.spatial_query = spatial_query
 
     def forward(
         self,
@@ -246,14 +248,14 @@ class ConditionalDecoder(nn.Module):
 class ConditionalDecoderLayer(nn.Module):
     """Self-attention, conditional cross-attention and a feed-forward network, each added and normalised."""
 
-    def __init__(self, dim: int, *, num_heads: int, feedforward_dim: int, dropout: float, is_first: bool) -> None:
+    def __init__(self, dim: int, *, num_heads: int, hidden_dim: int, dropout: float, is_first: bool) -> None:
         super().__init__()
         self.is_first = is_first
         self.self_attention = ConditionalSelfAttention(dim, num_heads=num_heads, dropout=dropout)
         self.self_attention_norm = nn.LayerNorm(dim)
         self.cross_attention = ConditionalCrossAttention(dim, num_heads=num_heads, dropout=dropout, is_first=is_first)
         self.cross_attention_norm = nn.LayerNorm(dim)
-        self.feedforward = FeedForward(dim, hidden_dim=feedforward_dim, dropout=dropout)
+        self.feedforward = FeedForward(dim, hidden_dim=hidden_dim, dropout=dropout)
         self.feedforward_norm = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
 

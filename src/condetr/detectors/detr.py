@@ -4,8 +4,8 @@ A query is one vector, added to the decoder's content; the spatial and the conte
 told apart, and the box is predicted without a reference point.
 """
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -14,19 +14,31 @@ from torch import Tensor, nn
 from condetr.backbones.registry import BackboneConfig
 from condetr.backbones.resnet import ResNetConfig
 from condetr.config import settings
+from condetr.detectors.detector import (
+    DecoderLayers,
+    Detector,
+    DetectorSettings,
+    Dropout,
+    EncoderLayers,
+    Heads,
+    Queries,
+    Width,
+    require_divisible,
+)
 from condetr.detectors.original_names import SHARED_ORIGINAL_NAMES
-from condetr.detectors.sizes import DecoderLayers, Dropout, EncoderLayers, Heads, Queries, Width, require_divisible
+from condetr.detectors.scores import RANKINGS, Scores, build_set_criterion
 from condetr.layers.attention import MultiHeadAttention
-from condetr.layers.encoder import Encoder
+from condetr.layers.encoder import Encoder, EncoderLayer
 from condetr.layers.features import FeatureMap
-from condetr.layers.heads import PredictionHeads, Scores, xavier_init
+from condetr.layers.heads import PredictionHeads, layer_sets, xavier_init
 from condetr.layers.mlp import FeedForward
 from condetr.layers.queries import ReferencePoints
-from condetr.shapes import DetectorOutput, Target
+from condetr.losses.criterion import CriterionConfig, MatcherConfig, SetCriterion
+from condetr.shapes import DetectorOutput, Found, Targets
 
 
 @settings
-class DetrConfig:
+class DetrConfig(DetectorSettings):
     """Settings of DETR; the defaults are the paper's with ResNet-50."""
 
     kind: Literal["detr"] = "detr"
@@ -40,86 +52,98 @@ class DetrConfig:
     dropout: Dropout = 0.1
     scores: Scores = "softmax"
     """`softmax` is trained with cross-entropy, `sigmoid` with the focal loss (Conditional DETR, table 4: FL)."""
+    criterion: CriterionConfig = CriterionConfig(classification=1.0, matcher=MatcherConfig(classification=1.0))
     offset_regression: bool = False
     """Predict the box centre as an offset from a reference point (Conditional DETR, table 4: OR)."""
 
     def build(self, *, num_classes: int, pretrained: bool = True) -> "Detr":
         """Build the detector; without `pretrained` the backbone's weights are neither read nor downloaded."""
-        require_divisible(self.dim, num_heads=self.num_heads)
+        dim = self.dim
+        require_divisible(dim, num_heads=self.num_heads)
+        sizes: dict[str, Any] = {
+            "num_heads": self.num_heads,
+            "hidden_dim": self.feedforward_dim,
+            "dropout": self.dropout,
+        }
         return Detr(
-            self.backbone.build(pretrained=pretrained),
-            num_classes=num_classes,
-            num_queries=self.num_queries,
-            dim=self.dim,
-            num_heads=self.num_heads,
-            feedforward_dim=self.feedforward_dim,
-            encoder_layers=self.encoder_layers,
-            decoder_layers=self.decoder_layers,
-            dropout=self.dropout,
+            FeatureMap(self.backbone.build(pretrained=pretrained), dim=dim),
+            query_embedding=nn.Embedding(self.num_queries, dim),
+            encoder=Encoder(EncoderLayer(dim, **sizes) for _ in range(self.encoder_layers)),
+            decoder=Decoder([DecoderLayer(dim, **sizes) for _ in range(self.decoder_layers)], norm=nn.LayerNorm(dim)),
+            reference_points=ReferencePoints(dim, num_queries=self.num_queries, source="query")
+            if self.offset_regression
+            else None,
+            heads=PredictionHeads(
+                dim,
+                num_classes=num_classes,
+                has_no_object=self.scores == "softmax",
+                start_at_reference=self.offset_regression,
+            ),
             scores=self.scores,
-            offset_regression=self.offset_regression,
         )
 
+    def build_criterion(self) -> SetCriterion:
+        """Build the losses that it learns from."""
+        return build_set_criterion(self.criterion, scores=self.scores)
 
-class Detr(nn.Module):
+
+class Detr(Detector):
     """Backbone, encoder, decoder and heads (section 3.2)."""
 
     def __init__(
         self,
-        backbone: nn.Module,
+        features: FeatureMap,
         *,
-        num_classes: int,
-        num_queries: int,
-        dim: int,
-        num_heads: int,
-        feedforward_dim: int,
-        encoder_layers: int,
-        decoder_layers: int,
-        dropout: float,
+        query_embedding: nn.Embedding,
+        encoder: Encoder,
+        decoder: "Decoder",
+        reference_points: ReferencePoints | None,
+        heads: PredictionHeads,
         scores: Scores,
-        offset_regression: bool,
     ) -> None:
         super().__init__()
-        self.features = FeatureMap(backbone, dim=dim)
-        self.query_embedding = nn.Embedding(num_queries, dim)
-        self.encoder = Encoder(
-            dim, num_layers=encoder_layers, num_heads=num_heads, hidden_dim=feedforward_dim, dropout=dropout
-        )
-        self.decoder = Decoder(
-            dim, num_layers=decoder_layers, num_heads=num_heads, feedforward_dim=feedforward_dim, dropout=dropout
-        )
-        self.reference_points = (
-            ReferencePoints(dim, num_queries=num_queries, source="query") if offset_regression else None
-        )
-        self.heads = PredictionHeads(dim, num_classes=num_classes, scores=scores, start_at_reference=offset_regression)
-        for part in (self.encoder, self.decoder):
-            xavier_init(part)
+        self.features = features
+        self.query_embedding = query_embedding
+        self.encoder = encoder
+        self.decoder = decoder
+        self.reference_points = reference_points
+        self.heads = heads
+        self.rank, self.score_function = RANKINGS[scores], scores
+        self.strides = (features.stride,)
+        self.most_objects = query_embedding.num_embeddings
+        xavier_init(self.encoder)
+        xavier_init(self.decoder)
 
     def forward(
         self,
         images: Float[Tensor, "B 3 H W"],
         is_padding: Bool[Tensor, "B H W"],
-        targets: Sequence[Target] | None = None,
+        targets: Targets | None = None,
     ) -> DetectorOutput:
-        """Detect: every query yields class logits and a box, from each decoder layer; `targets` are not read."""
+        """Predict class logits and a box for every query, from each decoder layer; `targets` are not read."""
         features, positions, cell_is_padding = self.features(images, is_padding)
         memory = self.encoder(features, positions=positions, is_padding=cell_is_padding)
         queries = self.query_embedding.weight.expand(images.shape[0], -1, -1)
         embeddings = self.decoder(queries, memory, positions=positions, memory_is_padding=cell_is_padding)
         reference_xy = None if self.reference_points is None else self.reference_points(queries)
-        return self.heads(embeddings, reference_xy=reference_xy)  # type: ignore[no-any-return]
+        return DetectorOutput(layer_sets(self.heads(embeddings, reference_xy=reference_xy)))
+
+    def found(self, output: DetectorOutput, *, limit: int) -> list[Found]:
+        """Return the best classes of the last layer's queries."""
+        return self.rank(output.final, limit)
+
+    def keep_classes(self, rows: Sequence[int]) -> None:
+        """Find no other classes than those of the given rows of the class head, numbered in their order."""
+        self.heads.keep_classes(rows)
 
 
 class Decoder(nn.Module):
     """Decoder layers with one output norm."""
 
-    def __init__(self, dim: int, *, num_layers: int, num_heads: int, feedforward_dim: int, dropout: float) -> None:
+    def __init__(self, layers: Iterable["DecoderLayer"], *, norm: nn.LayerNorm) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(
-            DecoderLayer(dim, num_heads=num_heads, feedforward_dim=feedforward_dim, dropout=dropout)
-            for _ in range(num_layers)
-        )
-        self.norm = nn.LayerNorm(dim)
+        self.layers = nn.ModuleList(layers)
+        self.norm = norm
 
     def forward(
         self,
@@ -147,13 +171,13 @@ class Decoder(nn.Module):
 class DecoderLayer(nn.Module):
     """Self-attention, cross-attention and a feed-forward network, each added and normalised."""
 
-    def __init__(self, dim: int, *, num_heads: int, feedforward_dim: int, dropout: float) -> None:
+    def __init__(self, dim: int, *, num_heads: int, hidden_dim: int, dropout: float) -> None:
         super().__init__()
         self.self_attention = MultiHeadAttention(dim, num_heads=num_heads, dropout=dropout)
         self.self_attention_norm = nn.LayerNorm(dim)
         self.cross_attention = MultiHeadAttention(dim, num_heads=num_heads, dropout=dropout)
         self.cross_attention_norm = nn.LayerNorm(dim)
-        self.feedforward = FeedForward(dim, hidden_dim=feedforward_dim, dropout=dropout)
+        self.feedforward = FeedForward(dim, hidden_dim=hidden_dim, dropout=dropout)
         self.feedforward_norm = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
 

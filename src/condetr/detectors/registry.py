@@ -8,3 +8,5 @@ from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.detectors.detr import DetrConfig
 
 DetectorConfig = Annotated[ConditionalDetrConfig | DetrConfig, pydantic.Discriminator("kind")]
+
+DEFAULT_DETECTOR = ConditionalDetrConfig()

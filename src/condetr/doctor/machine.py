@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import psutil
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
+from condetr.detectors.detector import Detector
 from condetr.detectors.registry import DetectorConfig
 
 
@@ -58,11 +59,6 @@ _COPIES = 3  # of a trainable weight: its gradient and Adam's two moments
 _BYTES = 4
 
 
-def stride_of(config: DetectorConfig) -> int:
-    """Return the pixels per cell of a detector's feature map."""
-    return int(_meta(config).features.backbone.stride)  # type: ignore[union-attr, arg-type]
-
-
 def step_bytes(config: DetectorConfig, *, images: int, size_hw: tuple[int, int]) -> int:
     """Return about how many bytes a training step in fp32 holds at its peak, for images padded to `size_hw`.
 
@@ -70,7 +66,7 @@ def step_bytes(config: DetectorConfig, *, images: int, size_hw: tuple[int, int])
     On a processor the peak was 1.00 GiB where this says 0.93 (MobileNetV2, 8 images of 320x320), 0.22 where it says
     0.16 (conditional_detr_tiny, 16 of 128x128) and 0.82 where it says 0.98 (ResNet-50, one of 533x400).
     """
-    detector = _meta(config).train()
+    detector = blank_detector(config).train()
     saved: dict[int, Tensor] = {}
     with torch.device("meta"), saved_tensors_hooks(lambda tensor: _remember(tensor, saved), lambda tensor: tensor):
         detector(torch.empty(images, 3, *size_hw), torch.zeros(images, *size_hw, dtype=torch.bool))
@@ -80,7 +76,8 @@ def step_bytes(config: DetectorConfig, *, images: int, size_hw: tuple[int, int])
     return activations + _BYTES * (sum(weight.numel() for weight in weights.values()) + _COPIES * trained)
 
 
-def _meta(config: DetectorConfig) -> nn.Module:
+def blank_detector(config: DetectorConfig) -> Detector:
+    """Build a detector without memory behind its tensors."""
     with torch.device("meta"):
         return config.build(num_classes=1, pretrained=False)
 

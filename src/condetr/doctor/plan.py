@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from condetr.data.geometry import fitted_hw, resized_hw
+from condetr.data.geometry import resized_hw
 from condetr.data.transforms import LightTransformConfig, TransformConfig
 
 Size = tuple[int, int]
@@ -32,9 +32,7 @@ class Plan:
 
     def seen_hw(self, size_hw: Size) -> Size:
         """Return the size at which an image of `size_hw` is evaluated."""
-        if isinstance(self.transform, LightTransformConfig):
-            return fitted_hw(size_hw, into_hw=self.transform.size_hw) if self.transform.size_hw else size_hw
-        return resized_hw(size_hw, short_side=self.transform.eval_short_side, max_side=self.transform.max_side)
+        return self.transform.eval_hw(size_hw)
 
     def largest_hw(self, size_hw: Size) -> Size:
         """Return the largest size at which an image of `size_hw` is trained on."""

@@ -6,21 +6,26 @@ dropout from the seed, the step and the process.
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from pydantic import TypeAdapter
-from torch import nn
+from torch import Tensor, nn
 
+import condetr
 from condetr.config import dump, from_mapping
 from condetr.data.sources import DataSplits
 from condetr.engine.config import TrainConfig
-from condetr.engine.optim import Ema
 from condetr.engine.processes import resolve_precision
+from condetr.engine.step import Stepper
 from condetr.errors import InputError, first_line
 from condetr.runs.contents import WITHOUT_INFLUENCE
+from condetr.shapes import Detections
 from condetr.storage.atomic import replaced_file
 from condetr.storage.pickles import TORCH_LOAD_ERRORS, load_pickle, save_pickle
+
+FORMAT = 2
+"""Of checkpoints; 1 had no detections, and the losses' weights beside the detector's settings."""
 
 Row = dict[str, float | int | None]
 """What is known about one epoch: the columns of metrics.csv and timing.csv."""
@@ -62,57 +67,87 @@ class Progress:
     """What looked wrong so far, by the name of the watch."""
 
 
+class Restored(NamedTuple):
+    """What a checkpoint holds besides the state of the stepper."""
+
+    progress: Progress
+    best: dict[int, Detections] | None
+    """What the best model so far found in the validation images, by image id."""
+
+
 def save_checkpoint(
     path: Path,
+    stepper: Stepper,
     *,
-    detector: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    ema: Ema | None,
     progress: Progress,
+    best: dict[int, Detections] | None,
     splits: DataSplits,
     config: TrainConfig,
 ) -> None:
     """Write a checkpoint; an older one of the same name stays whole until the new one is complete."""
     state = {
-        "detector": detector.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "ema": None if ema is None else ema.state_dict(),
+        "format": FORMAT,
+        "condetr": condetr.__version__,
+        "detector": stepper.detector.state_dict(),
+        "optimizer": stepper.optimizer.optimizer.state_dict(),
+        "ema": None if stepper.ema is None else stepper.ema.state_dict(),
         "progress": asdict(progress),
+        "best": None if best is None else _packed(best),
         "label_map": splits.train.label_map.to_list(),
         "num_images": _num_images(splits),
-        "settings": dump(_resolved(config, detector)),
+        "settings": dump(_resolved(config, stepper.detector)),
     }
     with replaced_file(path) as draft:
         save_pickle(state, draft)
 
 
 def restore_checkpoint(
-    path: Path,
-    *,
-    detector: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    ema: Ema | None,
-    splits: DataSplits,
-    config: TrainConfig,
-    steps_per_epoch: int,
-) -> Progress:
+    path: Path, stepper: Stepper, *, splits: DataSplits, config: TrainConfig, steps_per_epoch: int
+) -> Restored:
     """Put a training back where `path` has it; raises InputError if it is another data set's or other settings'."""
     state = _read(path)
     _require_same_data(state, splits, path=path)
-    then = _resolved(from_mapping(TrainConfig, state["settings"], source=str(path)), detector)
-    changed = _first_difference(dump(then), dump(_resolved(config, detector)))
+    then = _resolved(from_mapping(TrainConfig, state["settings"], source=str(path)), stepper.detector)
+    changed = _first_difference(dump(then), dump(_resolved(config, stepper.detector)))
     if changed is not None:
         raise InputError(f"cannot resume with another setting: {changed}; keep it, or start anew with --out")
     try:
-        detector.load_state_dict(state["detector"])
-        optimizer.load_state_dict(state["optimizer"])
-        if ema is not None:
-            ema.load_state_dict(state["ema"])
+        stepper.detector.load_state_dict(state["detector"])
+        stepper.optimizer.optimizer.load_state_dict(state["optimizer"])
+        if stepper.ema is not None:
+            stepper.ema.load_state_dict(state["ema"])
         progress = TypeAdapter(Progress).validate_python(state["progress"])
+        best = None if state["best"] is None else _unpacked(state["best"], names=splits.train.label_map.names)
     except TORCH_LOAD_ERRORS as error:
         raise InputError(f"cannot resume from {path}, it is damaged: {first_line(error)}; {_CURE}") from None
     _require_same_past(progress, then=then, now=config, steps_per_epoch=steps_per_epoch)
-    return progress
+    return Restored(progress, best)
+
+
+def _packed(found: dict[int, Detections]) -> dict[str, Tensor]:
+    """Return detections as few tensors: a file of many small ones is slow."""
+    return {
+        "image_ids": torch.tensor([*found], dtype=torch.int64),
+        "counts": torch.tensor([len(each) for each in found.values()], dtype=torch.int64),
+        **{
+            name: torch.cat([torch.from_numpy(getattr(each, name)) for each in found.values()])
+            for name in ("boxes_xyxy", "scores", "labels")
+        },
+    }
+
+
+def _unpacked(packed: dict[str, Tensor], *, names: tuple[str, ...]) -> dict[int, Detections]:
+    counts = packed["counts"].tolist()
+    parts = zip(*(packed[name].split(counts) for name in ("boxes_xyxy", "scores", "labels")), strict=True)
+    return {
+        image_id: Detections(
+            boxes_xyxy=boxes_xyxy.numpy(),
+            scores=scores.numpy(),
+            labels=labels.numpy(),
+            names=tuple(names[label] for label in labels.tolist()),
+        )
+        for image_id, (boxes_xyxy, scores, labels) in zip(packed["image_ids"].tolist(), parts, strict=True)
+    }
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -123,6 +158,13 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or any(not isinstance(state.get(name), kind) for name, kind in _PARTS.items()):
         raise InputError(
             f"cannot resume from {path}: it is no checkpoint of a training, or a part of it is missing; {_CURE}"
+        )
+    if state.get("format") != FORMAT:
+        writer = f"condetr {state['condetr']}" if "condetr" in state else "an older condetr"
+        raise InputError(
+            f"cannot resume from {path}: {writer} wrote it, whose checkpoints hold other things than those of this "
+            f"condetr {condetr.__version__}; go on with that version, or start from its best model with "
+            f"--init-from {path.parent.parent}"
         )
     return state
 

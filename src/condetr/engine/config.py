@@ -6,10 +6,8 @@ from pydantic import Discriminator, Field
 
 from condetr.config import settings
 from condetr.data.transforms import PaperTransformConfig, TransformConfig
-from condetr.detectors.conditional_detr import ConditionalDetrConfig
-from condetr.detectors.registry import DetectorConfig
+from condetr.detectors.registry import DEFAULT_DETECTOR, DetectorConfig
 from condetr.engine.optim import EmaConfig, OptimizerConfig, ScheduleConfig, StepScheduleConfig
-from condetr.losses.criterion import CriterionConfig
 
 Count = Annotated[int, Field(ge=1)]
 Precision = Literal["auto", "32-true", "bf16-mixed"]
@@ -59,8 +57,7 @@ class TrainConfig:
     """Everything that a training depends on, except where it is written."""
 
     recipe: str = "custom"
-    detector: DetectorConfig = ConditionalDetrConfig()
-    criterion: CriterionConfig = CriterionConfig()
+    detector: DetectorConfig = DEFAULT_DETECTOR
     data: DataConfig = DataConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = StepScheduleConfig()
@@ -74,7 +71,7 @@ class TrainConfig:
     ema: EmaConfig | None = None
     early_stopping: EarlyStoppingConfig | None = None
     init_from: str | None = None
-    """Weights to start from, anything that `condetr.load` takes; tensors that do not fit are drawn anew and named."""
+    """Weights to start from, anything that `condetr.load` takes; what does not fit is re-initialised and named."""
     precision: Precision = "auto"
     compile: bool = False
     """Let torch.compile generate the detector's code: minutes for each new size of a batch; see data.pad_multiple."""

@@ -6,31 +6,24 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 
 import torch
+from lightning_fabric import Fabric
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from torch import Tensor
 
 from condetr.data.dataset import Finding
+from condetr.data.sources import DataSplits
 from condetr.engine.checkpoint import Row
-from condetr.labels import LabelMap
+from condetr.engine.config import TrainConfig
+from condetr.engine.loaders import Loaders
+from condetr.engine.processes import resolve_precision
 from condetr.runs.folder import RunFolder
 from condetr.storage.atomic import replaced_file
 
-METRICS = (
-    "epoch",
-    "step",
-    "lr",
-    "loss",
-    "loss_classification",
-    "loss_l1",
-    "loss_giou",
-    "grad_norm",
-    "AP",
-    "AP50",
-    "AP75",
-)
-"""Columns of metrics.csv: equal to the last bit in a run that was stopped and resumed."""
+BEFORE_LOSSES, AFTER_LOSSES = ("epoch", "step", "lr", "loss"), ("grad_norm", "AP", "AP50", "AP75")
+"""Columns of metrics.csv, between them the terms that a detector's criterion reports: equal to the last bit in a run
+that was stopped and resumed."""
 
 TIMING = ("epoch", "step", "seconds", "images_per_second")
 """Columns of timing.csv: what depends on the clock."""
@@ -67,6 +60,29 @@ class Display(AbstractContextManager["Display"]):
     ) -> None:
         self._progress.stop()
 
+    def say(self, sentence: str) -> None:
+        """Leave a line."""
+        self.console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+
+    def data(self, splits: DataSplits, *, findings: Iterable[Finding]) -> None:
+        """Leave the label map, the sizes of the splits and what is wrong with the data."""
+        table = Table("id in file", "training id", "name", title="Classes", title_justify="left")
+        for training_id, category in enumerate(splits.train.label_map.categories):
+            table.add_row(str(category.dataset_id), str(training_id), category.name)
+        self.console.print(table)
+        self.say(f"training: {len(splits.train)} images  validation: {len(splits.val)} images")
+        for finding in findings:
+            self.console.print(finding.sentence, highlight=False, markup=False)
+
+    def plan(self, config: TrainConfig, loaders: Loaders, *, fabric: Fabric) -> None:
+        """Leave a line about the length of the training and how its steps are made."""
+        self.say(
+            f"{config.recipe}: {config.epochs} epochs of {loaders.steps_per_epoch} steps, "
+            f"{config.data.batch_size} images a step ({fabric.world_size} process(es) x "
+            f"{loaders.accumulate} accumulated x {loaders.train.batch_size}), lr {config.optimizer.lr:g}, "
+            f"{resolve_precision(config.precision, device=fabric.device)} on {fabric.device.type}"
+        )
+
     def step(self, *, step: int, means: Mapping[str, float], lr: float, images_per_second: float) -> None:
         """Show where the training is."""
         epoch = (step - 1) // self.steps_per_epoch + 1
@@ -82,11 +98,12 @@ class Display(AbstractContextManager["Display"]):
     def epoch(self, row: Row) -> None:
         """Leave a line about a finished epoch."""
         self._progress.update(self._task, completed=row["step"], epoch=f"{row['epoch']}/{self.epochs}")
-        if row["AP"] is not None:
-            self.best_ap = row["AP"] if self.best_ap is None else max(self.best_ap, row["AP"])
+        ap = row.get("AP")
+        if ap is not None:
+            self.best_ap = ap if self.best_ap is None else max(self.best_ap, ap)
         loss = "-" if row["loss"] is None else f"{row['loss']:.3f}"
         speed = "-" if row["images_per_second"] is None else f"{row['images_per_second']:.0f}"
-        scores = "" if row["AP"] is None else f"  AP {row['AP']:.3f}  AP50 {row['AP50']:.3f}"
+        scores = "" if row.get("AP") is None else f"  AP {row['AP']:.3f}  AP50 {row['AP50']:.3f}"
         self.console.print(
             f"epoch {row['epoch']:>3}/{self.epochs}  step {row['step']}  {row['seconds']:.0f} s  "
             f"{speed} img/s  lr {row['lr']:.1e}  loss {loss}{scores}",
@@ -115,23 +132,13 @@ class Means:
 
 
 def write_metrics(run: RunFolder, rows: Sequence[Row]) -> None:
-    """Write metrics.csv and timing.csv anew with all epochs so far; a resumed run continues them without a seam."""
-    for path, columns in ((run.metrics, METRICS), (run.timing, TIMING)):
+    """Write metrics.csv and timing.csv with all epochs so far; a resumed run continues them without a seam."""
+    terms = dict.fromkeys(name for row in rows for name in row if name.startswith("loss_"))
+    for path, columns in ((run.metrics, (*BEFORE_LOSSES, *terms, *AFTER_LOSSES)), (run.timing, TIMING)):
         with replaced_file(path) as draft, draft.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(columns)
-            writer.writerows([_cell(row[name]) for name in columns] for row in rows)
-
-
-def show_data(console: Console, *, label_map: LabelMap, counts: Mapping[str, int], findings: Iterable[Finding]) -> None:
-    """Print the label map, the sizes of the splits and what is wrong with the data."""
-    table = Table("id in file", "training id", "name", title="Classes", title_justify="left")
-    for training_id, category in enumerate(label_map.categories):
-        table.add_row(str(category.dataset_id), str(training_id), category.name)
-    console.print(table)
-    console.print("  ".join(f"{name}: {count} images" for name, count in counts.items()), highlight=False)
-    for finding in findings:
-        console.print(finding.sentence, highlight=False, markup=False)
+            writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
 
 
 def _cell(value: float | int | None) -> str:

@@ -9,16 +9,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
 
 import condetr
 from condetr.data.dataset import Split
 from condetr.data.loader import EvalLoader
 from condetr.data.sources import DataSplits
+from condetr.detectors.detector import Detector
 from condetr.engine.checkpoint import Progress
 from condetr.engine.config import TrainConfig
 from condetr.inference.detect import detect
-from condetr.layers.heads import Scores
 from condetr.metrics.coco import CocoResults, evaluate_coco, result_rows
 from condetr.runs.folder import RunFolder
 from condetr.shapes import Detections
@@ -36,16 +35,15 @@ class Evaluation(NamedTuple):
 
 
 def evaluate_shares(
-    detector: nn.Module,
+    detector: Detector,
     *,
     split: Split,
     loader: EvalLoader,
-    scores: Scores,
     device: torch.device,
     progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Score a detector on a split; `loader` holds this process's share of it. Always in fp32."""
-    found = detect(detector, loader, scores=scores, label_map=split.label_map, device=device, progress=progress)
+    found = detect(detector, loader, label_map=split.label_map, device=device, progress=progress)
     everything = _gather(found)
     detections = {image_id: _finite(each) for image_id, each in everything.items()}
     left_out = sum(map(len, everything.values())) - sum(map(len, detections.values()))
@@ -84,16 +82,17 @@ class TrainResult:
 def write_results(
     run: RunFolder,
     *,
-    evaluation: Evaluation,
+    detections: dict[int, Detections],
     config: TrainConfig,
     splits: DataSplits,
     progress: Progress,
     parameters: int,
+    is_first_process: bool,
 ) -> TrainResult:
-    """Write results.json and predictions.json about the best model."""
+    """Write results.json and predictions.json about the best model, which found `detections`."""
     last = progress.rows[-1]
     results = {
-        **evaluation.results.to_dict(),
+        **evaluate_coco(splits.val, detections).to_dict(),
         "recipe": config.recipe,
         "best_epoch": progress.best_epoch,
         "last": {name: last[name] for name in ("AP", "AP50", "AP75")},
@@ -111,17 +110,16 @@ def write_results(
         "findings": [{"severity": f.severity, "what": f.what, "examples": f.examples} for f in splits.findings],
         "versions": _versions(),
     }
-    is_first_process = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
     if is_first_process:
         with replaced_file(run.results) as draft:
             write_json(draft, results)
         with replaced_file(run.predictions) as draft:
-            draft.write_text(json.dumps(result_rows(evaluation.detections, label_map=splits.val.label_map)))
+            draft.write_text(json.dumps(result_rows(detections, label_map=splits.val.label_map)))
     return TrainResult(
         run=run,
         results=results,
         split=splits.val,
-        detections=evaluation.detections,
+        detections=detections,
         is_first_process=is_first_process,
     )
 

@@ -1,26 +1,31 @@
 """Start a detector from the weights of another one."""
 
-import torch
-from torch import Tensor, nn
+from typing import cast
 
-from condetr.detectors.conditional_detr import ConditionalDetr
+import torch
+from torch import Tensor
+
+from condetr.detectors.detector import Detector
+from condetr.detectors.registry import DetectorConfig
 from condetr.errors import InputError
-from condetr.inference.model_folder import LoadedModel
+from condetr.inference.model_folder import LoadedModel, blank_state
 from condetr.interop.loading import find_source, read
 from condetr.labels import LabelMap
 
-PER_QUERY = ("query_embedding.weight", "reference_points.points")
-CLASS_HEAD = ("heads.class_head.weight", "heads.class_head.bias")
+State = dict[str, Tensor]
 
 
-def initialise(detector: nn.Module, weights: str, *, label_map: LabelMap) -> tuple[str, ...]:
-    """Copy every tensor that fits from whatever `condetr.load` takes; return the names of those drawn anew.
+def initialise(detector: Detector, weights: str, *, config: DetectorConfig, label_map: LabelMap) -> tuple[str, ...]:
+    """Copy every tensor that fits from whatever `condetr.load` takes; return the names of those re-initialised.
 
-    The class head is taken over, row by row, if the weights know all classes of `label_map` by name, and otherwise
-    stays as it was drawn. Raises InputError if less than half of the tensors fit.
+    `config` are the settings that the detector was built from. What belongs to classes is taken over, class by class,
+    if the weights know all classes of `label_map` by name, and otherwise stays as it was initialised. Raises InputError
+    if less than half of the tensors fit.
     """
     expected = detector.state_dict()
-    state = _with_all_groups(_state_for(label_map, read(find_source(weights))), detector=detector)
+    state = _for_classes(label_map, read(find_source(weights)))
+    plain = blank_state(cast(DetectorConfig, config.for_inference()), num_class_rows=len(label_map))
+    state = {name: _lengthened(tensor, expected.get(name), plain.get(name)) for name, tensor in state.items()}
     fitting = {name: state[name] for name, old in expected.items() if name in state and state[name].shape == old.shape}
     if 2 * len(fitting) < len(expected):
         raise InputError(
@@ -31,25 +36,31 @@ def initialise(detector: nn.Module, weights: str, *, label_map: LabelMap) -> tup
     return tuple(name for name in expected if name not in fitting)
 
 
-def _state_for(label_map: LabelMap, model: LoadedModel) -> dict[str, Tensor]:
-    """Return the model's state with a class head for other classes, or without one where it does not know them."""
-    state: dict[str, Tensor] = model.detector.state_dict()
-    rows = dict(zip(model.label_map.names, model.class_rows or range(model.num_class_rows), strict=True))
+def _for_classes(label_map: LabelMap, model: LoadedModel) -> State:
+    """Return the model's state for other classes, or without what belongs to classes where it does not know them."""
+    state: State = model.detector.state_dict()
+    num_rows = model.num_class_rows
+    one_more = blank_state(model.detector_config, num_class_rows=num_rows + 1)
+    per_class = {name: len(one_more[name]) - len(state[name]) for name in state if state[name].dim()}
+    per_class = {name: count for name, count in per_class.items() if count}
+    rows = dict(zip(model.label_map.names, model.row_of_each_class(), strict=True))
     if not set(label_map.names) <= set(rows):
-        return {name: tensor for name, tensor in state.items() if name not in CLASS_HEAD}
-    index = [rows[name] for name in label_map.names]
-    if model.detector_config.scores == "softmax":
-        index.append(model.num_class_rows)  # "no object"
-    return state | {name: state[name][index] for name in CLASS_HEAD}
-
-
-def _with_all_groups(state: dict[str, Tensor], *, detector: nn.Module) -> dict[str, Tensor]:
-    """Return the state with further groups of queries as the detector drew them, where it has the first group's."""
-    if not isinstance(detector, ConditionalDetr):
-        return state
-    drawn = detector.state_dict()
+        return {name: tensor for name, tensor in state.items() if name not in per_class}
+    wanted = [rows[name] for name in label_map.names]
     return state | {
-        name: torch.cat([state[name], drawn[name][detector.num_queries :]])
-        for name in PER_QUERY
-        if name in state and name in drawn and state[name].shape == drawn[name][: detector.num_queries].shape
+        name: state[name][_rows(wanted, per_class=count, num_classes=num_rows, total=len(state[name]))]
+        for name, count in per_class.items()
     }
+
+
+def _rows(wanted: list[int], *, per_class: int, num_classes: int, total: int) -> list[int]:
+    """Return the rows of some classes, and those behind all classes, which belong to none."""
+    of_classes = [row * per_class + place for row in wanted for place in range(per_class)]
+    return [*of_classes, *range(num_classes * per_class, total)]
+
+
+def _lengthened(tensor: Tensor, expected: Tensor | None, plain: Tensor | None) -> Tensor:
+    """Return a tensor with what is only there in training (further groups of queries) as it was initialised."""
+    if expected is None or plain is None or tensor.shape != plain.shape or expected.shape == plain.shape:
+        return tensor
+    return torch.cat([tensor, expected[len(tensor) :]])

@@ -14,6 +14,8 @@ class StopRequest(AbstractContextManager["StopRequest"]):
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
+        self.is_agreed = False
+        """True where all processes know that one of them was asked."""
         self._former: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopRequest":

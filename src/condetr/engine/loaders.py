@@ -9,6 +9,7 @@ from condetr.data.batch import Batch
 from condetr.data.dataset import Finding
 from condetr.data.loader import EvalLoader, TrainLoader, eval_loader, train_loader
 from condetr.data.sources import DataSplits, open_data
+from condetr.detectors.detector import Detector
 from condetr.doctor.plan import Plan
 from condetr.doctor.quick import quick_findings
 from condetr.engine.config import TrainConfig
@@ -35,21 +36,21 @@ class Loaders(NamedTuple):
             yield group
 
 
-def plan_of(config: TrainConfig, *, stride: int) -> Plan:
-    """Return what data has to suit, for a detector of this stride."""
+def plan_of(config: TrainConfig, detector: Detector) -> Plan:
+    """Return what data has to suit, for a detector of these settings."""
     return Plan(
         recipe=config.recipe,
-        num_queries=config.detector.num_queries,
-        stride=stride,
+        num_queries=detector.most_objects,
+        stride=detector.strides[0],
         transform=config.data.transform,
         batch_size=config.data.batch_size,
         micro_batch_size=config.data.micro_batch_size,
     )
 
 
-def data_findings(splits: DataSplits, *, config: TrainConfig, stride: int) -> tuple[Finding, ...]:
-    """Return what is wrong with the annotations, and what does not suit a detector of this stride."""
-    return (*splits.findings, *quick_findings([splits.train, splits.val], plan_of(config, stride=stride)))
+def data_findings(splits: DataSplits, *, config: TrainConfig, detector: Detector) -> tuple[Finding, ...]:
+    """Return what is wrong with the annotations, and what does not suit the detector."""
+    return (*splits.findings, *quick_findings([splits.train, splits.val], plan_of(config, detector)))
 
 
 def open_splits(config: TrainConfig) -> DataSplits:

@@ -152,7 +152,7 @@ def _top_level_weights(detector: nn.Module) -> dict[str, Float[Tensor, " N"]]:
 
 def _as_plain(batch: Batch) -> dict[str, Any]:
     """Return a batch as what torch.load reads with weights_only."""
-    plain = {**batch._asdict(), "targets": [target._asdict() for target in batch.targets]}
+    plain = {**batch._asdict(), "targets": batch.targets._asdict()}
     plain["original_sizes_hw"] = list(batch.original_sizes_hw)
     return plain
 

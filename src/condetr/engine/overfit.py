@@ -7,15 +7,18 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import torch
+from torch import nn
 
 from condetr.data.dataset import Split
 from condetr.data.loader import eval_loader
+from condetr.detectors.detector import Detector
 from condetr.engine.config import TrainConfig
 from condetr.engine.evaluate import Evaluation, evaluate_shares
 from condetr.engine.optim import CosineScheduleConfig, set_learning_rates
+from condetr.engine.step import losses_of
 from condetr.errors import InputError
 from condetr.inference.predictor import usable_device
-from condetr.losses.criterion import LossReport, SetCriterion
+from condetr.layers.attention import DotProductAttention
 
 BY_HEART = 0.8
 """AP50 on the batch from which it counts as learnt: four crowded photographs of BCCD have 0.84 after 300 steps."""
@@ -51,19 +54,16 @@ def learn_by_heart(
     (batch,) = loader
     torch.manual_seed(config.seed)
     device = usable_device()
-    detector = replace(config.detector, dropout=0.0).build(num_classes=len(split.label_map)).to(device)
-    criterion: SetCriterion = config.criterion.build(scores=config.detector.scores)
+    detector = _without_dropout(config.detector.build(num_classes=len(split.label_map))).to(device)
+    criterion = config.detector.build_criterion()
     optimizer = config.optimizer.build(detector)
     schedule = CosineScheduleConfig(warmup_steps=min(20, steps // 2)).build(steps_per_epoch=steps, epochs=1)
     batch = batch.to(device)
-    images = batch.images
-    num_boxes = float(sum(len(target.labels) for target in batch.targets))
+    num_boxes = float(sum(batch.targets.counts))
     losses = []
     for step in range(steps):
         set_learning_rates(optimizer, schedule(step))
-        report: LossReport = criterion(
-            detector(images, batch.is_padding, batch.targets), batch.targets, num_boxes=num_boxes
-        )
+        report = losses_of(detector, criterion, batch, num_boxes=num_boxes)
         optimizer.zero_grad()
         report["loss"].backward()
         torch.nn.utils.clip_grad_norm_(detector.parameters(), config.optimizer.clip_norm or math.inf)
@@ -73,7 +73,7 @@ def learn_by_heart(
             progress(step, losses[-1])
         if not math.isfinite(losses[-1]):
             break
-    evaluation = evaluate_shares(detector, split=chosen, loader=loader, scores=config.detector.scores, device=device)
+    evaluation = evaluate_shares(detector, split=chosen, loader=loader, device=device)
     ap50 = evaluation.results.AP50
     return Sanity(chosen, evaluation, tuple(losses), ap50 >= BY_HEART, verdict(losses, ap50=ap50))
 
@@ -95,6 +95,13 @@ def verdict(losses: list[float], *, ap50: float) -> str:
         "class; if all is right there, the objects may be too small (a larger data.transform.size_hw), too many for "
         "detector.num_queries, or --steps too few"
     )
+
+
+def _without_dropout(detector: Detector) -> Detector:
+    for module in detector.modules():
+        if isinstance(module, nn.Dropout | DotProductAttention):
+            module.eval()
+    return detector
 
 
 def _some_with_boxes(split: Split, *, count: int, seed: int) -> Split:

@@ -15,11 +15,13 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from condetr.data.batch import Batch
-from condetr.engine.config import Precision
+from condetr.detectors.registry import DetectorConfig
+from condetr.engine.config import Precision, TrainConfig
 from condetr.errors import InputError, RunError
 from condetr.inference.predictor import usable_device
 from condetr.losses.criterion import LossReport
 from condetr.optimize.machine import has_native_bf16
+from condetr.shapes import DetectorOutput, Targets
 
 
 class Agreement(NamedTuple):
@@ -42,7 +44,7 @@ def agree(fabric: Fabric, losses: LossReport, *, stop: bool) -> Agreement:
 
 def boxes_per_process(fabric: Fabric, batch: Batch) -> float:
     """Return the number of targets per process, at least 1 (DETR's normaliser)."""
-    count = float(sum(len(target.labels) for target in batch.targets))
+    count = float(sum(batch.targets.counts))
     if fabric.world_size > 1:  # else the device need not be waited for
         count = float(fabric.all_reduce(torch.tensor(count, device=fabric.device), reduce_op="mean"))  # type: ignore[arg-type]
     return max(count, 1.0)
@@ -94,19 +96,19 @@ def _passed_the_loader(error: Exception) -> bool:
 DEVICES = ("cpu", "cuda", "mps")
 
 
-def launch(*, precision: Precision, timeout_minutes: float, device: torch.device | None = None) -> Fabric:
+def launch(config: TrainConfig, *, device: torch.device | None = None) -> Fabric:
     """Return a launched fabric; several processes and nodes are started by torchrun, one is the default.
 
     Without a `device` it is the GPU if there is one. An exchange between processes fails when one of them does not
-    answer for `timeout_minutes`.
+    answer for `process_timeout_minutes`.
     """
     local, nodes = _processes_here(), int(os.environ.get("GROUP_WORLD_SIZE", "1"))
     fabric = Fabric(
         accelerator="auto" if device is None else device.type,
         devices=[device.index] if device is not None and device.index is not None else local,
         num_nodes=nodes,
-        strategy=_several_processes(timeout_minutes) if local * nodes > 1 else "auto",
-        precision=resolve_precision(precision, device=usable_device(device)),
+        strategy=_several_processes(config) if local * nodes > 1 else "auto",
+        precision=resolve_precision(config.precision, device=usable_device(device)),
     )
     fabric.launch()
     return fabric
@@ -139,6 +141,19 @@ def _processes_here() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
-def _several_processes(timeout_minutes: float) -> DDPStrategy:
-    # Not every parameter takes part in every step: those of denoising do not in a batch without boxes.
-    return DDPStrategy(timeout=timedelta(minutes=timeout_minutes), find_unused_parameters=True)
+def _several_processes(config: TrainConfig) -> DDPStrategy:
+    # Looking for parameters without a gradient costs every step, so it is found out once whether there are any.
+    return DDPStrategy(
+        timeout=timedelta(minutes=config.process_timeout_minutes),
+        find_unused_parameters=has_idle_parameters(config.detector),
+    )
+
+
+def has_idle_parameters(config: DetectorConfig) -> bool:
+    """Tell whether some parameters of a detector learn nothing, on a tiny image: ablations have such."""
+    detector = config.build(num_classes=2, pretrained=False).train()
+    targets = Targets.of([(torch.tensor([0]), torch.tensor([[0.5, 0.5, 0.3, 0.3]]))])
+    output: DetectorOutput = detector(torch.zeros(1, 3, 64, 64), torch.zeros(1, 64, 64, dtype=torch.bool), targets)
+    loss = config.build_criterion()(output, targets, num_boxes=1.0)["loss"]
+    learning = [parameter for parameter in detector.parameters() if parameter.requires_grad]
+    return any(gradient is None for gradient in torch.autograd.grad(loss, learning, allow_unused=True))

@@ -4,24 +4,24 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-from torch import nn
-
 from condetr.config import to_yaml
 from condetr.data.sources import DataSplits
-from condetr.detectors.training_aids import without_training_aids
+from condetr.detectors.detector import Detector, without_training_aids
+from condetr.detectors.registry import DetectorConfig
 from condetr.engine.checkpoint import Progress, Row, save_checkpoint
 from condetr.engine.config import TrainConfig
 from condetr.engine.display import Means, write_metrics
-from condetr.engine.optim import Ema
+from condetr.engine.evaluate import Evaluation
+from condetr.engine.step import Stepper
 from condetr.inference.model_folder import save_model
 from condetr.runs.folder import RunFolder
 from condetr.runs.images import ImagesUsed
 from condetr.runs.loggers import MetricsLogger, running_loggers
+from condetr.shapes import Detections
 from condetr.storage.atomic import replaced_file, write_text
 
 
-class Keeper:
+class Recorder:
     """Writes settings, metrics, checkpoints and the best model."""
 
     def __init__(
@@ -30,28 +30,22 @@ class Keeper:
         *,
         config: TrainConfig,
         splits: DataSplits,
-        detector: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        ema: Ema | None,
+        stepper: Stepper,
         progress: Progress,
+        best: dict[int, Detections] | None,
         is_first_process: bool,
     ) -> None:
         self.run = run
         self.config = config
         self.splits = splits
-        self.detector = detector
-        self.optimizer = optimizer
-        self.ema = ema
+        self.stepper = stepper
         self.progress = progress
+        self.best = best
+        """What the best model so far found in the validation images; None before there is one."""
         self.is_first_process = is_first_process
         self.loggers: list[MetricsLogger] = []
         self.saved_step = progress.step
         self._saved_at = self._counted_at = time.perf_counter()
-
-    @property
-    def averaged(self) -> nn.Module:
-        """The detector that is evaluated and exported: the average of the weights if there is one."""
-        return self.detector if self.ema is None else self.ema.module
 
     @property
     def last_state(self) -> str:
@@ -88,10 +82,9 @@ class Keeper:
         self.progress.epoch_count = means.count
         save_checkpoint(
             self.run.last_checkpoint,
-            detector=self.detector,
-            optimizer=self.optimizer,
-            ema=self.ema,
+            self.stepper,
             progress=self.progress,
+            best=self.best,
             splits=self.splits,
             config=self.config,
         )
@@ -106,28 +99,34 @@ class Keeper:
         for logger in self.loggers:
             logger.log_metrics(numbers, step=self.progress.step)
 
-    def keep_best(self, *, ap: float, epoch: int) -> None:
+    def keep_best(self, evaluation: Evaluation, *, epoch: int) -> None:
         """Write the best model, which is the latest one as long as there is nothing to measure AP on."""
-        progress, stopping = self.progress, self.config.early_stopping
+        progress, stopping, ap = self.progress, self.config.early_stopping, evaluation.results.AP
         least_rise = stopping.min_delta if stopping and progress.best_epoch else 0.0
         progress.evaluations_since_best += 1
         if not ap <= progress.patience_ap + least_rise:
             progress.patience_ap, progress.evaluations_since_best = ap, 0
         if ap <= progress.best_ap:
             return
-        progress.best_ap, progress.best_epoch = ap, epoch
+        progress.best_ap, progress.best_epoch, self.best = ap, epoch, evaluation.detections
         if self.is_first_process:
-            label_map = self.splits.train.label_map
-            detector, detector_config = without_training_aids(
-                self.averaged, config=self.config.detector, num_classes=len(label_map)
-            )
+            detector, config = self._kept()
             save_model(
                 self.run.best,
                 detector,
-                detector_config=detector_config,
+                detector_config=config,
                 transform=self.config.data.transform,
-                label_map=label_map,
+                label_map=self.splits.train.label_map,
             )
+
+    def num_parameters(self) -> int:
+        """Return the number of parameters of the detector that is kept."""
+        detector, _ = self._kept()
+        return sum(parameter.numel() for parameter in detector.parameters())
+
+    def _kept(self) -> tuple[Detector, DetectorConfig]:
+        num_classes = len(self.splits.train.label_map)
+        return without_training_aids(self.stepper.averaged, config=self.config.detector, num_classes=num_classes)
 
     def count_time(self) -> None:
         """Add the time since it was last counted to that of the training."""

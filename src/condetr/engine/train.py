@@ -1,41 +1,32 @@
-"""The training loop, in plain sight: forward, matching, loss, backward, clip, step."""
+"""A training from its first epoch to its last: steps, evaluations, checkpoints. A step itself is in `step`."""
 
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
 from rich.console import Console
-from torch import Tensor, nn
 
 from condetr.data.batch import Batch
 from condetr.data.sources import DataSplits
+from condetr.detectors.detector import Detector
 from condetr.engine import watch
-from condetr.engine.checkpoint import Progress, Row, restore_checkpoint
+from condetr.engine.checkpoint import Progress, Restored, Row, restore_checkpoint
 from condetr.engine.config import TrainConfig
-from condetr.engine.display import METRICS, Display, Means, show_data
+from condetr.engine.display import Display, Means
 from condetr.engine.evaluate import Evaluation, TrainResult, evaluate_shares, write_results
 from condetr.engine.initial import initialise
 from condetr.engine.interrupt import StopRequest
-from condetr.engine.loaders import data_findings, make_loaders, open_splits
+from condetr.engine.loaders import Loaders, data_findings, make_loaders, open_splits
 from condetr.engine.nonfinite import SkippedSteps
-from condetr.engine.optim import Ema, Schedule, set_learning_rates
-from condetr.engine.processes import (
-    agree,
-    average_statistics,
-    boxes_per_process,
-    launch,
-    lost_processes_named,
-    resolve_precision,
-    training_device,
-)
-from condetr.engine.recorder import Keeper
-from condetr.inference.model_folder import load_model
-from condetr.losses.criterion import LossReport, SetCriterion
+from condetr.engine.processes import average_statistics, launch, lost_processes_named, training_device
+from condetr.engine.recorder import Recorder
+from condetr.engine.step import Stepper
 from condetr.optimize.layout import memory_format
-from condetr.optimize.training import merge_frozen_norms, quicken
+from condetr.optimize.training import merge_frozen_norms, speed_up_training
 from condetr.runs.folder import RunFolder
 from condetr.runs.lock import locked
 from condetr.runs.loggers import require_loggers
@@ -62,144 +53,127 @@ def train(
     chosen = None if device is None else training_device(device)
     require_loggers(config.loggers)
     splits = open_splits(config)
-    fabric = launch(precision=config.precision, timeout_minutes=config.process_timeout_minutes, device=chosen)
+    fabric = launch(config, device=chosen)
     console = (console or Console()) if fabric.is_global_zero else Console(quiet=True)
-    with (
-        lost_processes_named(checkpoint=run.last_checkpoint),
-        locked(run, resume=resume, is_first_process=fabric.is_global_zero, broadcast=fabric.broadcast),
-    ):
+    lock = locked(run, resume=resume, is_first_process=fabric.is_global_zero, broadcast=fabric.broadcast)
+    with lost_processes_named(checkpoint=run.last_checkpoint), lock:
         resume = resume and run.last_checkpoint.is_file()
-        training = Training(config, run=run, splits=splits, fabric=fabric, console=console, resume=resume)
-        training.announce()
+        training = prepare(config, run=run, splits=splits, fabric=fabric, console=console, resume=resume)
         return training.fit()
 
 
-class Training:
-    """Everything that takes part in one training."""
-
-    def __init__(
-        self,
-        config: TrainConfig,
-        *,
-        run: RunFolder,
-        splits: DataSplits,
-        fabric: Fabric,
-        console: Console,
-        resume: bool = False,
-    ) -> None:
-        self.config = config
-        self.run = run
-        self.splits = splits
-        self.fabric = fabric
-        self.console = console
-        self.label_map = splits.train.label_map
-        self.loaders = make_loaders(config, splits=splits, rank=fabric.global_rank, world_size=fabric.world_size)
-        self.steps_per_epoch = self.loaders.steps_per_epoch
-        torch.manual_seed(config.seed)
-        starts_bare = config.init_from is None and not resume
-        detector = config.detector.build(num_classes=len(self.label_map), pretrained=starts_bare)
-        self.reinitialised = (
-            initialise(detector, config.init_from, label_map=self.label_map) if config.init_from and not resume else ()
+def prepare(
+    config: TrainConfig, *, run: RunFolder, splits: DataSplits, fabric: Fabric, console: Console, resume: bool = False
+) -> "Training":
+    """Build everything that takes part in a training, put it back where a stopped one was, and announce it."""
+    loaders = make_loaders(config, splits=splits, rank=fabric.global_rank, world_size=fabric.world_size)
+    torch.manual_seed(config.seed)
+    starts_bare = config.init_from is None and not resume
+    num_classes = len(splits.train.label_map)
+    detector: Detector = config.detector.build(num_classes=num_classes, pretrained=starts_bare)
+    reinitialised: tuple[str, ...] = ()
+    if config.init_from and not resume:
+        reinitialised = initialise(detector, config.init_from, config=config.detector, label_map=splits.train.label_map)
+    detector = detector.to(fabric.device, memory_format=memory_format(detector, device=fabric.device))  # type: ignore[call-overload]
+    # A compiler wants torch's own operators.
+    (merge_frozen_norms if config.compile else speed_up_training)(detector)
+    stepper = Stepper(detector, config=config, steps_per_epoch=loaders.steps_per_epoch, fabric=fabric)
+    restored = Restored(Progress(), best=None)
+    if resume:
+        restored = restore_checkpoint(
+            run.last_checkpoint, stepper, splits=splits, config=config, steps_per_epoch=loaders.steps_per_epoch
         )
-        layout = memory_format(detector, device=fabric.device)
-        detector = detector.to(fabric.device, memory_format=layout)  # type: ignore[call-overload]
-        if config.compile:  # it wants torch's own operators
-            merge_frozen_norms(detector.features.backbone)
-        else:
-            quicken(detector)
-        self.criterion: SetCriterion = config.criterion.build(scores=config.detector.scores)
-        self.schedule: Schedule = config.schedule.build(steps_per_epoch=self.steps_per_epoch, epochs=config.epochs)
-        self.ema: Ema | None = config.ema.build(detector) if config.ema else None
-        self.detector = detector
-        if config.compile:
-            detector.compile()
-        self.model, self.optimizer = fabric.setup(detector, config.optimizer.build(detector))
-        self.progress = self._resumed() if resume else Progress()
-        self.means = Means(self.progress.epoch_sums, count=self.progress.epoch_count)
-        self.keeper = Keeper(
+    progress = restored.progress
+    training = Training(
+        config=config,
+        splits=splits,
+        fabric=fabric,
+        loaders=loaders,
+        stepper=stepper,
+        progress=progress,
+        recorder=Recorder(
             run,
             config=config,
             splits=splits,
-            detector=detector,
-            optimizer=self.optimizer.optimizer,
-            ema=self.ema,
-            progress=self.progress,
+            stepper=stepper,
+            progress=progress,
+            best=restored.best,
             is_first_process=fabric.is_global_zero,
-        )
-        self.skipped = SkippedSteps(run, detector=detector, loss_of=self._loss_alone)
-        self.stop = StopRequest()
-        self.must_stop = False
-        self.display = Display(
+        ),
+        skipped=SkippedSteps(run, detector=detector, loss_of=stepper.loss_alone),
+        display=Display(
             epochs=config.epochs,
-            steps_per_epoch=self.steps_per_epoch,
-            done_steps=self.progress.step,
-            best_ap=self.progress.best_ap if self.progress.best_epoch else None,
+            steps_per_epoch=loaders.steps_per_epoch,
+            done_steps=progress.step,
+            best_ap=progress.best_ap if progress.best_epoch else None,
             console=console,
-        )
+        ),
+        means=Means(progress.epoch_sums, count=progress.epoch_count),
+    )
+    training.announce(reinitialised)
+    return training
 
-    def announce(self) -> None:
+
+@dataclass(kw_only=True)
+class Training:
+    """Everything that takes part in one training."""
+
+    config: TrainConfig
+    splits: DataSplits
+    fabric: Fabric
+    loaders: Loaders
+    stepper: Stepper
+    progress: Progress
+    recorder: Recorder
+    skipped: SkippedSteps
+    display: Display
+    means: Means
+    """Of the losses in the epoch so far."""
+    stop: StopRequest = field(default_factory=StopRequest)
+
+    def announce(self, reinitialised: Sequence[str]) -> None:
         """Say what will be trained on what, before the first step."""
-        counts = {"training": len(self.splits.train), "validation": len(self.splits.val)}
-        findings = data_findings(self.splits, config=self.config, stride=self.detector.features.backbone.stride)
-        show_data(self.console, label_map=self.label_map, counts=counts, findings=findings)
-        for name in self.reinitialised:
-            self.console.print(f"drawn anew: {name}", highlight=False)
-        self._say(
-            f"{self.config.recipe}: {self.config.epochs} epochs of {self.steps_per_epoch} steps, "
-            f"{self.config.data.batch_size} images a step ({self.fabric.world_size} process(es) x "
-            f"{self.loaders.accumulate} accumulated x {self.loaders.train.batch_size}), "
-            f"lr {self.config.optimizer.lr:g}, "
-            f"{resolve_precision(self.config.precision, device=self.fabric.device)} on {self.fabric.device.type}"
-        )
+        findings = data_findings(self.splits, config=self.config, detector=self.stepper.detector)
+        self.display.data(self.splits, findings=findings)
+        for name in reinitialised:
+            self.display.say(f"re-initialised: {name}")
+        self.display.plan(self.config, self.loaders, fabric=self.fabric)
         if self.progress.step:
-            self._say(f"resuming after step {self.progress.step}, in epoch {self.progress.epoch + 1}")
-        steps = self.config.epochs * self.steps_per_epoch
+            self.display.say(f"resuming after step {self.progress.step}, in epoch {self.progress.epoch + 1}")
+        steps = self.config.epochs * self.loaders.steps_per_epoch
         concerns = watch.at_start(self.config, steps=steps, device=self.fabric.device)
         for name in concerns:  # a resumed training may have another length
             self.progress.warnings.pop(name, None)
         self._warn(concerns)
 
     def fit(self) -> TrainResult:
-        """Run the remaining epochs, then evaluate the best model once more and write the results."""
-        with self.keeper.running():
+        """Run the remaining epochs, then write the results of the best model."""
+        with self.recorder.running():
             with self.stop, self.display:
                 while self.progress.epoch < self.config.epochs and not self._is_out_of_patience():
                     self._epoch()
                 self._say_if_early()
-                self.fabric.barrier()  # the first process has written the best model
-                best = load_model(self.run.best).detector.to(self.fabric.device)
-                evaluation = self._evaluate(best)
             return write_results(
-                self.run,
-                evaluation=evaluation,
+                self.recorder.run,
+                detections=self.recorder.best or {},
                 config=self.config,
                 splits=self.splits,
                 progress=self.progress,
-                parameters=sum(parameter.numel() for parameter in best.parameters()),
+                parameters=self.recorder.num_parameters(),
+                is_first_process=self.fabric.is_global_zero,
             )
-
-    def _resumed(self) -> Progress:
-        return restore_checkpoint(
-            self.run.last_checkpoint,
-            detector=self.detector,
-            optimizer=self.optimizer.optimizer,
-            ema=self.ema,
-            splits=self.splits,
-            config=self.config,
-            steps_per_epoch=self.steps_per_epoch,
-        )
 
     def _epoch(self) -> None:
         """Train the rest of an epoch, evaluate if it is due, record both."""
         began, epoch, first = time.perf_counter(), self.progress.epoch, self.progress.step
-        for micro_batches in self.loaders.steps(epoch, start=first - epoch * self.steps_per_epoch):
-            self._step(micro_batches)
+        for batches in self.loaders.steps(epoch, start=first - epoch * self.loaders.steps_per_epoch):
+            self._step(batches)
             speed = (self.progress.step - first) * self.config.data.batch_size / (time.perf_counter() - began)
             self._after_step(images_per_second=speed)
         images = (self.progress.step - first) * self.config.data.batch_size
         mean_speed = images / (time.perf_counter() - began) if images else None  # None: resumed in its evaluation
-        row: Row = {**dict.fromkeys(METRICS), **self.means.read(), "lr": self.lr, **self._evaluate_if_due()}
-        self.keeper.count_time()
+        row: Row = {"loss": None, **self.means.read(), "lr": self.stepper.lr, **self._evaluate_if_due()}
+        self.recorder.count_time()
         self.progress.epoch += 1
         row |= {"epoch": self.progress.epoch, "step": self.progress.step}
         row |= {"seconds": self.progress.seconds, "images_per_second": mean_speed}
@@ -207,103 +181,63 @@ class Training:
         self.means = Means()
         self.display.epoch(row)
         self._warn(watch.after_epoch(self.progress))
-        self.keeper.record(row)
+        self.recorder.record(row)
         self._save()
 
-    def _step(self, micro_batches: Sequence[Batch]) -> None:
-        """Make one optimizer step."""
-        self._seed_step()
-        set_learning_rates(self.optimizer, self.schedule(self.progress.step))
-        reports = []
-        for index, batch in enumerate(micro_batches):
-            batch = self.fabric.to_device(batch)
-            num_boxes = boxes_per_process(self.fabric, batch)
-            with self.fabric.no_backward_sync(self.model, enabled=index < len(micro_batches) - 1):
-                output = self.model(batch.images, batch.is_padding, batch.targets)
-                losses = self.criterion(output, batch.targets, num_boxes=num_boxes)
-                self.fabric.backward(losses["loss"] / len(micro_batches))
-            reports.append(losses)
-        norm = self._clip()
-        losses, self.must_stop = agree(
-            self.fabric, {**_mean(reports), "grad_norm": norm}, stop=self.stop.received is not None
-        )
-        if bool(torch.stack([*losses.values()]).isfinite().all()):
-            self.optimizer.step()
-            if self.ema is not None:
-                self.ema.update(self.detector)
-            self.means.add(losses)
+    def _step(self, batches: Sequence[Batch]) -> None:
+        """Make one optimizer step, or leave it out where it is not finite."""
+        outcome = self.stepper.step(batches, number=self.progress.step, stop=self.stop.received is not None)
+        if outcome.is_finite:
+            self.means.add(outcome.losses)
             self.skipped.in_a_row = 0
         else:
-            self._skip(micro_batches, losses=losses)
-        self.optimizer.zero_grad()
+            self._look_into(batches, losses={name: float(value) for name, value in outcome.losses.items()})
+        self.stop.is_agreed = outcome.must_stop
         self.progress.step += 1
         self.progress.images += self.config.data.batch_size
 
-    def _seed_step(self) -> None:
-        """Make dropout depend on nothing but the seed, the step and the process, so that a resumed step is the same."""
-        torch.manual_seed(hash((self.config.seed, self.progress.step, self.fabric.global_rank)) % 2**63)
-
-    def _clip(self) -> Tensor:
-        """Return the norm of the gradient, which is clipped if the settings say so."""
-        max_norm = self.config.optimizer.clip_norm
-        limit = float("inf") if max_norm is None else max_norm
-        norm = self.fabric.clip_gradients(self.model, self.optimizer, max_norm=limit, error_if_nonfinite=False)
-        assert norm is not None
-        return norm
-
-    @property
-    def lr(self) -> float:
-        """The learning rate of the last step, also of one before the training was resumed."""
-        rate: float = self.optimizer.param_groups[0]["lr"]
-        return rate
-
-    def _skip(self, micro_batches: Sequence[Batch], *, losses: LossReport) -> None:
-        """Leave out a step that is not finite, and find out why."""
+    def _look_into(self, batches: Sequence[Batch], *, losses: Mapping[str, float]) -> None:
+        """Find out why a step was not finite."""
         self.progress.skipped_steps += 1
         step = self.progress.step + 1
-        numbers = {name: float(value) for name, value in losses.items()}
-        self._seed_step()
+        self.stepper.seed_step(self.progress.step)
         sentence = self.skipped.look_into(
-            [self.fabric.to_device(batch) for batch in micro_batches],
+            [self.fabric.to_device(batch) for batch in batches],
             process=self.fabric.global_rank,
-            facts={"step": step, "epoch": self.progress.epoch + 1, "lr": self.lr, **numbers},
+            facts={"step": step, "epoch": self.progress.epoch + 1, "lr": self.stepper.lr, **losses},
         )
-        self._say(sentence)
-        self.skipped.require_hope(step=step, last_state=self.keeper.last_state)
-
-    def _loss_alone(self, batch: Batch) -> Tensor:
-        with self.fabric.autocast():
-            output = self.detector(batch.images, batch.is_padding, batch.targets)
-        num_boxes = max(float(sum(len(target.labels) for target in batch.targets)), 1.0)
-        losses: LossReport = self.criterion(output, batch.targets, num_boxes=num_boxes)
-        return losses["loss"]
+        self.display.say(sentence)
+        self.skipped.require_hope(step=step, last_state=self.recorder.last_state)
 
     def _after_step(self, *, images_per_second: float) -> None:
-        if self.must_stop:
+        if self.stop.is_agreed:
             self._save()
             self.fabric.barrier()  # the first process has written its checkpoint
             self._end()
-        if self.keeper.is_due():
+        if self.recorder.is_due():
             self._save()
         if self.progress.step % 10 == 0:
             self.display.step(
-                step=self.progress.step, means=self.means.read(), lr=self.lr, images_per_second=images_per_second
+                step=self.progress.step,
+                means=self.means.read(),
+                lr=self.stepper.lr,
+                images_per_second=images_per_second,
             )
 
     def _evaluate_if_due(self) -> dict[str, float | None]:
         epoch = self.progress.epoch + 1
         if epoch % self.config.evaluate_every and epoch != self.config.epochs:
             return {}
-        average_statistics(self.fabric, self.detector, self.keeper.averaged)
-        evaluation = self._evaluate(self.keeper.averaged)
+        average_statistics(self.fabric, self.stepper.detector, self.stepper.averaged)
+        evaluation = self._evaluate(self.stepper.averaged)
         results = evaluation.results
-        self.keeper.keep_best(ap=results.AP, epoch=epoch)
-        steps = self.config.epochs * self.steps_per_epoch
+        self.recorder.keep_best(evaluation, epoch=epoch)
+        steps = self.config.epochs * self.loaders.steps_per_epoch
         self._warn(watch.after_evaluation(evaluation, self.splits.val, step=self.progress.step, steps=steps))
         scores = {"AP": results.AP, "AP50": results.AP50, "AP75": results.AP75}
         return {name: None if math.isnan(score) else score for name, score in scores.items()}
 
-    def _evaluate(self, detector: nn.Module) -> Evaluation:
+    def _evaluate(self, detector: Detector) -> Evaluation:
         seen = 0
 
         def progress(images: int) -> None:
@@ -315,12 +249,7 @@ class Training:
                 self._end()
 
         return evaluate_shares(
-            detector,
-            split=self.splits.val,
-            loader=self.loaders.val,
-            scores=self.config.detector.scores,
-            device=self.fabric.device,
-            progress=progress,
+            detector, split=self.splits.val, loader=self.loaders.val, device=self.fabric.device, progress=progress
         )
 
     def _is_out_of_patience(self) -> bool:
@@ -330,7 +259,7 @@ class Training:
     def _say_if_early(self) -> None:
         stopping = self.config.early_stopping
         if stopping is not None and self._is_out_of_patience():
-            self._say(
+            self.display.say(
                 f"ended early, after epoch {self.progress.epoch}: AP has not risen in {stopping.patience} evaluations "
                 "(early_stopping.patience)"
             )
@@ -338,11 +267,11 @@ class Training:
     def _save(self) -> None:
         """Write the checkpoint, except over a good one while steps are left out."""
         if not self.skipped.in_a_row:
-            self.keeper.save(self.means)
+            self.recorder.save(self.means)
 
     def _end(self) -> None:
         """End the process as it was asked to."""
-        self._say(f"stopped: {self.keeper.last_state} is saved; go on with --resume auto")
+        self.display.say(f"stopped: {self.recorder.last_state} is saved; go on with --resume auto")
         self.stop.end()
 
     def _warn(self, concerns: Mapping[str, str | None]) -> None:
@@ -350,11 +279,4 @@ class Training:
         for name, sentence in concerns.items():
             if sentence is not None and name not in self.progress.warnings:
                 self.progress.warnings[name] = sentence
-                self._say(f"warning: {sentence}")
-
-    def _say(self, sentence: str) -> None:
-        self.console.print(sentence, highlight=False, markup=False, soft_wrap=True)
-
-
-def _mean(reports: Sequence[LossReport]) -> LossReport:
-    return {name: torch.stack([report[name].detach() for report in reports]).mean() for name in reports[0]}
+                self.display.say(f"warning: {sentence}")

@@ -55,13 +55,13 @@ def capture_cross_attention(detector: nn.Module, *, layers: Sequence[int]) -> It
 
 
 def cross_attention_modules(detector: nn.Module) -> list[nn.Module]:
-    """Return the cross-attention of each decoder layer."""
-    return [module for name, module in detector.named_modules() if name.endswith(".cross_attention")]
-
-
-def is_one_sum(cross_attention: nn.Module) -> bool:
-    """Say whether content and position are added into one query and one key, as in DETR."""
-    return isinstance(cross_attention, MultiHeadAttention)
+    """Return the cross-attention of each decoder layer; raises InputError where it has none that can be shown."""
+    modules = [module for name, module in detector.named_modules() if name.endswith(".cross_attention")]
+    if not modules:
+        raise InputError(
+            f"{type(detector).__name__} has no cross-attention whose maps could be shown; explain a detector that has"
+        )
+    return modules
 
 
 Keep = Callable[[AttentionLogits], None]

@@ -15,11 +15,11 @@ from condetr.explain.capture import (
     attention_map,
     capture_cross_attention,
     cross_attention_modules,
-    is_one_sum,
 )
 from condetr.explain.measures import MapNumbers, measure
-from condetr.inference.detect import rank_sigmoid, rank_softmax, to_detections
+from condetr.inference.detect import to_detections
 from condetr.inference.predictor import Predictor
+from condetr.layers.attention import is_one_sum
 from condetr.layers.features import FeatureMap
 from condetr.layers.queries import ReferencePoints
 from condetr.shapes import Detections, DetectorOutput
@@ -108,23 +108,16 @@ def look(predictor: Predictor, pixels: UInt8[np.ndarray, "H W 3"], *, layer: int
     layer = len(modules) - 1 if layer is None else layer
     batch = predictor.make_batch([pixels]).to(predictor.device)
     with capture_cross_attention(predictor.detector, layers=[layer]) as logits, _shapes(predictor.detector) as shapes:
-        output: DetectorOutput = predictor.detector(batch.images, batch.is_padding)
-    everything = output.final.logits[0].numel()
-    rank = rank_sigmoid if predictor.scores == "sigmoid" else rank_softmax
-    (detections,) = to_detections(
-        output.final,
-        scores=predictor.scores,
-        sizes_hw=batch.original_sizes_hw,
-        label_map=predictor.label_map,
-        limit=everything,
-    )
+        output: DetectorOutput = predictor.detector(batch.normalised(), batch.is_padding)
+    (found,) = predictor.detector.found(output, limit=output.final.logits[0].numel())
+    (size_hw,) = batch.original_sizes_hw
     return View(
         pixels=pixels,
         layer=layer,
         num_layers=len(modules),
         is_one_sum=is_one_sum(modules[layer]),
-        detections=detections,
-        queries=tuple(rank(output.final.logits.float(), limit=everything).queries[0].tolist()),
+        detections=to_detections(found, size_hw=size_hw, label_map=predictor.label_map),
+        queries=tuple(found.source.tolist()),
         reference_xy=shapes.reference_xy,
         logits=logits[layer],
         map_size_hw=shapes.map_size_hw,

@@ -1,21 +1,21 @@
 """A trained detector on disk: `model.safetensors` and the `config.json` that says how to build and feed it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from torch import Tensor
 
 import condetr
 from condetr.config import dump, from_mapping, settings
 from condetr.data.transforms import TransformConfig
+from condetr.detectors.detector import Detector
 from condetr.detectors.registry import DetectorConfig
 from condetr.errors import InputError, first_line
-from condetr.inference.class_rows import keep_class_rows
 from condetr.inference.fit import require_fit
 from condetr.labels import LabelMap
 from condetr.storage.atomic import replaced_folder, write_json
@@ -25,33 +25,45 @@ WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 
 
+class ClassRows(NamedTuple):
+    """Which rows of a class head belong to classes."""
+
+    used: tuple[int, ...]
+    """Of each class."""
+    all: int
+    """How many rows there are; "no object" is not counted."""
+
+
 class LoadedModel(NamedTuple):
     """A detector and what it needs to see and to name things; it is on the CPU and in evaluation mode."""
 
-    detector: nn.Module
+    detector: Detector
     detector_config: DetectorConfig
     transform: TransformConfig
     label_map: LabelMap
-    class_rows: tuple[int, ...] | None = None
-    """The row of the class head that belongs to each class; None if they are all rows, in order."""
+    class_rows: ClassRows | None = None
+    """The rows of the class head that the classes have; None if they are all rows, in order."""
 
     @property
     def num_class_rows(self) -> int:
         """How many rows the class head has, "no object" not counted."""
-        rows = len(self.detector.get_submodule("heads").get_submodule("class_head").get_parameter("weight"))
-        return rows - (self.detector_config.scores == "softmax")
+        return len(self.label_map) if self.class_rows is None else self.class_rows.all
+
+    def row_of_each_class(self) -> Sequence[int]:
+        """Return the row of the class head that each class has."""
+        return range(len(self.label_map)) if self.class_rows is None else self.class_rows.used
 
     def ready(self) -> "LoadedModel":
-        """Return the model with no other class rows than those of its classes; call it once, for it uses itself up."""
+        """Return the model whose class head has the rows of its classes alone; this one's detector is changed."""
         if self.class_rows is None:
             return self
-        keep_class_rows(self.detector, self.class_rows, scores=self.detector_config.scores)
+        self.detector.keep_classes(self.class_rows.used)
         return self._replace(class_rows=None)
 
 
 def save_model(
     folder: Path,
-    detector: nn.Module,
+    detector: Detector,
     *,
     detector_config: DetectorConfig,
     transform: TransformConfig,
@@ -71,7 +83,7 @@ def write_model(folder: Path, model: LoadedModel) -> None:
         "label_map": model.label_map.to_list(),
     }
     if model.class_rows is not None:
-        description["class_rows"] = {"all": model.num_class_rows, "used": list(model.class_rows)}
+        description["class_rows"] = {"all": model.class_rows.all, "used": list(model.class_rows.used)}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.detector.state_dict().items()}
     with replaced_folder(folder) as draft:
         (draft / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))
@@ -97,7 +109,8 @@ def read_model(folder: Path) -> LoadedModel:
         source=str(folder / CONFIG),
     )
     label_map = _read_label_map(description, source=folder / CONFIG)
-    num_rows, rows = _read_class_rows(description, num_classes=len(label_map), source=folder / CONFIG)
+    rows = _read_class_rows(description, num_classes=len(label_map), source=folder / CONFIG)
+    num_rows = len(label_map) if rows is None else rows.all
     tensors = read_safetensors(folder / WEIGHTS)
     expected = blank_state(parts.detector, num_class_rows=num_rows)
     require_fit(tensors, expected=expected, source=f"{folder / WEIGHTS} does not fit its {CONFIG}")
@@ -117,7 +130,7 @@ def blank_state(config: DetectorConfig, *, num_class_rows: int) -> dict[str, Ten
         ) from None
 
 
-def filled_detector(config: DetectorConfig, tensors: Mapping[str, Tensor], *, num_class_rows: int) -> nn.Module:
+def filled_detector(config: DetectorConfig, tensors: Mapping[str, Tensor], *, num_class_rows: int) -> Detector:
     """Build a detector with the given state, which must fit, in evaluation mode."""
     detector = config.build(num_classes=num_class_rows, pretrained=False)
     detector.load_state_dict(tensors)
@@ -170,16 +183,13 @@ def _read_label_map(description: Mapping[str, Any], *, source: Path) -> LabelMap
         raise InputError(f"{source} holds no usable label_map: {error}; export or train the model again") from None
 
 
-def _read_class_rows(
-    description: Mapping[str, Any], *, num_classes: int, source: Path
-) -> tuple[int, tuple[int, ...] | None]:
-    """Return how many rows the class head has, and those of the classes."""
+def _read_class_rows(description: Mapping[str, Any], *, num_classes: int, source: Path) -> ClassRows | None:
     if "class_rows" not in description:
-        return num_classes, None
+        return None
     try:
         count, used = int(description["class_rows"]["all"]), tuple(map(int, description["class_rows"]["used"]))
     except (ArithmeticError, KeyError, TypeError, ValueError):
         count, used = 0, ()
     if len(set(used)) != num_classes or len(used) != num_classes or not all(0 <= row < count for row in used):
         raise InputError(f"{source} holds no usable class_rows: a row below {count} for each of {num_classes} classes")
-    return count, used
+    return ClassRows(used, count)

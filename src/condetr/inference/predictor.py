@@ -1,20 +1,20 @@
 """Detect objects in images with a trained model, the way it was evaluated."""
 
-import random
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
-from condetr.data.batch import Batch, Sample, collate
+from condetr.data.batch import Batch, collate_images
+from condetr.data.geometry import resize_image
 from condetr.data.images import read_image, to_rgb
 from condetr.data.transforms import TransformConfig
+from condetr.detectors.detector import Detector
 from condetr.errors import InputError, first_line
 from condetr.inference.detect import detect_batch
 from condetr.inference.model_folder import CONFIG
@@ -56,19 +56,16 @@ class Predictor:
 
     def __init__(
         self,
-        detector: nn.Module,
+        detector: Detector,
         *,
-        scores: Literal["sigmoid", "softmax"],
         transform: TransformConfig,
         label_map: LabelMap,
         device: str | torch.device | None = None,
     ) -> None:
         self.device = usable_device(device)
         self.detector = detector.to(self.device).eval()
-        self.scores = scores
         self.transform = transform
         self.label_map = label_map
-        self._prepare = transform.build_eval()
 
     def optimize(self, precision: FastPrecision = "auto", *, compile: bool = False) -> "Predictor":
         """Return a predictor with the fast form of this one's detector; later changes of its weights do not count.
@@ -81,7 +78,6 @@ class Predictor:
             optimize(self.detector, precision=precision, compile=compile)
             if has_fast_form(self.detector)
             else self.detector,
-            scores=self.scores,
             transform=self.transform,
             label_map=self.label_map,
             device=self.device,
@@ -113,24 +109,17 @@ class Predictor:
         """Return images as the detector sees them; raises InputError as `predict` does, and if there are none."""
         if not images:
             raise InputError("a batch needs at least one image, got none")
-        return collate([self._sample(image) for image in images])
+        originals = [_pixels(image) for image in images]
+        sizes_hw = [(image.shape[1], image.shape[2]) for image in originals]
+        resized = [
+            resize_image(image, size_hw=self.transform.eval_hw(size_hw))
+            for image, size_hw in zip(originals, sizes_hw, strict=True)
+        ]
+        return collate_images(resized, original_sizes_hw=sizes_hw)
 
     def predict_batch(self, batch: Batch, *, limit: int = 100) -> list[Detections]:
         """Return the detections of each image of a batch that the model's transform and `collate` made."""
-        return detect_batch(
-            self.detector, batch, scores=self.scores, label_map=self.label_map, device=self.device, limit=limit
-        )
-
-    def _sample(self, image: Picture) -> Sample:
-        pixels = _pixels(image)
-        sample = Sample(
-            image=pixels,
-            boxes_xyxy=torch.zeros(0, 4),
-            labels=torch.zeros(0, dtype=torch.int64),
-            image_id=0,
-            original_size_hw=(pixels.shape[1], pixels.shape[2]),
-        )
-        return self._prepare(sample, random.Random(0))
+        return detect_batch(self.detector, batch, label_map=self.label_map, device=self.device, limit=limit)
 
 
 def _pixels(image: Picture) -> UInt8[Tensor, "3 H W"]:

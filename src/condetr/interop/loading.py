@@ -37,7 +37,6 @@ def load(weights: Path | str, *, device: str | torch.device | None = None) -> Pr
     model = read(find_source(weights)).ready()
     return Predictor(
         model.detector,
-        scores=model.detector_config.scores,
         transform=model.transform,
         label_map=model.label_map,
         device=device,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from condetr.data.batch import Batch, Sample, collate
+from condetr.data.batch import Batch, collate_images
 from condetr.errors import RunError, first_line
 from condetr.inference.model_folder import LoadedModel
 from condetr.interop.loading import Source, read
@@ -77,7 +77,7 @@ def _runner(source: Source) -> Runner:
 
 def _our_forward(model: LoadedModel) -> Forward:
     def forward(batch: Batch) -> Prediction:
-        output: DetectorOutput = model.detector(batch.images, batch.is_padding)
+        output: DetectorOutput = model.detector(batch.normalised(), batch.is_padding)
         return output.final
 
     return forward
@@ -91,7 +91,7 @@ def _transformers_forward(source: Source) -> Forward:
     model = AutoModelForObjectDetection.from_pretrained(source.path, local_files_only=True).eval()
 
     def forward(batch: Batch) -> Prediction:
-        output = model(pixel_values=batch.images, pixel_mask=(~batch.is_padding).long())
+        output = model(pixel_values=batch.normalised(), pixel_mask=(~batch.is_padding).long())
         return Prediction(output.logits, output.pred_boxes)
 
     return forward
@@ -113,15 +113,7 @@ def _onnx_forward(path: Path) -> Forward:
 
 def _random_batch() -> Batch:
     generator = torch.Generator().manual_seed(0)
-    return collate(
-        [
-            Sample(
-                image=torch.randint(0, 256, (3, *size_hw), dtype=torch.uint8, generator=generator),
-                boxes_xyxy=torch.zeros(0, 4),
-                labels=torch.zeros(0, dtype=torch.int64),
-                image_id=image_id,
-                original_size_hw=size_hw,
-            )
-            for image_id, size_hw in enumerate(IMAGE_SIZES_HW)
-        ]
-    )
+    images = [
+        torch.randint(0, 256, (3, *size_hw), dtype=torch.uint8, generator=generator) for size_hw in IMAGE_SIZES_HW
+    ]
+    return collate_images(images, original_sizes_hw=IMAGE_SIZES_HW)

@@ -85,3 +85,8 @@ class MultiHeadAttention(nn.Module):
         q, k, v = (F.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases, strict=True))
         attended: Tensor = self.out_proj(self.attend([q], [k], v, key_is_padding=key_is_padding))
         return attended
+
+
+def is_one_sum(cross_attention: nn.Module) -> bool:
+    """Say whether content and position are added into one query and one key, as in DETR."""
+    return isinstance(cross_attention, MultiHeadAttention)

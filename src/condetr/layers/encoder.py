@@ -1,5 +1,7 @@
 """The transformer encoder of DETR (DETR, section 3.2), post-norm."""
 
+from collections.abc import Iterable
+
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -10,11 +12,9 @@ from condetr.layers.mlp import FeedForward
 class Encoder(nn.Module):
     """A stack of self-attention layers over the cells of a feature map."""
 
-    def __init__(self, dim: int, *, num_layers: int, num_heads: int, hidden_dim: int, dropout: float) -> None:
+    def __init__(self, layers: Iterable["EncoderLayer"]) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(
-            EncoderLayer(dim, num_heads=num_heads, hidden_dim=hidden_dim, dropout=dropout) for _ in range(num_layers)
-        )
+        self.layers = nn.ModuleList(layers)
 
     def forward(
         self,

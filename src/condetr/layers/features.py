@@ -6,6 +6,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from condetr.backbones.backbone import Backbone
 from condetr.layers.positions import position_map
 
 
@@ -20,15 +21,16 @@ class Cells(NamedTuple):
 class FeatureMap(nn.Module):
     """Backbone, projection to the transformer's width, and the position of every cell (DETR, section 3.2)."""
 
-    def __init__(self, backbone: nn.Module, *, dim: int) -> None:
+    def __init__(self, backbone: Backbone, *, dim: int) -> None:
         super().__init__()
         self.backbone = backbone
-        self.projection = nn.Conv2d(backbone.out_channels, dim, kernel_size=1)  # type: ignore[arg-type]
+        self.projection = nn.Conv2d(backbone.channels[-1], dim, kernel_size=1)
         self.dim = dim
+        self.stride = backbone.strides[-1]
 
     def forward(self, images: Float[Tensor, "B 3 H W"], is_padding: Bool[Tensor, "B H W"]) -> Cells:
         """Return the projected features with positions and the padding mask at their resolution."""
-        features = self.projection(self.backbone(images))
+        features = self.projection(self.backbone(images)[-1])
         # Nearest neighbour, so that a cell is padding if the pixel at its corner is.
         is_padding = F.interpolate(is_padding[None].float(), size=features.shape[-2:])[0].bool()
         return Cells(

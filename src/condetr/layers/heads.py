@@ -1,17 +1,14 @@
 """From decoder embeddings to class logits and boxes, and how a transformer is initialised."""
 
 import math
-from typing import Literal
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from condetr.layers.mlp import MLP
-from condetr.shapes import DetectorOutput, Prediction
-
-Scores = Literal["sigmoid", "softmax"]
-"""How logits become scores: each class by itself (focal loss), or against the other classes and "no object" (last)."""
+from condetr.shapes import Pairs, Prediction, PredictionSet
 
 PRIOR_PROBABILITY = 0.01
 
@@ -19,35 +16,72 @@ PRIOR_PROBABILITY = 0.01
 class PredictionHeads(nn.Module):
     """Class and box heads, shared by all decoder layers (Conditional DETR, section 3.2)."""
 
-    def __init__(self, dim: int, *, num_classes: int, scores: Scores, start_at_reference: bool) -> None:
+    def __init__(self, dim: int, *, num_classes: int, has_no_object: bool, start_at_reference: bool) -> None:
         super().__init__()
-        self.class_head = nn.Linear(dim, num_classes + (scores == "softmax"))
+        self.class_head: nn.Module = nn.Linear(dim, num_classes + has_no_object)
         self.box_head = MLP(dim, dim, dim, 4)
-        if scores == "sigmoid":
+        self.has_no_object = has_no_object
+        if not has_no_object:
             nn.init.constant_(self.class_head.bias, -math.log((1 - PRIOR_PROBABILITY) / PRIOR_PROBABILITY))
         if start_at_reference:
             nn.init.zeros_(self.box_head.layers[-1].weight)  # type: ignore[arg-type]
             nn.init.zeros_(self.box_head.layers[-1].bias)  # type: ignore[arg-type]
 
     def forward(
-        self,
-        embeddings: Float[Tensor, "L B Q D"],
-        *,
-        reference_xy: Float[Tensor, "B Q 2"] | None,
-        groups: int = 1,
-    ) -> DetectorOutput:
-        """Predict from every layer; with a reference point (in [0, 1]) the box centre is an offset from it (eq. 1).
-
-        Queries that come in groups yield a prediction set for each group; the final one is the first group's.
-        """
-        logits = self.class_head(embeddings)
+        self, embeddings: Float[Tensor, "L B Q D"], *, reference_xy: Float[Tensor, "B Q 2"] | None
+    ) -> Prediction:
+        """Predict from every layer; with a reference point (in [0, 1]) the box centre is an offset from it (eq. 1)."""
         offsets = self.box_head(embeddings).float()
         if reference_xy is not None:
             offsets = torch.cat([offsets[..., :2] + inverse_sigmoid(reference_xy), offsets[..., 2:]], dim=-1)
-        by_group = (_split_groups(values, groups=groups) for values in (logits, offsets.sigmoid()))
-        sets = [Prediction(*pair) for pair in zip(*by_group, strict=True)]
-        final = sets.pop(-groups)
-        return DetectorOutput(final=final, auxiliary=tuple(sets), groups=groups)
+        return Prediction(self.class_head(embeddings), offsets.sigmoid())
+
+    def keep_classes(self, rows: Sequence[int]) -> None:
+        """Reduce the class head to the given rows, in their order.
+
+        Models of COCO have a row for each of the ids 0..90, and 11 of these ids belong to no class. What is predicted
+        for the others stays the same.
+        """
+        every = self.class_head
+        assert isinstance(every, nn.Linear)
+        self.class_head = _ClassesAndNoObject(every, rows) if self.has_no_object else _rows_of(every, rows)
+
+
+class _ClassesAndNoObject(nn.Module):
+    """A head against whose classes "no object" (last) competes together with all rows that belong to no class.
+
+    The softmax over its outputs is the softmax over all rows, with the probability of unused rows added to "no object".
+    """
+
+    def __init__(self, every: nn.Linear, rows: Sequence[int]) -> None:
+        super().__init__()
+        self.classes = _rows_of(every, rows)
+        self.no_object = _rows_of(every, [row for row in range(every.out_features) if row not in set(rows)])
+
+    def forward(self, embeddings: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch K"]:
+        rest = self.no_object(embeddings).logsumexp(-1, keepdim=True)
+        return torch.cat([self.classes(embeddings), rest], dim=-1)
+
+
+def layer_sets(layers: Prediction, *, groups: int = 1) -> tuple[PredictionSet, ...]:
+    """Return the prediction sets of decoder layers, stacked along a first axis.
+
+    Queries that come in groups make a set for each group, and the loss is the mean over groups. The last set is the
+    first group's of the last layer.
+    """
+    return tuple(
+        PredictionSet(f"layer{layer}" if groups == 1 else f"layer{layer}_group{group}", each, weight=1 / groups)
+        for layer, (logits, boxes_cxcywh) in enumerate(zip(*layers, strict=True))
+        for group, each in _by_group(logits, boxes_cxcywh, groups=groups)
+    )
+
+
+def restored_sets(layers: Prediction, *, known: Pairs, groups: int) -> tuple[PredictionSet, ...]:
+    """Return the prediction sets of decoder layers whose queries were made from targets; the loss is a group's mean."""
+    return tuple(
+        PredictionSet(f"restored{layer}", Prediction(*each), weight=1 / groups, known=known)
+        for layer, each in enumerate(zip(*layers, strict=True))
+    )
 
 
 def inverse_sigmoid(x: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
@@ -57,12 +91,20 @@ def inverse_sigmoid(x: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
 
 
 def xavier_init(module: nn.Module) -> None:
-    """Draw every matrix of a transformer from Xavier's uniform distribution; biases stay as they are."""
+    """Initialise every matrix of a transformer by Xavier's uniform distribution; biases stay as they are."""
     for parameter in module.parameters():
         if parameter.dim() > 1:
             nn.init.xavier_uniform_(parameter)
 
 
-def _split_groups(values: Float[Tensor, "L B GQ N"], *, groups: int) -> Float[Tensor, "LG B Q N"]:
-    layers, batch, _, width = values.shape
-    return values.view(layers, batch, groups, -1, width).transpose(1, 2).flatten(0, 1)
+def _rows_of(every: nn.Linear, rows: Sequence[int]) -> nn.Linear:
+    part = nn.Linear(every.in_features, len(rows))
+    index = torch.tensor(rows)
+    part.load_state_dict({name: tensor[index] for name, tensor in every.state_dict().items()})
+    return part
+
+
+def _by_group(logits: Tensor, boxes_cxcywh: Tensor, *, groups: int) -> list[tuple[int, Prediction]]:
+    """Return the last group first."""
+    parts = zip(logits.chunk(groups, dim=1), boxes_cxcywh.chunk(groups, dim=1), strict=True)
+    return [(group, Prediction(*part)) for group, part in enumerate(parts)][::-1]

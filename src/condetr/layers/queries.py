@@ -1,17 +1,16 @@
-"""Reference points of queries (Conditional DETR, section 3.3)."""
+"""Reference points of queries (Conditional DETR, section 3.3), and queries made from targets (DN-DETR, section 4)."""
 
-from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
+from torch.nn import functional as F
 
 from condetr.layers.heads import xavier_init
 from condetr.layers.mlp import MLP
 from condetr.layers.positions import point_embedding
-from condetr.shapes import DetectorOutput, Reconstruction, Target
+from condetr.shapes import Pairs, Targets
 
 Reference = Literal["query", "learned", "fixed"]
 """Predicted from the query embedding, a free parameter of each query, or the image centre for all."""
@@ -39,7 +38,7 @@ class ReferencePoints(nn.Module):
 
 
 BOX_NOISE, LABEL_NOISE = 0.4, 0.2
-"""How far a centre moves in half sides and a side changes, at most; how often a label is drawn anew (section 4.3)."""
+"""How far a centre moves in half sides and a side changes, at most; how often a label is replaced (section 4.3)."""
 
 
 class NoisedTargets(NamedTuple):
@@ -49,10 +48,12 @@ class NoisedTargets(NamedTuple):
     embedding: Float[Tensor, "B Q D"]
     """Content of the query, made from its label; the first decoder layer finds it in place of zeros."""
     reference_xy: Float[Tensor, "B Q 2"]
+    known: Pairs
+    """The target that each query was made from."""
 
 
 class DenoisingQueries(nn.Module):
-    """Turns targets into noised queries, and what the decoder made of them into reconstructions.
+    """Turns targets into noised queries, from which the decoder learns to restore them.
 
     A group holds each target of an image once. Groups see neither each other nor the queries that detect: they go
     through the decoder by themselves.
@@ -65,40 +66,30 @@ class DenoisingQueries(nn.Module):
         self.box_embedding = MLP(2 * dim, dim, dim)
         self.dim = dim
 
-    def forward(self, targets: Sequence[Target]) -> NoisedTargets:
-        """Draw the noise and embed what it leaves."""
-        labels = _noised_labels(_padded([target.labels for target in targets]).repeat(1, self.groups), self.num_classes)
-        noised_cxcywh = _noised_boxes(_padded([target.boxes_cxcywh for target in targets]).repeat(1, self.groups, 1))
+    def forward(self, targets: Targets) -> NoisedTargets:
+        """Add noise to the targets and embed what it leaves; there is a query even where no image has a target."""
+        missing = int(targets.labels.shape[1] == 0)
+        labels = F.pad(targets.labels, (0, missing)).repeat(1, self.groups)
+        boxes_cxcywh = F.pad(targets.boxes_cxcywh, (0, 0, 0, missing)).repeat(1, self.groups, 1)
+        noised_labels = _noised_labels(labels, self.label_embedding.num_embeddings)
+        noised_cxcywh = _noised_boxes(boxes_cxcywh)
         halves = [point_embedding(half, dim=self.dim) for half in noised_cxcywh.split(2, dim=-1)]
         return NoisedTargets(
             queries=self.box_embedding(torch.cat(halves, dim=-1)),
-            embedding=self.label_embedding(labels),
+            embedding=self.label_embedding(noised_labels),
             reference_xy=noised_cxcywh[..., :2],
+            known=self._known(targets.counts, most=targets.labels.shape[1], device=labels.device),
         )
 
-    @property
-    def num_classes(self) -> int:
-        """Return the number of classes that a label may be drawn from."""
-        return self.label_embedding.num_embeddings
-
-    def pair(self, output: DetectorOutput, targets: Sequence[Target]) -> Reconstruction:
-        """Return what every layer and group restored from the queries of `forward`, beside the targets."""
-        sets = [*output.auxiliary, output.final]
-        # A mask would say the same, but a GPU has to be waited for to learn how many places it has.
-        image = torch.cat([torch.full_like(target.labels, index) for index, target in enumerate(targets)])
-        place = torch.cat([torch.arange(len(labels), device=labels.device) for labels, _ in targets])
-        return Reconstruction(
-            logits=torch.cat([found.logits[image, place] for found in sets]),
-            boxes_cxcywh=torch.cat([found.boxes_cxcywh[image, place] for found in sets]),
-            labels=torch.cat([target.labels for target in targets]).repeat(len(sets)),
-            targets_cxcywh=torch.cat([target.boxes_cxcywh for target in targets]).repeat(len(sets), 1),
-            groups=self.groups,
-        )
-
-
-def _padded(values: Sequence[Tensor]) -> Tensor:
-    """Stack values of different lengths, padded with zeros to the longest, and to at least one."""
-    return pad_sequence([*values, values[0].new_zeros(1, *values[0].shape[1:])], batch_first=True)[:-1]
+    def _known(self, counts: tuple[int, ...], *, most: int, device: torch.device) -> Pairs:
+        # Made without asking a GPU, which would have to be waited for.
+        pairs = [
+            (image, group * most + target, target)
+            for group in range(self.groups)
+            for image, count in enumerate(counts)
+            for target in range(count)
+        ]
+        return Pairs(*torch.tensor(pairs, dtype=torch.int64).view(-1, 3).T.to(device, non_blocking=True))
 
 
 def _noised_labels(labels: Int[Tensor, "B Q"], num_classes: int) -> Int[Tensor, "B Q"]:

@@ -1,23 +1,25 @@
-"""The criterion: match every decoder layer's predictions, weigh and add up the loss terms."""
+"""The criterion: match every set of predictions to the targets, weigh and add up the loss terms."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Annotated
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from condetr.boxes import cxcywh_to_xyxy, giou
 from condetr.config import settings
-from condetr.layers.heads import Scores
-from condetr.losses.matcher import HungarianMatcher, Matches, pad_targets
-from condetr.losses.terms import cross_entropy, focal_loss, giou_loss, l1_loss
-from condetr.shapes import DetectorOutput, Prediction, Reconstruction, Target
+from condetr.losses.classification import Classification
+from condetr.losses.matcher import HungarianMatcher, Matches
+from condetr.shapes import DetectorOutput, Pairs, Prediction, PredictionSet, Targets
 
 LossReport = dict[str, Tensor]
-"""`loss`, the weighted sum over all layers that is minimised, and the last layer's unweighted terms."""
+"""`loss`, the weighted sum over all sets that is minimised, and the unweighted terms of what is found."""
 
+Criterion = Callable[..., LossReport]
+"""Called with a detector's output, the targets, and `num_boxes`: targets per process, averaged over the processes."""
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -30,14 +32,10 @@ class MatcherConfig:
     l1: Weight = 5.0
     giou: Weight = 2.0
 
-    def build(self, *, scores: Scores) -> HungarianMatcher:
-        """Build the matcher for detectors with these scores."""
-        return HungarianMatcher(scores=scores, classification=self.classification, l1=self.l1, giou=self.giou)
-
 
 @settings
 class CriterionConfig:
-    """Weights of the loss terms, the same for every decoder layer."""
+    """Weights of the loss terms, the same for every set."""
 
     matcher: MatcherConfig = MatcherConfig()
     classification: Weight = 2.0
@@ -46,85 +44,82 @@ class CriterionConfig:
     no_object_weight: Weight = 0.1
     """Weight of "no object" in the cross-entropy; the focal loss has no such class."""
 
-    def build(self, *, scores: Scores) -> "SetCriterion":
-        """Build the criterion: focal loss for sigmoid scores, cross-entropy for softmax scores."""
+    def build(self, classification: Classification) -> "SetCriterion":
+        """Build the criterion of a detector whose classes are learned this way."""
+        costs = self.matcher
         return SetCriterion(
-            self.matcher.build(scores=scores),
-            scores=scores,
-            classification=self.classification,
-            l1=self.l1,
-            giou=self.giou,
-            no_object_weight=self.no_object_weight,
+            HungarianMatcher(classification.costs, classification=costs.classification, l1=costs.l1, giou=costs.giou),
+            classification,
+            weights={"classification": self.classification, "l1": self.l1, "giou": self.giou},
         )
 
 
 class SetCriterion(nn.Module):
-    """Hungarian matching and the weighted losses of all layers (DETR, section 3.1)."""
+    """Hungarian matching and the weighted losses of all sets (DETR, section 3.1)."""
 
-    def __init__(
-        self,
-        matcher: HungarianMatcher,
-        *,
-        scores: Scores,
-        classification: float,
-        l1: float,
-        giou: float,
-        no_object_weight: float,
-    ) -> None:
+    def __init__(self, matcher: HungarianMatcher, classification: Classification, *, weights: dict[str, float]) -> None:
         super().__init__()
         self.matcher = matcher
-        self.scores = scores
-        self.weights = {"classification": classification, "l1": l1, "giou": giou}
-        self.no_object_weight = no_object_weight
+        self.classification = classification
+        self.weights = weights
 
-    def forward(self, output: DetectorOutput, targets: Sequence[Target], *, num_boxes: float) -> LossReport:
-        """Return the losses, summed over layers; box terms and the focal loss are divided by `num_boxes`.
+    def forward(self, output: DetectorOutput, targets: Targets, *, num_boxes: float) -> LossReport:
+        """Return the losses, added up over the sets; box terms and the focal loss are divided by `num_boxes`.
 
         `num_boxes` is the number of targets per process, averaged over the processes, and at least 1.
         """
-        layers = [*output.auxiliary, output.final]
-        logits = torch.stack([layer.logits for layer in layers]).float()
-        boxes_cxcywh = torch.stack([layer.boxes_cxcywh for layer in layers]).float()
-        padded = pad_targets(targets)
-        rows = Prediction(logits.flatten(0, 1), boxes_cxcywh.flatten(0, 1))
-        matches = self.matcher(rows, padded)
-        image = matches.row % len(targets)
-        labels, matched_cxcywh = padded.labels[image, matches.target], padded.boxes_cxcywh[image, matches.target]
-        predicted_cxcywh = rows.boxes_cxcywh[matches.row, matches.query]
-        layer = torch.div(matches.row, len(targets), rounding_mode="floor")
-        sums = predicted_cxcywh.new_zeros(2, len(layers))
-        terms = {
-            "classification": self._classification(logits, matches=matches, labels=labels, num_boxes=num_boxes),
-            "l1": sums[0].index_add(0, layer, l1_loss(predicted_cxcywh, matched_cxcywh)) / num_boxes,
-            "giou": sums[1].index_add(0, layer, giou_loss(predicted_cxcywh, matched_cxcywh)) / num_boxes,
+        weighted: list[Tensor] = []
+        terms: dict[str, Tensor] = {}
+        for _, alike in groupby(output.sets, key=_form):
+            sets = list(alike)
+            terms = self._terms(sets, targets, num_boxes=num_boxes)
+            losses = torch.stack([weight * terms[name] for name, weight in self.weights.items()]).sum(0)
+            weighted += [each.weight * loss for each, loss in zip(sets, losses, strict=True)]
+        return {
+            "loss": torch.stack(weighted).sum(),
+            **{f"loss_{name}": losses[-1].detach() for name, losses in terms.items()},
         }
-        total = self._weighted(terms) / output.groups
-        if output.reconstruction is not None:
-            total = total + self._reconstruction(output.reconstruction) / num_boxes
-        return {"loss": total, **{f"loss_{name}": losses[-1].detach() for name, losses in terms.items()}}
 
-    def _weighted(self, terms: Mapping[str, Tensor]) -> Float[Tensor, ""]:
-        return torch.stack([weight * terms[name].sum() for name, weight in self.weights.items()]).sum()
-
-    def _classification(
-        self, logits: Float[Tensor, "L B Q K"], *, matches: Matches, labels: Tensor, num_boxes: float
-    ) -> Float[Tensor, " L"]:
-        if self.scores == "softmax":
-            return cross_entropy(logits, matches=matches, labels=labels, no_object_weight=self.no_object_weight)
-        losses = focal_loss(logits.flatten(0, 1), matches=matches, labels=labels)
-        return losses.view(len(logits), -1).sum(1) / num_boxes
-
-    def _reconstruction(self, found: Reconstruction) -> Float[Tensor, ""]:
-        """Return the weighted loss of restoring noised targets, summed over layers; nothing has to be matched."""
-        terms = {
-            "classification": self._known_classes(found.logits.float(), labels=found.labels),
-            "l1": l1_loss(found.boxes_cxcywh, found.targets_cxcywh),
-            "giou": giou_loss(found.boxes_cxcywh, found.targets_cxcywh),
+    def _terms(
+        self, sets: Sequence[PredictionSet], targets: Targets, *, num_boxes: float
+    ) -> dict[str, Float[Tensor, " L"]]:
+        """Return the loss terms of sets of one form, computed together: the last entries are the last set's."""
+        stacked = Prediction(
+            *(torch.stack(each).float() for each in zip(*(each.prediction for each in sets), strict=True))
+        )
+        known = sets[0].known
+        matches = self.matcher(stacked, targets) if known is None else _in_every_set(known, num_sets=len(sets))
+        labels = targets.labels[matches.image, matches.target]
+        matched_cxcywh = targets.boxes_cxcywh[matches.image, matches.target]
+        predicted_cxcywh = stacked.boxes_cxcywh[matches.set, matches.image, matches.query]
+        sums = predicted_cxcywh.new_zeros(3, len(sets))
+        if known is None:
+            classes = self.classification.matched(stacked.logits, matches=matches, labels=labels, num_boxes=num_boxes)
+        else:
+            losses = self.classification.known(stacked.logits[matches.set, matches.image, matches.query], labels=labels)
+            classes = sums[0].index_add(0, matches.set, losses) / num_boxes
+        return {
+            "classification": classes,
+            "l1": sums[1].index_add(0, matches.set, l1_loss(predicted_cxcywh, matched_cxcywh)) / num_boxes,
+            "giou": sums[2].index_add(0, matches.set, giou_loss(predicted_cxcywh, matched_cxcywh)) / num_boxes,
         }
-        return self._weighted(terms) / found.groups
 
-    def _known_classes(self, logits: Float[Tensor, "N K"], *, labels: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
-        if self.scores == "softmax":
-            return F.cross_entropy(logits, labels, reduction="none")
-        row = torch.arange(len(labels), device=labels.device)
-        return focal_loss(logits[:, None], matches=Matches(row, torch.zeros_like(row), row), labels=labels)
+
+def l1_loss(predicted_cxcywh: Float[Tensor, "P 4"], target_cxcywh: Float[Tensor, "P 4"]) -> Float[Tensor, " P"]:
+    """Return the L1 distance of matched boxes."""
+    return (predicted_cxcywh - target_cxcywh).abs().sum(-1)
+
+
+def giou_loss(predicted_cxcywh: Float[Tensor, "P 4"], target_cxcywh: Float[Tensor, "P 4"]) -> Float[Tensor, " P"]:
+    """Return 1 - GIoU of matched boxes."""
+    return 1 - giou(cxcywh_to_xyxy(predicted_cxcywh), cxcywh_to_xyxy(target_cxcywh))
+
+
+def _form(each: PredictionSet) -> tuple[torch.Size, bool]:
+    """Return what sets must have in common to be stacked."""
+    return each.prediction.logits.shape, each.known is None
+
+
+def _in_every_set(known: Pairs, *, num_sets: int) -> Matches:
+    index = torch.arange(num_sets, device=known.image.device).repeat_interleave(len(known.image))
+    return Matches(index, *(each.repeat(num_sets) for each in known))

@@ -6,18 +6,19 @@ operators), `winograd` and `pooling`, `attention`, `encoder`, `decoder` (constan
 
 import copy
 import warnings
-from typing import cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from condetr.detectors.conditional_detr import ConditionalDetr
-from condetr.detectors.detr import Detr
+from condetr.detectors.detector import Detector
 from condetr.errors import InputError, InputWarning
-from condetr.layers.encoder import EncoderLayer
+from condetr.layers.encoder import Encoder, EncoderLayer
 from condetr.layers.features import FeatureMap
+from condetr.layers.heads import PredictionHeads, layer_sets
 from condetr.optimize.encoder import FastEncoderLayer
 from condetr.optimize.fold import fold_batch_norms
 from condetr.optimize.machine import FastPrecision, is_emulated, resolve_dtype
@@ -29,28 +30,39 @@ from condetr.optimize.onednn import (
     pack_projections,
     with_projections,
 )
-from condetr.optimize.parts import fast_decoder
+from condetr.optimize.parts import fast_decoder, is_known_decoder
 from condetr.optimize.winograd import use_winograd
-from condetr.shapes import DetectorOutput
+from condetr.shapes import DetectorOutput, Found, Prediction, Targets
 
 COMPILER_OPTIONS = {"freezing": True}
 """Weights are constants, laid out once."""
 
 
+PARTS: Mapping[str, type[nn.Module]] = {
+    "features": FeatureMap, "query_embedding": nn.Embedding, "encoder": Encoder, "heads": PredictionHeads,
+}  # fmt: skip
+"""What a detector with a fast form is made of, besides reference points and a decoder whose layers are known."""
+
+
 def has_fast_form(detector: nn.Module) -> bool:
-    """Tell whether `optimize` knows a detector."""
-    return isinstance(detector, ConditionalDetr | Detr)
+    """Tell whether `optimize` knows the parts of a detector, and nothing else is in it."""
+    parts = dict(detector.named_children())
+    return (
+        parts.keys() - {"reference_points", "denoising"} == {*PARTS, "decoder"}
+        and all(isinstance(parts[name], kind) for name, kind in PARTS.items())
+        and is_known_decoder(parts["decoder"])
+    )
 
 
 @torch.no_grad()
-def optimize(detector: nn.Module, *, precision: FastPrecision = "auto", compile: bool = False) -> "FastDetector":
+def optimize(detector: Detector, *, precision: FastPrecision = "auto", compile: bool = False) -> "FastDetector":
     """Return the fast form of a detector, on its device; the detector stays as it is, and later changes do not count.
 
     Its logits are those of the detector to 1e-4 in fp32. With `compile`, torch.compile generates its code at the first
     image, and again at the next size, which takes minutes on a CPU and needs a C++ compiler there; without, a CPU runs
     oneDNN's fused operators. Raises InputError for a detector without a fast form.
     """
-    if not isinstance(detector, ConditionalDetr | Detr):
+    if not has_fast_form(detector):
         raise InputError(f"{type(detector).__name__} has no fast form: use it as it is")
     device = next(detector.parameters()).device
     dtype = resolve_dtype(precision, device=device)
@@ -65,14 +77,17 @@ def optimize(detector: nn.Module, *, precision: FastPrecision = "auto", compile:
     return fast
 
 
-class FastDetector(nn.Module):
+class FastDetector(Detector):
     """A detector for inference; it predicts from the last decoder layer alone."""
 
     reference_xy: Tensor | None
 
-    def __init__(self, detector: ConditionalDetr | Detr, *, dtype: torch.dtype) -> None:
+    def __init__(self, detector: Any, *, dtype: torch.dtype) -> None:  # noqa: ANN401 - what `has_fast_form` knows
         super().__init__()
         self.dtype = dtype
+        self.strides, self.most_objects = detector.strides, detector.most_objects
+        self.rank: Callable[[Prediction, int], list[Found]] = detector.rank
+        self.score_function = detector.score_function
         self.features = _fast_features(detector.features, dtype=dtype)
         parts = fast_decoder(detector, dtype=dtype)
         layers = cast("list[EncoderLayer]", list(detector.encoder.layers))
@@ -85,8 +100,13 @@ class FastDetector(nn.Module):
         self.heads = with_projections(copy.deepcopy(detector.heads), dtype=torch.float32)
         self.register_buffer("reference_xy", parts.reference_xy, persistent=False)
 
-    def forward(self, images: Float[Tensor, "B 3 H W"], is_padding: Bool[Tensor, "B H W"]) -> DetectorOutput:
-        """Detect, with predictions from the last decoder layer only (`auxiliary` is empty).
+    def forward(
+        self,
+        images: Float[Tensor, "B 3 H W"],
+        is_padding: Bool[Tensor, "B H W"],
+        targets: Targets | None = None,
+    ) -> DetectorOutput:
+        """Predict from the last decoder layer only; `targets` are not read.
 
         Raises InputError for padding that is not made of whole rows and columns.
         """
@@ -107,14 +127,21 @@ class FastDetector(nn.Module):
         memories = self.memory(x, positions=positions.decoder, is_padding=key_is_padding)
         embeddings = self.decoder(memories).float()
         reference_xy = None if self.reference_xy is None else self.reference_xy.expand(len(x), -1, -1)
-        output: DetectorOutput = self.heads(embeddings[None], reference_xy=reference_xy)
-        return output
+        return DetectorOutput(layer_sets(self.heads(embeddings[None], reference_xy=reference_xy)))
+
+    def found(self, output: DetectorOutput, *, limit: int) -> list[Found]:
+        """Return what the detector finds that this is the fast form of."""
+        return self.rank(output.final, limit)
+
+    def keep_classes(self, rows: Sequence[int]) -> None:
+        """Refuse: weights are constants here."""
+        raise InputError("classes are taken from a detector before it is optimised")
 
     def pack(self) -> None:
         """Use oneDNN's operators and layouts, on a CPU."""
-        backbone, projection = self.features
+        backbone, projection = self.features.backbone, self.features.projection
         assert isinstance(projection, nn.Conv2d)
-        self.features = nn.Sequential(use_winograd(pack_convolutions(backbone)), PackedConvolution(projection))
+        self.features = FastFeatures(use_winograd(pack_convolutions(backbone)), PackedConvolution(projection))
         pack_projections(self)
 
     def compile_parts(self) -> None:
@@ -133,9 +160,23 @@ def _is_padded(is_padding: Bool[Tensor, "B H W"]) -> bool:
     return True
 
 
-def _fast_features(features: FeatureMap, *, dtype: torch.dtype) -> nn.Sequential:
+class FastFeatures(nn.Module):
+    """A backbone, and the projection of its deepest map to the transformer's width."""
+
+    def __init__(self, backbone: nn.Module, projection: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.projection = projection
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D H_out W_out"]:
+        """Return the projected map."""
+        features: Tensor = self.projection(self.backbone(images)[-1])
+        return features
+
+
+def _fast_features(features: FeatureMap, *, dtype: torch.dtype) -> FastFeatures:
     """Return the backbone and the projection to the transformer's width."""
     layout = {"dtype": dtype, "memory_format": torch.channels_last}
     backbone: nn.Module = fold_batch_norms(features.backbone).to(**layout)  # type: ignore[call-overload]
     projection: nn.Conv2d = copy.deepcopy(features.projection).requires_grad_(False).to(**layout)  # type: ignore[call-overload]
-    return nn.Sequential(backbone, projection)
+    return FastFeatures(backbone, projection)

@@ -1,15 +1,13 @@
-"""What the decoder layers of each detector come down to: the products and constants of the fast form."""
+"""What the decoder layers of DETR-like detectors come down to: the products and constants of the fast form."""
 
 import copy
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from condetr.detectors.conditional_detr import ConditionalCrossAttention, ConditionalDecoderLayer, ConditionalDetr
-from condetr.detectors.detr import DecoderLayer, Detr
-from condetr.layers.attention import MultiHeadAttention
+from condetr.layers.attention import MultiHeadAttention, is_one_sum
 from condetr.layers.positions import point_embedding
 from condetr.optimize.attention import query_scale
 from condetr.optimize.decoder import Affine, FastDecoder, LayerParts, MemoryMaps
@@ -24,49 +22,45 @@ class DecoderParts(NamedTuple):
     reference_xy: Float[Tensor, "1 Q 2"] | None
 
 
-def fast_decoder(detector: ConditionalDetr | Detr, *, dtype: torch.dtype) -> DecoderParts:
-    """Return the decoder of either detector in its fast form."""
-    if isinstance(detector, ConditionalDetr):
-        return _conditional_decoder(detector, dtype=dtype)
-    return _detr_decoder(detector, dtype=dtype)
+LAYER = {
+    "self_attention", "self_attention_norm", "cross_attention", "cross_attention_norm", "feedforward",
+    "feedforward_norm", "dropout",
+}  # fmt: skip
+SEPARATE = {"content_query", "spatial_query", "content_key", "spatial_key", "value", "attend", "output"}
+"""What cross-attention is made of whose content and spatial parts have maps of their own."""
 
 
-def _conditional_decoder(detector: ConditionalDetr, *, dtype: torch.dtype) -> DecoderParts:
-    """Return Conditional DETR's decoder; reference points and their embeddings p_s depend on the weights alone."""
-    queries = detector.query_embedding.weight[: detector.num_queries]
-    layers = [
-        _conditional_parts(layer, queries=queries)
-        for layer in cast("list[ConditionalDecoderLayer]", detector.decoder.layers)
-    ]
-    reference_xy = detector.reference_points(queries[None])
-    p_s = point_embedding(reference_xy, dim=queries.shape[1])
-    nothing = torch.zeros_like(p_s)
-    first_p_q = detector.decoder.spatial_query(nothing, content=nothing, p_s=p_s, is_first=True)
+def is_known_decoder(decoder: nn.Module) -> bool:
+    """Tell whether this is a stack of layers that `fast_decoder` can take apart."""
+    layers = [dict(layer.named_children()) for layer in decoder.get_submodule("layers").children()]
+    attentions = [layer["cross_attention"] for layer in layers if layer.keys() == LAYER]
+    is_known = [is_one_sum(each) or _children(each) - {"position_query"} == SEPARATE for each in attentions]
+    return len(is_known) == len(layers) and all(is_known)
+
+
+def fast_decoder(detector: Any, *, dtype: torch.dtype) -> DecoderParts:  # noqa: ANN401 - see `is_known_decoder`
+    """Return a detector's decoder in its fast form; reference points and their embeddings depend on weights alone."""
+    queries = detector.query_embedding.weight[: detector.most_objects]
+    is_summed = is_one_sum(detector.decoder.layers[0].cross_attention)
+    layers = [(_summed_parts if is_summed else _separate_parts)(layer, queries) for layer in detector.decoder.layers]
+    points = detector.reference_points
+    reference_xy: Tensor | None = None if points is None else points(queries[None])
+    first_p_q = spatial_query = None
+    if not is_summed and reference_xy is not None:
+        p_s = point_embedding(reference_xy, dim=queries.shape[1])
+        nothing = torch.zeros_like(p_s)
+        first_p_q = detector.decoder.spatial_query(nothing, content=nothing, p_s=p_s, is_first=True)
+        spatial_query = FastSpatialQuery(detector.decoder.spatial_query, p_s=p_s, dtype=dtype)
     decoder = FastDecoder(
         layers,
         norm=detector.decoder.norm,
         num_queries=len(queries),
         first_p_q=first_p_q,
-        spatial_query=FastSpatialQuery(detector.decoder.spatial_query, p_s=p_s, dtype=dtype),
+        spatial_query=spatial_query,
         dtype=dtype,
     )
-    return DecoderParts(decoder, [each.memory for each in layers], reference_xy if detector.offset_regression else None)
-
-
-def _detr_decoder(detector: Detr, *, dtype: torch.dtype) -> DecoderParts:
-    """Return DETR's decoder, which has no spatial query and, in its published form, no reference points."""
-    queries = detector.query_embedding.weight
-    layers = [_detr_parts(layer, queries=queries) for layer in cast("list[DecoderLayer]", detector.decoder.layers)]
-    decoder = FastDecoder(
-        layers,
-        norm=detector.decoder.norm,
-        num_queries=len(queries),
-        first_p_q=None,
-        spatial_query=None,
-        dtype=dtype,
-    )
-    points = detector.reference_points
-    return DecoderParts(decoder, [each.memory for each in layers], None if points is None else points(queries[None]))
+    starts_there = is_summed or detector.offset_regression
+    return DecoderParts(decoder, [each.memory for each in layers], reference_xy if starts_there else None)
 
 
 class FastSpatialQuery(nn.Module):
@@ -84,8 +78,8 @@ class FastSpatialQuery(nn.Module):
         return self.transform(x, content=content, p_s=self.p_s.expand_as(x), is_first=False)  # type: ignore[no-any-return]
 
 
-def _conditional_parts(layer: ConditionalDecoderLayer, *, queries: Float[Tensor, "Q D"]) -> LayerParts:
-    """Conditional DETR: content and position have maps of their own, q = Wc content + (Wp o + biases)."""
+def _separate_parts(layer: Any, queries: Float[Tensor, "Q D"]) -> LayerParts:  # noqa: ANN401
+    """Content and position have maps of their own, q = Wc content + (Wp o + biases)."""
     own, cross = layer.self_attention, layer.cross_attention
     contents = (own.content_query, own.content_key, own.value)
     places = (own.position_query(queries), own.position_key(queries), torch.zeros_like(queries))
@@ -103,12 +97,12 @@ def _conditional_parts(layer: ConditionalDecoderLayer, *, queries: Float[Tensor,
         spatial_query=_scaled(Affine(cross.spatial_query.weight, cross.spatial_query.bias), query_scale(2 * width)),
         cross_output=cross.output,
         adds_positions=cross.position_query is not None,
-        memory=_conditional_memory(cross),
+        memory=_separate_memory(cross),
     )
 
 
-def _detr_parts(layer: DecoderLayer, *, queries: Float[Tensor, "Q D"]) -> LayerParts:
-    """DETR: one map for content and position together, q = W (content + o) + b = W content + (W o + b)."""
+def _summed_parts(layer: Any, queries: Float[Tensor, "Q D"]) -> LayerParts:  # noqa: ANN401
+    """One map for content and position together, q = W (content + o) + b = W content + (W o + b)."""
     own, cross = layer.self_attention, layer.cross_attention
     scale = query_scale(queries.shape[1] // own.attend.num_heads)
     query, key, value = _thirds(own)
@@ -128,9 +122,13 @@ def _detr_parts(layer: DecoderLayer, *, queries: Float[Tensor, "Q D"]) -> LayerP
     )
 
 
-def _conditional_memory(cross: ConditionalCrossAttention) -> MemoryMaps:
+def _separate_memory(cross: Any) -> MemoryMaps:  # noqa: ANN401
     key, value = (Affine(linear.weight, linear.bias) for linear in (cross.content_key, cross.value))
     return MemoryMaps(key, value, cross.spatial_key.weight)
+
+
+def _children(module: nn.Module) -> set[str]:
+    return {name for name, _ in module.named_children()}
 
 
 def _thirds(attention: MultiHeadAttention) -> list[Affine]:

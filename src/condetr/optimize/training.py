@@ -9,8 +9,7 @@ get forms of their own.
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from condetr.detectors.conditional_detr import ConditionalDetr
-from condetr.detectors.detr import Detr
+from condetr.backbones.backbone import Backbone
 from condetr.layers.attention import DotProductAttention
 from condetr.optimize.depthwise import DilatedDepthwiseConvolution
 from condetr.optimize.dropout import FastDropout
@@ -19,9 +18,9 @@ from condetr.optimize.norms import AppliedNorm, NormedConvolution
 from condetr.optimize.training_attention import TrainingAttention
 
 
-def quicken(detector: ConditionalDetr | Detr) -> None:
+def speed_up_training(detector: nn.Module) -> None:
     """Let a detector that is where it will be trained train faster."""
-    merge_frozen_norms(detector.features.backbone)
+    merge_frozen_norms(detector)
     if next(detector.parameters()).device.type != "cpu":
         return
     for name, module in list(detector.named_modules()):
@@ -37,12 +36,13 @@ def quicken(detector: ConditionalDetr | Detr) -> None:
         detector.set_submodule(name, fast.train(module.training))
 
 
-def merge_frozen_norms(backbone: nn.Module) -> None:
-    """Let a backbone's convolutions apply the frozen batch norms behind them, in place.
+def merge_frozen_norms(detector: nn.Module) -> None:
+    """Let the convolutions of its backbone apply the frozen batch norms behind them, in place.
 
     Parameters, buffers and their names stay what they were; what is trained are the unscaled weights.
     """
-    for part in backbone.children():
+    backbones = [module for module in detector.modules() if isinstance(module, Backbone)]
+    for part in [part for backbone in backbones for part in backbone.children()]:
         for convolution_name, norm_name in norms_after_convolutions(part):
             convolution, norm = part.get_submodule(convolution_name), part.get_submodule(norm_name)
             if type(convolution) is nn.Conv2d and convolution.bias is None and type(norm) is FrozenBatchNorm2d:

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from condetr.detectors.detector import without_training_aids
 from condetr.detectors.registry import DetectorConfig
-from condetr.detectors.training_aids import without_training_aids
 
 
 class Cost(NamedTuple):

@@ -12,7 +12,6 @@ from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.detectors.detr import DetrConfig
 from condetr.engine.config import DataConfig, TrainConfig
 from condetr.engine.optim import StepScheduleConfig
-from condetr.losses.criterion import CriterionConfig, MatcherConfig
 
 
 class Row(NamedTuple):
@@ -68,13 +67,8 @@ def train_config(row: Row) -> TrainConfig:
     is_detr = row.detector == "detr"
     return TrainConfig(
         detector=DetrConfig(backbone=backbone) if is_detr else ConditionalDetrConfig(backbone=backbone),
-        criterion=DETR_CRITERION if is_detr else CriterionConfig(),
         data=DataConfig(batch_size=8, micro_batch_size=1) if row.dilation else DataConfig(micro_batch_size=2),
         schedule=StepScheduleConfig(drop_epoch=DROP_EPOCHS[row.epochs]),
         epochs=row.epochs,
         precision="32-true",
     )
-
-
-DETR_CRITERION = CriterionConfig(classification=1.0, matcher=MatcherConfig(classification=1.0))
-"""DETR's cross-entropy weighs 1, in the loss and in the matching; the box terms are the same."""

@@ -14,9 +14,9 @@ from condetr.errors import InputError
 @pytest.mark.parametrize("depth", [18, 50])
 def test_dilation_doubles_the_resolution(depth: int, dilation: bool, cells: int) -> None:  # noqa: FBT001
     backbone = ResNetConfig(depth=depth, dilation=dilation).build(pretrained=False).eval()  # type: ignore[arg-type]
-    features = backbone(torch.randn(1, 3, 64, 64))
-    assert features.shape == (1, backbone.out_channels, cells, cells)
-    assert backbone.stride == 64 // cells
+    (features,) = backbone(torch.randn(1, 3, 64, 64))
+    assert features.shape == (1, *backbone.channels, cells, cells)
+    assert backbone.strides == (64 // cells,)
 
 
 def test_dilation_is_that_of_torchvision_but_for_the_first_block() -> None:
@@ -32,8 +32,8 @@ def test_stem_and_first_stage_are_frozen() -> None:
 
 
 def test_small_resnet_keeps_resolution_with_dilation() -> None:
-    strides = [SmallResNetConfig(dilation=d).build(pretrained=False).stride for d in (False, True)]
-    assert strides == [16, 8]
+    strides = [SmallResNetConfig(dilation=d).build(pretrained=False).strides for d in (False, True)]
+    assert strides == [(16,), (8,)]
 
 
 def test_local_weights_are_loaded_and_a_classifier_left_out(tmp_path: Path) -> None:
@@ -80,3 +80,14 @@ def test_a_small_resnet_starts_from_a_file_of_weights(tmp_path: Path) -> None:
     from_file = replace(config, weights=str(tmp_path / "weights.safetensors"), dilation=True)
 
     torch.testing.assert_close(dict(from_file.build(pretrained=True).state_dict()), dict(saved))
+
+
+@pytest.mark.parametrize("config", [ResNetConfig(depth=18), SmallResNetConfig(), ResNetConfig(dilation=True)])
+def test_several_levels_are_the_last_maps_from_fine_to_coarse(config: ResNetConfig | SmallResNetConfig) -> None:
+    one, two = (config.build(pretrained=False, levels=levels).eval() for levels in (1, 2))
+    two.load_state_dict(one.state_dict())
+    images = torch.randn(1, 3, 64, 64)
+    fine, coarse = two(images)
+    torch.testing.assert_close(coarse, one(images)[0])
+    for features, channels, stride in zip((fine, coarse), two.channels, two.strides, strict=True):
+        assert features.shape == (1, channels, 64 // stride, 64 // stride)

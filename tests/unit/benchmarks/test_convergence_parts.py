@@ -9,8 +9,8 @@ import torch
 from benchmarks.convergence.parts import measure
 from condetr.boxes import xyxy_to_cxcywh
 from condetr.data.dataset import ImageRecord, Split
+from condetr.detectors.scores import Scores
 from condetr.labels import Category, LabelMap
-from condetr.layers.heads import Scores
 from condetr.shapes import Prediction
 
 LABELS = LabelMap((Category(3, "bolt"), Category(7, "nut")))

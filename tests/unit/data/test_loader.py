@@ -21,8 +21,9 @@ def ids(batches: Iterable[Batch]) -> list[tuple[int, ...]]:
 def assert_same(first: Iterable[Batch], second: Iterable[Batch]) -> None:
     for one, other in zip(first, second, strict=True):
         assert one.image_ids == other.image_ids
-        torch.testing.assert_close(one.images, other.images)
-        torch.testing.assert_close(one.targets, other.targets)
+        torch.testing.assert_close(one.normalised(), other.normalised())
+        torch.testing.assert_close(one.targets[:2], other.targets[:2])
+        assert one.targets.counts == other.targets.counts
 
 
 def test_an_epoch_is_the_same_whenever_and_with_however_many_workers_it_is_read(split: Split) -> None:
@@ -68,7 +69,7 @@ def test_every_image_comes_once_an_epoch_and_an_incomplete_batch_is_left_out(spl
 def test_crowd_regions_are_no_targets(split: Split) -> None:
     (batch,) = train_loader(split, AUGMENT.build_eval(), batch_size=12, seed=1).epoch(0)
 
-    assert all(target.labels.tolist() == [1] for target in batch.targets)
+    assert batch.targets.labels.tolist() == [[1]] * 12
 
 
 def test_processes_get_disjoint_and_equal_shares(split: Split) -> None:

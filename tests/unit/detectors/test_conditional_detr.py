@@ -16,11 +16,11 @@ from condetr.detectors.conditional_detr import (
 from condetr.detectors.original_names import original_name
 from condetr.layers.attention import DotProductAttention
 from condetr.layers.queries import Reference
-from condetr.losses.criterion import CriterionConfig
-from condetr.shapes import Target
+from condetr.shapes import DetectorOutput, Targets
 from tests.tiny import TINY
 
 CONFIG = ConditionalDetrConfig(**TINY | {"decoder_layers": 3})
+TARGETS = Targets.of([(torch.tensor([0]), torch.tensor([[0.5, 0.5, 0.2, 0.3]]))] * 2)
 
 
 def build(**changes: object) -> ConditionalDetr:
@@ -102,7 +102,7 @@ def test_a_fresh_detector_starts_at_its_reference_points() -> None:
     images, is_padding = batch()
     output = detector(images, is_padding)
     reference_xy = detector.reference_points(detector.query_embedding.weight.expand(2, -1, -1))
-    for layer in (*output.auxiliary, output.final):
+    for _, layer, *_ in output.sets:
         torch.testing.assert_close(layer.boxes_cxcywh[..., :2], reference_xy)
         torch.testing.assert_close(layer.boxes_cxcywh[..., 2:], torch.full_like(reference_xy, 0.5))
     assert output.final.logits.sigmoid().mean().item() == pytest.approx(0.01, abs=0.01)
@@ -113,7 +113,7 @@ def test_a_fresh_detector_starts_at_its_reference_points() -> None:
 def test_gradient_of_the_first_layers_boxes_reaches_queries_and_reference_points() -> None:
     detector = build()
     output = detector(*batch())
-    output.auxiliary[0].boxes_cxcywh.sum().backward()
+    output.sets[0].prediction.boxes_cxcywh.sum().backward()
     for name in ("query_embedding.weight", "reference_points.head.layers.0.weight"):
         parameter = detector.get_parameter(name)
         assert parameter.grad is not None
@@ -188,25 +188,25 @@ def test_a_group_of_queries_predicts_as_if_it_were_alone(group: int) -> None:
     grouped, single = grouped_and_single(group)
     images = batch()
     together, alone = grouped(*images), single(*images)
-    sets = [*together.auxiliary, together.final]
-    last_layer = [sets[-1], *sets[6:-1]]
-    torch.testing.assert_close(last_layer[group], alone.final)
-    torch.testing.assert_close(sets[group], alone.auxiliary[0])
+    by_layer = [together.sets[first : first + 3][::-1] for first in (0, 3, 6)]
+    for layer, expected in zip(by_layer, alone.sets, strict=True):
+        torch.testing.assert_close(layer[group].prediction, expected.prediction)
 
 
 def test_detection_uses_the_first_group_alone() -> None:
     grouped, single = grouped_and_single(0)
     images = batch()
     found = grouped.eval()(*images)
-    torch.testing.assert_close(found, single.eval()(*images))
-    assert found.groups == 1
+    expected = single.eval()(*images)
+    assert len(found.sets) == len(expected.sets) == 3
+    for ours, theirs in zip(found.sets, expected.sets, strict=True):
+        torch.testing.assert_close(ours.prediction, theirs.prediction)
 
 
 def test_the_loss_of_groups_is_their_mean() -> None:
-    images, target = batch(), Target(torch.tensor([0]), torch.tensor([[0.5, 0.5, 0.2, 0.3]]))
-    criterion = CriterionConfig().build(scores="sigmoid")
+    images, criterion = batch(), CONFIG.build_criterion()
     losses = [
-        criterion(detector(*images), [target, target], num_boxes=2.0)["loss"]
+        criterion(detector(*images), TARGETS, num_boxes=2.0)["loss"]
         for detector in (grouped_and_single(0)[0], *(grouped_and_single(group)[1] for group in range(3)))
     ]
     torch.testing.assert_close(losses[0], torch.stack(losses[1:]).mean())
@@ -215,21 +215,20 @@ def test_the_loss_of_groups_is_their_mean() -> None:
 def test_denoising_leaves_detection_and_its_gradients_as_they_are() -> None:
     plain, denoising = build(dropout=0.0).train(), build(dropout=0.0, denoising_groups=2).train()
     denoising.load_state_dict(plain.state_dict(), strict=False)
-    images, target = batch(), Target(torch.tensor([0]), torch.tensor([[0.5, 0.5, 0.2, 0.3]]))
-    with_aid = denoising(*images, [target, target])
-    torch.testing.assert_close(with_aid._replace(reconstruction=None), plain(*images, [target, target]))
-    assert len(with_aid.reconstruction.labels) == 3 * 2 * 2
-    assert denoising.eval()(*images, [target, target]).reconstruction is None
+    images = batch()
+    with_aid, without = denoising(*images, TARGETS), plain(*images, TARGETS)
+    restored, rest = with_aid.sets[:3], with_aid.sets[3:]
+    for ours, expected in zip(rest, without.sets, strict=True):
+        torch.testing.assert_close(ours.prediction, expected.prediction)
+    assert [each.known is not None and len(each.known.query) for each in restored] == [4, 4, 4]
+    assert [each.known for each in denoising.eval()(*images, TARGETS).sets] == [None] * 3
 
 
 def test_restoring_targets_teaches_the_decoder() -> None:
-    images, target = batch(), Target(torch.tensor([0]), torch.tensor([[0.5, 0.5, 0.2, 0.3]]))
-    detector = build(denoising_groups=2).train()
-    criterion = CriterionConfig().build(scores="sigmoid")
-    output = detector(*images, [target, target])
+    detector, criterion = build(denoising_groups=2).train(), CONFIG.build_criterion()
+    output = detector(*batch(), TARGETS)
     with_aid, without = (
-        criterion(found, [target, target], num_boxes=2.0)["loss"]
-        for found in (output, output._replace(reconstruction=None))
+        criterion(found, TARGETS, num_boxes=2.0)["loss"] for found in (output, DetectorOutput(output.sets[3:]))
     )
     (with_aid - without).backward()
     assert detector.denoising is not None
@@ -237,3 +236,9 @@ def test_restoring_targets_teaches_the_decoder() -> None:
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
     assert not detector.query_embedding.weight.grad.any()  # type: ignore[union-attr]
+
+
+def test_denoising_has_gradients_even_where_no_image_has_a_target() -> None:
+    detector, targets = build(denoising_groups=2).train(), Targets.none(2)
+    CONFIG.build_criterion()(detector(*batch(), targets), targets, num_boxes=1.0)["loss"].backward()
+    assert all(parameter.grad is not None for parameter in detector.parameters())

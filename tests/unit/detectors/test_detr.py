@@ -31,5 +31,5 @@ def test_components_of_table_4_are_settings(scores: str, columns: int, offset_re
     detector: Detr = config.build(num_classes=3)
     output = detector(torch.randn(2, 3, 32, 32), torch.zeros(2, 32, 32, dtype=torch.bool))
     assert output.final.logits.shape == (2, 5, columns)
-    assert len(output.auxiliary) == 1
+    assert len(output.sets) == 2
     assert (detector.reference_points is not None) == offset_regression

@@ -1,6 +1,6 @@
 import pytest
 
-from condetr.detectors.sizes import require_divisible
+from condetr.detectors.detector import require_divisible
 from condetr.errors import InputError
 
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
+from condetr.detectors.detector import without_training_aids
 from condetr.detectors.detr import DetrConfig
-from condetr.detectors.training_aids import without_training_aids
 from condetr.layers.queries import Reference
 from tests.tiny import TINY
 from tests.unit.detectors.test_conditional_detr import CONFIG, batch
@@ -20,7 +20,7 @@ def test_what_is_kept_detects_the_same(reference: Reference) -> None:
     assert kept_config == replace(config, query_groups=1, denoising_groups=0)
     assert set(kept.state_dict()) == set(kept_config.build(num_classes=3).state_dict())
     images = batch()
-    torch.testing.assert_close(kept(*images), detector(*images), rtol=0, atol=0)
+    torch.testing.assert_close(kept(*images).final, detector(*images).final, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("config", [CONFIG, DetrConfig(**TINY)])

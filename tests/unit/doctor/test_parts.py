@@ -11,7 +11,7 @@ from condetr.data import records
 from condetr.data.dataset import ImageRecord, Split
 from condetr.data.transforms import LightTransformConfig, PaperTransformConfig
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
-from condetr.doctor.machine import step_bytes, stride_of, this_machine
+from condetr.doctor.machine import blank_detector, step_bytes, this_machine
 from condetr.doctor.plan import Plan
 from condetr.doctor.quick import object_sides, quick_findings
 from condetr.labels import Category, LabelMap
@@ -78,7 +78,7 @@ def test_a_step_takes_at_least_its_weights_and_images() -> None:
 
 
 def test_the_stride_is_that_of_the_backbone() -> None:
-    assert stride_of(DETECTOR) == 4
+    assert blank_detector(DETECTOR).strides == (4,)
 
 
 def test_this_machine_has_cores_and_memory() -> None:

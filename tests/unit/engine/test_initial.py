@@ -8,9 +8,9 @@ from condetr.backbones.resnet import SmallResNetConfig
 from condetr.data.transforms import LightTransformConfig
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.detectors.detr import DetrConfig
-from condetr.engine.initial import CLASS_HEAD, initialise
+from condetr.engine.initial import initialise
 from condetr.errors import InputError
-from condetr.inference.model_folder import LoadedModel, write_model
+from condetr.inference.model_folder import ClassRows, LoadedModel, write_model
 from condetr.labels import Category, LabelMap
 
 BOLT, NUT, WASHER = Category(3, "bolt"), Category(7, "nut"), Category(90, "washer")
@@ -22,6 +22,7 @@ SIZES: dict[str, Any] = {
     "decoder_layers": 1,
     "num_queries": 4,
 }
+CLASS_HEAD = ("heads.class_head.weight", "heads.class_head.bias")
 BACKBONE = SmallResNetConfig(widths=(4, 4), blocks=(1,))
 
 
@@ -31,17 +32,24 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> LoadedModel:
     torch.manual_seed(0)
     config = request.param(backbone=BACKBONE, **SIZES)
     label_map = LabelMap((BOLT, NUT, WASHER))
-    model = LoadedModel(config.build(num_classes=91), config, LightTransformConfig(), label_map, (3, 7, 90))
+    model = LoadedModel(
+        config.build(num_classes=91), config, LightTransformConfig(), label_map, ClassRows((3, 7, 90), 91)
+    )
     write_model(tmp_path / "weights", model)
     return model
 
 
-def test_other_classes_draw_the_class_head_anew_and_nothing_else(source: LoadedModel, tmp_path: Path) -> None:
+def test_other_classes_re_initialise_the_class_head_and_nothing_else(source: LoadedModel, tmp_path: Path) -> None:
     torch.manual_seed(1)
     detector = source.detector_config.build(num_classes=2)
     drawn = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
 
-    anew = initialise(detector, str(tmp_path / "weights"), label_map=LabelMap((BOLT, Category(1, "screw"))))
+    anew = initialise(
+        detector,
+        str(tmp_path / "weights"),
+        config=source.detector_config,
+        label_map=LabelMap((BOLT, Category(1, "screw"))),
+    )
 
     assert anew == CLASS_HEAD
     for name, tensor in detector.state_dict().items():
@@ -52,9 +60,14 @@ def test_other_classes_draw_the_class_head_anew_and_nothing_else(source: LoadedM
 def test_known_classes_take_their_rows_along(source: LoadedModel, tmp_path: Path) -> None:
     detector = source.detector_config.build(num_classes=2)
 
-    anew = initialise(detector, str(tmp_path / "weights"), label_map=LabelMap((Category(1, "washer"), BOLT)))
+    anew = initialise(
+        detector,
+        str(tmp_path / "weights"),
+        config=source.detector_config,
+        label_map=LabelMap((Category(1, "washer"), BOLT)),
+    )
 
-    rows = [90, 3, 91] if source.detector_config.scores == "softmax" else [90, 3]
+    rows = [90, 3, 91] if isinstance(source.detector_config, DetrConfig) else [90, 3]
     assert anew == ()
     for name in CLASS_HEAD:
         torch.testing.assert_close(detector.state_dict()[name], source.detector.state_dict()[name][rows])
@@ -63,22 +76,29 @@ def test_known_classes_take_their_rows_along(source: LoadedModel, tmp_path: Path
 def test_as_many_other_classes_are_not_mistaken_for_the_same(source: LoadedModel, tmp_path: Path) -> None:
     others = LabelMap(tuple(Category(number, f"other {number}") for number in range(91)))
 
-    anew = initialise(source.detector_config.build(num_classes=91), str(tmp_path / "weights"), label_map=others)
+    anew = initialise(
+        source.detector_config.build(num_classes=91),
+        str(tmp_path / "weights"),
+        config=source.detector_config,
+        label_map=others,
+    )
 
     assert anew == CLASS_HEAD
 
 
-def test_more_queries_are_drawn_anew(source: LoadedModel, tmp_path: Path) -> None:
-    detector = type(source.detector_config)(backbone=BACKBONE, **{**SIZES, "num_queries": 9}).build(num_classes=3)
+def test_more_queries_are_re_initialised(source: LoadedModel, tmp_path: Path) -> None:
+    config = type(source.detector_config)(backbone=BACKBONE, **{**SIZES, "num_queries": 9})
+    detector = config.build(num_classes=3)
 
-    anew = initialise(detector, str(tmp_path / "weights"), label_map=source.label_map)
+    anew = initialise(detector, str(tmp_path / "weights"), config=config, label_map=source.label_map)
 
     assert anew == ("query_embedding.weight",)
 
 
 @pytest.mark.usefixtures("source")
 def test_another_detector_is_refused(tmp_path: Path) -> None:
-    wider = ConditionalDetrConfig(backbone=BACKBONE, **{**SIZES, "dim": 16}).build(num_classes=3)
+    config = ConditionalDetrConfig(backbone=BACKBONE, **{**SIZES, "dim": 16})
+    wider = config.build(num_classes=3)
 
     with pytest.raises(InputError, match="is another detector"):
-        initialise(wider, str(tmp_path / "weights"), label_map=LabelMap((BOLT,)))
+        initialise(wider, str(tmp_path / "weights"), config=config, label_map=LabelMap((BOLT,)))

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from condetr.engine.config import TrainConfig
 from condetr.engine.processes import launch, training_device
 from condetr.errors import InputError
 
@@ -8,7 +9,7 @@ from condetr.errors import InputError
 @pytest.mark.parametrize("name", ["cpu", "cpu:0"])
 def test_a_training_stays_on_the_processor_where_that_is_wished(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    fabric = launch(precision="auto", timeout_minutes=1.0, device=training_device(name))
+    fabric = launch(TrainConfig(), device=training_device(name))
     assert fabric.device == torch.device("cpu")
 
 

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from condetr.engine.loaders import data_findings, open_splits
 from condetr.engine.train import train
-from tests.unit.engine.conftest import Config
+from tests.unit.conftest import Config
 
 
 def test_a_training_says_beforehand_what_cannot_be_found(tiny: Config, tmp_path: Path) -> None:
@@ -20,5 +20,6 @@ def test_a_training_says_beforehand_what_cannot_be_found(tiny: Config, tmp_path:
 def test_what_suits_the_settings_is_not_spoken_of(tiny: Config) -> None:
     config = tiny()
     config = replace(config, detector=replace(config.detector, num_queries=20))
-    splits = open_splits(config)
-    assert [finding for finding in data_findings(splits, config=config, stride=4) if finding.severity != "info"] == []
+    splits, detector = open_splits(config), config.detector.build(num_classes=6)
+    findings = data_findings(splits, config=config, detector=detector)
+    assert [finding for finding in findings if finding.severity != "info"] == []

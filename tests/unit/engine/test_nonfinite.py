@@ -12,8 +12,9 @@ from condetr.engine.config import TrainConfig
 from condetr.engine.loaders import open_splits
 from condetr.engine.nonfinite import Culprit, find_culprit, record_nonfinite
 from condetr.engine.processes import launch
-from condetr.engine.train import Training
+from condetr.engine.train import prepare
 from condetr.runs.folder import RunFolder
+from condetr.shapes import Targets
 
 Config = Callable[..., TrainConfig]
 
@@ -31,7 +32,7 @@ def batch() -> Batch:
         pixels,
         torch.zeros(1, 2, 2, dtype=torch.bool),
         sizes_hw=((2, 2),),
-        targets=(),
+        targets=Targets.none(1),
         image_ids=(7,),
         original_sizes_hw=((2, 2),),
     )
@@ -82,19 +83,19 @@ def test_a_single_bad_gradient_costs_one_step_and_leaves_weights_and_average_alo
     tiny: Config, tmp_path: Path
 ) -> None:
     config = tiny(epochs=1)
-    training = Training(
+    training = prepare(
         config,
         run=RunFolder(tmp_path / "run"),
         splits=open_splits(config),
-        fabric=launch(precision="32-true", timeout_minutes=1.0),
+        fabric=launch(config),
         console=Console(quiet=True),
     )
     poison = iter([1.0, float("nan")])
-    parameter = next(parameter for parameter in training.detector.parameters() if parameter.requires_grad)
+    parameter = next(parameter for parameter in training.stepper.detector.parameters() if parameter.requires_grad)
     parameter.register_hook(lambda gradient: gradient * next(poison))
     results = training.fit().results
     assert results["skipped_steps"] == 1
-    assert training.ema is not None
-    assert int(training.ema.n_averaged) == 1
+    assert training.stepper.ema is not None
+    assert int(training.stepper.ema.n_averaged) == 1
     assert "1 of 2 steps were left out" in results["warnings"]["skipped_steps"]
     assert (tmp_path / "run" / "nonfinite" / "step_2" / "report.json").is_file()

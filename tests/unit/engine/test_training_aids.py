@@ -9,7 +9,7 @@ from condetr.engine.initial import initialise
 from condetr.engine.loaders import open_splits
 from condetr.engine.train import train
 from condetr.inference.model_folder import load_model
-from tests.unit.engine.conftest import Config
+from tests.unit.conftest import Config
 
 
 def aided(config: TrainConfig) -> TrainConfig:
@@ -37,7 +37,9 @@ def test_groups_start_from_the_queries_of_a_plain_detector(tiny: Config, tmp_pat
     torch.manual_seed(7)
     detector = aided(plain).detector.build(num_classes=6)
     drawn = detector.get_parameter("query_embedding.weight")[5:].clone()
-    initialise(detector, str(tmp_path / "plain"), label_map=open_splits(plain).train.label_map)
+    initialise(
+        detector, str(tmp_path / "plain"), config=aided(plain).detector, label_map=open_splits(plain).train.label_map
+    )
     queries = detector.get_parameter("query_embedding.weight")
     torch.testing.assert_close(queries[:5], trained.get_parameter("query_embedding.weight"), rtol=0, atol=0)
     torch.testing.assert_close(queries[5:], drawn, rtol=0, atol=0)

@@ -1,12 +1,14 @@
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 
 from condetr.data.batch import Batch, Sample, collate
+from condetr.errors import InputError
 from condetr.inference.detect import detect
 from condetr.inference.model_folder import LoadedModel
-from condetr.shapes import Detections
+from condetr.shapes import Detections, Targets
 
 
 def batch_of(*image_ids: int) -> Batch:
@@ -31,7 +33,6 @@ def run(
     return detect(
         tiny.detector,
         batches,
-        scores="sigmoid",
         label_map=tiny.label_map,
         device="cpu",
         limit=limit,
@@ -66,3 +67,22 @@ def test_the_detector_runs_in_evaluation_mode_and_gets_its_mode_back(tiny: Loade
 
 def test_no_batches_give_nothing(tiny: LoadedModel) -> None:
     assert run(tiny, []) == {}
+
+
+def test_each_image_has_its_own_size(tiny: LoadedModel) -> None:
+    alike = batch_of(4)
+    batch = Batch(
+        pixels=torch.cat([alike.pixels] * 2),
+        is_padding=torch.cat([alike.is_padding] * 2),
+        sizes_hw=alike.sizes_hw * 2,
+        targets=Targets.none(2),
+        image_ids=(1, 2),
+        original_sizes_hw=((48, 64), (24, 16)),
+    )
+    found = run(tiny, [batch])
+    np.testing.assert_allclose(found[1].boxes_xyxy, found[2].boxes_xyxy * [4, 2, 4, 2], rtol=1e-5)
+
+
+def test_a_limit_below_none_is_refused(tiny: LoadedModel) -> None:
+    with pytest.raises(InputError, match="got -1"):
+        run(tiny, [batch_of(1)], limit=-1)

@@ -34,7 +34,7 @@ def test_the_same_image_gives_the_same_output_after_loading(tiny: LoadedModel, m
 
     before, after = tiny.detector(images, is_padding), load_model(model_folder).detector(images, is_padding)
 
-    torch.testing.assert_close(after, before, rtol=0, atol=0)
+    torch.testing.assert_close(after.final, before.final, rtol=0, atol=0)
 
 
 def test_loading_needs_no_pretrained_weights(tiny: LoadedModel, tmp_path: Path) -> None:

@@ -15,9 +15,7 @@ from condetr.shapes import Detections
 
 @pytest.fixture
 def predictor(tiny: LoadedModel) -> Predictor:
-    return Predictor(
-        tiny.detector, scores=tiny.detector_config.scores, transform=tiny.transform, label_map=tiny.label_map
-    )
+    return Predictor(tiny.detector, transform=tiny.transform, label_map=tiny.label_map)
 
 
 def picture(*, height: int = 40, width: int = 56, seed: int = 0) -> np.ndarray:

@@ -3,16 +3,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from condetr.layers.queries import BOX_NOISE, DenoisingQueries
-from condetr.shapes import DetectorOutput, Prediction, Target
+from condetr.shapes import Targets
 
 CLASSES, DIM = 4, 16
 
 
-def target(*boxes: list[float]) -> Target:
-    return Target(torch.arange(len(boxes)) % CLASSES, torch.tensor(boxes).view(-1, 4))
+def target(*boxes: list[float]) -> tuple[torch.Tensor, torch.Tensor]:
+    return (torch.arange(len(boxes)) % CLASSES, torch.tensor(boxes).view(-1, 4))
 
 
-TARGETS = (target([0.5, 0.5, 0.2, 0.4], [0.3, 0.6, 0.1, 0.1]), target(), target([0.2, 0.2, 0.1, 0.3]))
+TARGETS = Targets.of([target([0.5, 0.5, 0.2, 0.4], [0.3, 0.6, 0.1, 0.1]), target(), target([0.2, 0.2, 0.1, 0.3])])
 
 
 def test_every_image_has_as_many_queries_as_the_fullest_in_each_group() -> None:
@@ -23,10 +23,9 @@ def test_every_image_has_as_many_queries_as_the_fullest_in_each_group() -> None:
 
 def test_a_batch_without_targets_has_a_query_that_restores_nothing() -> None:
     denoising = DenoisingQueries(DIM, num_classes=CLASSES, groups=2)
-    noised = denoising([target(), target()])
+    noised = denoising(Targets.none(2))
     assert noised.queries.shape == (2, 2, DIM)
-    output = DetectorOutput(Prediction(torch.zeros(2, 1, CLASSES), torch.zeros(2, 1, 4)), ())
-    assert len(denoising.pair(output, [target(), target()]).labels) == 0
+    assert all(len(index) == 0 for index in noised.known)
 
 
 @given(seed=st.integers(0, 1000))
@@ -34,18 +33,14 @@ def test_a_batch_without_targets_has_a_query_that_restores_nothing() -> None:
 def test_a_noised_centre_stays_inside_its_box(seed: int) -> None:
     torch.manual_seed(seed)
     noised = DenoisingQueries(DIM, num_classes=CLASSES, groups=1)(TARGETS)
-    centre, size = TARGETS[0].boxes_cxcywh.split(2, dim=-1)
+    centre, size = TARGETS.boxes_cxcywh[0].split(2, dim=-1)
     assert ((noised.reference_xy[0] - centre).abs() <= BOX_NOISE * size / 2 + 1e-6).all()
 
 
-def test_what_each_set_restored_stands_beside_its_own_target() -> None:
-    denoising = DenoisingQueries(DIM, num_classes=CLASSES, groups=2)
-    # Each query's box holds its image and place, so that a row tells where it came from.
-    place = torch.stack(torch.meshgrid(torch.arange(3.0), torch.arange(2.0), indexing="ij"), dim=-1)
-    boxes = torch.cat([place, torch.zeros(3, 2, 2)], dim=-1)
-    first, second = (Prediction(torch.zeros(3, 2, CLASSES), boxes + shift) for shift in (0.0, 0.5))
-    found = denoising.pair(DetectorOutput(second, (first,), groups=2), TARGETS)
-    assert found.boxes_cxcywh[:3, :2].tolist() == [[0, 0], [0, 1], [2, 0]]
-    torch.testing.assert_close(found.boxes_cxcywh[3:], found.boxes_cxcywh[:3] + 0.5)
-    assert found.labels.tolist() == [0, 1, 0] * 2
-    torch.testing.assert_close(found.targets_cxcywh[2], TARGETS[2].boxes_cxcywh[0])
+def test_each_query_is_known_to_stand_for_the_target_that_it_was_made_from() -> None:
+    noised = DenoisingQueries(DIM, num_classes=CLASSES, groups=2)(TARGETS)
+    places = torch.stack(noised.known, dim=1).tolist()
+    assert places == [[0, 0, 0], [0, 1, 1], [2, 0, 0], [0, 2, 0], [0, 3, 1], [2, 2, 0]]
+    for image, query, place in places:
+        centre, size = TARGETS.boxes_cxcywh[image, place].split(2)
+        assert ((noised.reference_xy[image, query] - centre).abs() <= BOX_NOISE * size / 2 + 1e-6).all()

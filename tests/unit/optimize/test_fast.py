@@ -17,6 +17,7 @@ from condetr.errors import InputError
 from condetr.optimize import winograd
 from condetr.optimize.fast import optimize
 from condetr.optimize.training import merge_frozen_norms
+from tests.toy_detector import ToyConfig
 
 SMALL = SmallResNetConfig(widths=(8, 16, 24), blocks=(1, 2))
 CONDITIONAL = ConditionalDetrConfig(
@@ -76,7 +77,7 @@ def test_predictions_are_the_detectors_own(variant: str, *, is_padded: bool) -> 
 
     torch.testing.assert_close(found.final.logits, expected.logits, rtol=0, atol=1e-4)
     torch.testing.assert_close(found.final.boxes_cxcywh, expected.boxes_cxcywh, rtol=0, atol=1e-5)
-    assert found.auxiliary == ()
+    assert len(found.sets) == 1
 
 
 @pytest.mark.parametrize("config", [ConditionalDetrConfig(), DetrConfig()], ids=["conditional", "detr"])
@@ -137,8 +138,8 @@ def test_the_detector_stays_as_it_is() -> None:
 
 
 def test_an_unknown_detector_is_refused() -> None:
-    with pytest.raises(InputError, match="Linear has no fast form"):
-        optimize(nn.Linear(1, 1))
+    with pytest.raises(InputError, match="Toy has no fast form"):
+        optimize(ToyConfig().build(num_classes=2))
 
 
 def test_padding_between_cells_is_refused() -> None:
@@ -154,7 +155,7 @@ def test_a_detector_with_merged_norms_has_the_same_fast_form() -> None:
     inputs = batch(is_padded=True)
     expected = optimize(detector, precision="fp32")(*inputs).final.logits
 
-    merge_frozen_norms(detector.features.backbone)
+    merge_frozen_norms(detector)
 
     torch.testing.assert_close(optimize(detector, precision="fp32")(*inputs).final.logits, expected)
 

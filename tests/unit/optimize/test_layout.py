@@ -16,7 +16,7 @@ from condetr.optimize.layout import memory_format
 backbone = SmallResNetConfig(widths=(4, 8), blocks=(1,)).build(pretrained=False)
 backbone = backbone.to(memory_format=memory_format(backbone, device=torch.device("cpu")))
 for _ in range(30):
-    backbone(torch.randn(4, 3, 128, 128)).square().sum().backward()
+    backbone(torch.randn(4, 3, 128, 128))[-1].square().sum().backward()
 """
 
 

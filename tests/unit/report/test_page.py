@@ -87,7 +87,7 @@ def run_with_model(run: Path) -> Path:
     """Return a whole run folder with its best model, which is sure of whatever it says."""
     torch.manual_seed(0)
     detector = DETECTOR.build(num_classes=3)
-    nn.init.constant_(detector.heads.class_head.bias, 3.0)
+    nn.init.constant_(detector.get_parameter("heads.class_head.bias"), 3.0)
     save_model(
         run / "best",
         detector,

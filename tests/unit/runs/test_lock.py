@@ -7,7 +7,7 @@ from filelock import FileLock
 
 from condetr.engine.train import train
 from condetr.errors import InputError
-from tests.unit.engine.conftest import Config
+from tests.unit.conftest import Config
 
 
 def contents(run: Path) -> dict[str, bytes]:

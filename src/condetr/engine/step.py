@@ -1,0 +1,106 @@
+"""One optimizer step in plain sight: forward, matching, loss, backward, clip, step."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, cast
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from condetr.data.batch import Batch
+from condetr.detectors.detector import Detector
+from condetr.engine.config import TrainConfig
+from condetr.engine.optim import Ema, Schedule, set_learning_rates
+from condetr.engine.processes import agree, boxes_per_process
+from condetr.losses.criterion import Criterion, LossReport
+from condetr.shapes import DetectorOutput
+
+
+class Outcome(NamedTuple):
+    """What came of a step, as all processes know it."""
+
+    losses: LossReport
+    """Means over batches and processes, and the norm of the gradient."""
+    is_finite: bool
+    """Otherwise the step was left out."""
+    must_stop: bool
+    """True if a process was asked to stop."""
+
+
+class Stepper:
+    """A detector with all that changes it: losses, optimizer, schedule and average."""
+
+    def __init__(self, detector: Detector, *, config: TrainConfig, steps_per_epoch: int, fabric: Fabric) -> None:
+        self.fabric = fabric
+        self.seed = config.seed
+        self.clip_norm = config.optimizer.clip_norm
+        self.criterion: Criterion = config.detector.build_criterion()
+        self.schedule: Schedule = config.schedule.build(steps_per_epoch=steps_per_epoch, epochs=config.epochs)
+        self.ema: Ema | None = config.ema.build(detector) if config.ema else None
+        self.detector = detector
+        if config.compile:
+            detector.compile()
+        self.model, self.optimizer = fabric.setup(detector, config.optimizer.build(detector))
+
+    @property
+    def averaged(self) -> Detector:
+        """The detector that is evaluated and exported: the average of the weights if there is one."""
+        return self.detector if self.ema is None else cast(Detector, self.ema.module)
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the last step, also of one before the training was resumed."""
+        rate: float = self.optimizer.param_groups[0]["lr"]
+        return rate
+
+    def step(self, batches: Sequence[Batch], *, number: int, stop: bool) -> Outcome:
+        """Make step `number`, counted from 0; `stop` tells the other processes that this one was asked to stop."""
+        self.seed_step(number)
+        set_learning_rates(self.optimizer, self.schedule(number))
+        reports = []
+        for index, batch in enumerate(batches):
+            batch = self.fabric.to_device(batch)
+            with self.fabric.no_backward_sync(self.model, enabled=index < len(batches) - 1):
+                num_boxes = boxes_per_process(self.fabric, batch)
+                losses = losses_of(self.model, self.criterion, batch, num_boxes=num_boxes)
+                self.fabric.backward(losses["loss"] / len(batches))
+            reports.append(losses)
+        losses, must_stop = agree(self.fabric, {**_mean(reports), "grad_norm": self._clip()}, stop=stop)
+        is_finite = bool(torch.stack([*losses.values()]).isfinite().all())
+        if is_finite:
+            self.optimizer.step()
+            if self.ema is not None:
+                self.ema.update(self.detector)
+        self.optimizer.zero_grad()
+        return Outcome(losses, is_finite=is_finite, must_stop=must_stop)
+
+    def seed_step(self, number: int) -> None:
+        """Make dropout depend on nothing but the seed, the step and the process, so that a resumed step is the same."""
+        torch.manual_seed(hash((self.seed, number, self.fabric.global_rank)) % 2**63)
+
+    def loss_alone(self, batch: Batch) -> Tensor:
+        """Return the loss of a batch without a word to other processes."""
+        with self.fabric.autocast():
+            losses = losses_of(
+                self.detector, self.criterion, batch, num_boxes=max(float(sum(batch.targets.counts)), 1.0)
+            )
+        return losses["loss"]
+
+    def _clip(self) -> Tensor:
+        """Return the norm of the gradient, which is clipped if the settings say so."""
+        limit = float("inf") if self.clip_norm is None else self.clip_norm
+        norm = self.fabric.clip_gradients(self.model, self.optimizer, max_norm=limit, error_if_nonfinite=False)
+        assert norm is not None
+        return norm
+
+
+def losses_of(
+    model: Callable[..., DetectorOutput], criterion: Criterion, batch: Batch, *, num_boxes: float
+) -> LossReport:
+    """Predict in a batch, match and return the losses."""
+    output = model(batch.normalised(), batch.is_padding, batch.targets)
+    return criterion(output, batch.targets, num_boxes=num_boxes)
+
+
+def _mean(reports: Sequence[LossReport]) -> LossReport:
+    return {name: torch.stack([report[name].detach() for report in reports]).mean() for name in reports[0]}

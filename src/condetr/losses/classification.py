@@ -1,0 +1,99 @@
+"""Two ways to learn classes: each by itself, or against one another and "no object". All of it in fp32."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from condetr.losses.matcher import Matches
+
+FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0
+
+
+class Classification(ABC):
+    """The class part of matching and loss."""
+
+    @abstractmethod
+    def costs(self, logits: Float[Tensor, "R Q K"], labels: Int[Tensor, "R T"]) -> Float[Tensor, "R T Q"]:
+        """Return what it costs to let a query stand for a target."""
+
+    @abstractmethod
+    def matched(
+        self, logits: Float[Tensor, "L B Q K"], *, matches: Matches, labels: Int[Tensor, " P"], num_boxes: float
+    ) -> Float[Tensor, " L"]:
+        """Return the loss of each set of predictions, whose unmatched queries are to find nothing."""
+
+    @abstractmethod
+    def known(self, logits: Float[Tensor, "P K"], *, labels: Int[Tensor, " P"]) -> Float[Tensor, " P"]:
+        """Return the loss of queries whose class is known."""
+
+
+class FocalClassification(Classification):
+    """Sigmoids, learned by the focal loss (Conditional DETR, section 3.2)."""
+
+    def costs(self, logits: Float[Tensor, "R Q K"], labels: Int[Tensor, "R T"]) -> Float[Tensor, "R T Q"]:
+        """Return the focal loss as a positive less that as a negative."""
+        p = logits.mT.gather(1, _for_each_query(labels, logits)).sigmoid()
+        positive = FOCAL_ALPHA * (1 - p) ** FOCAL_GAMMA * -(p + 1e-8).log()
+        negative = (1 - FOCAL_ALPHA) * p**FOCAL_GAMMA * -(1 - p + 1e-8).log()
+        return positive - negative
+
+    def matched(
+        self, logits: Float[Tensor, "L B Q K"], *, matches: Matches, labels: Int[Tensor, " P"], num_boxes: float
+    ) -> Float[Tensor, " L"]:
+        """Return the focal loss of all logits over the number of boxes.
+
+        Few of them are positives: all count as negatives first, then the matched ones are put right.
+        """
+        negatives = _focal_negative(logits).sum((1, 2, 3))
+        corrections = _correction(logits[matches.set, matches.image, matches.query, labels])
+        return negatives.index_add(0, matches.set, corrections) / num_boxes
+
+    def known(self, logits: Float[Tensor, "P K"], *, labels: Int[Tensor, " P"]) -> Float[Tensor, " P"]:
+        """Return the focal loss of each query's classes."""
+        return _focal_negative(logits).sum(1) + _correction(logits.gather(1, labels[:, None])[:, 0])
+
+
+class CrossEntropyClassification(Classification):
+    """Softmax over the classes and "no object", which comes last (DETR, section 3.1)."""
+
+    def __init__(self, *, no_object_weight: float) -> None:
+        self.no_object_weight = no_object_weight
+
+    def costs(self, logits: Float[Tensor, "R Q K"], labels: Int[Tensor, "R T"]) -> Float[Tensor, "R T Q"]:
+        """Return the negative probability of the target's class."""
+        return -logits.softmax(-1).mT.gather(1, _for_each_query(labels, logits))
+
+    def matched(
+        self, logits: Float[Tensor, "L B Q K"], *, matches: Matches, labels: Int[Tensor, " P"], num_boxes: float
+    ) -> Float[Tensor, " L"]:
+        """Return the weighted mean over all queries of each set, as DETR has it: `num_boxes` does not count."""
+        num_classes = logits.shape[-1]
+        classes = torch.full(logits.shape[:-1], num_classes - 1, device=logits.device)
+        classes[matches.set, matches.image, matches.query] = labels
+        weights = torch.ones(num_classes, device=logits.device)
+        weights[-1] = self.no_object_weight
+        sets = zip(logits.flatten(1, 2), classes.flatten(1), strict=True)
+        return torch.stack([F.cross_entropy(*each, weight=weights) for each in sets])
+
+    def known(self, logits: Float[Tensor, "P K"], *, labels: Int[Tensor, " P"]) -> Float[Tensor, " P"]:
+        """Return the cross-entropy of each query."""
+        return F.cross_entropy(logits, labels, reduction="none")
+
+
+def _for_each_query(labels: Int[Tensor, "R T"], logits: Float[Tensor, "R Q K"]) -> Int[Tensor, "R T Q"]:
+    return labels[:, :, None].expand(-1, -1, logits.shape[1])
+
+
+def _correction(logits: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    return _focal_positive(logits) - _focal_negative(logits)
+
+
+def _focal_positive(logits: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    return FOCAL_ALPHA * logits.neg().sigmoid() ** FOCAL_GAMMA * F.softplus(logits.neg())
+
+
+def _focal_negative(logits: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    return (1 - FOCAL_ALPHA) * logits.sigmoid() ** FOCAL_GAMMA * F.softplus(logits)
