@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
@@ -76,7 +77,8 @@ class Stepper:
 
     def seed_step(self, number: int) -> None:
         """Make dropout depend on nothing but the seed, the step and the process, so that a resumed step is the same."""
-        torch.manual_seed(hash((self.seed, number, self.fabric.global_rank)) % 2**63)
+        sequence = np.random.SeedSequence([self.seed, number, self.fabric.global_rank])
+        torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]) % 2**63)
 
     def loss_alone(self, batch: Batch) -> Tensor:
         """Return the loss of a batch without a word to other processes."""
