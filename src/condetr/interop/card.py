@@ -7,13 +7,9 @@ import jinja2
 
 import condetr
 from condetr.backbones.resnet import ResNetConfig
+from condetr.detectors.registry import PUBLISHED
 from condetr.inference.model_folder import LoadedModel, read_json
 
-TITLES = {"conditional_detr": "Conditional DETR", "detr": "DETR"}
-PAPERS = {
-    "conditional_detr": "[Conditional DETR for Fast Training Convergence](https://arxiv.org/abs/2108.06152)",
-    "detr": "[End-to-End Object Detection with Transformers](https://arxiv.org/abs/2005.12872)",
-}
 SHOWN_CLASSES = 100
 
 NUMBERS = {"AP", "AP50", "AP75", "val_images", "train_images", "epochs", "best_epoch", "recipe", "train_seconds"}
@@ -30,10 +26,10 @@ tags:
 - condetr
 ---
 
-# {{ name }}: {{ title }} with {{ backbone }}
+# {{ name }}: {{ published.title }} with {{ backbone }}
 
 An object detector of {{ label_map | length }} classes with {{ config.num_queries }} queries and {{ parameters }} M
-parameters, after {{ paper }}.
+parameters, after {{ published.paper }}.
 {% if results %}
 ## Results
 
@@ -98,8 +94,7 @@ def make_card(model: LoadedModel, *, name: str, results: dict[str, Any] | None) 
     return environment.from_string(TEMPLATE).render(
         name=name,
         config=config,
-        title=TITLES[config.kind],
-        paper=PAPERS[config.kind],
+        published=PUBLISHED[type(config)],
         backbone=f"{'dilated ' if backbone.dilation else ''}ResNet-{backbone.depth}",
         parameters=round(sum(parameter.numel() for parameter in model.detector.parameters()) / 1e6, 1),
         results=results,

@@ -31,7 +31,7 @@ def load(weights: Path | str, *, device: str | torch.device | None = None) -> Pr
     """Load a model, ready to predict; without `device` on the GPU if there is one.
 
     `weights` is a run folder (its best model counts), a model folder of condetr or of transformers, a .pth checkpoint
-    of the official Conditional DETR or DETR code, or an id on the Hugging Face hub. Raises InputError if there is no
+    of a detector's official code, or an id on the Hugging Face hub. Raises InputError if there is no
     model, if it is damaged or another kind of model, or if the device cannot be used.
     """
     model = read(find_source(weights)).ready()

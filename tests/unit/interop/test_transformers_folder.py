@@ -173,6 +173,13 @@ def test_every_misfit_is_listed_by_their_names(transformers: Path) -> None:
     assert listed["model.encoder.layers.9.surprise.weight"] == (None, (2,))
 
 
+def test_weights_of_another_model_type_do_not_fit(transformers: Path) -> None:
+    change_json(transformers / "config.json", model_type="detr")
+
+    with pytest.raises(MisfitError, match=r"does not fit detr: model\.decoder\.layers\.0\.self_attn\.q_proj\.weight"):
+        read_transformers(transformers)
+
+
 def test_a_tensor_under_two_names_is_refused(transformers: Path) -> None:
     tensors = load_file(transformers / "model.safetensors")
     tensors["model.encoder.layers.0.mlp.fc1.bias"] = tensors["model.encoder.layers.0.fc1.bias"].clone()
