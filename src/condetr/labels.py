@@ -6,7 +6,8 @@ nothing has to guess which class a logit stands for.
 
 import json
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,11 +25,24 @@ class Category(NamedTuple):
     name: str
 
 
+class Rows(NamedTuple):
+    """Which rows of a class head belong to classes, where others belong to none."""
+
+    used: tuple[int, ...]
+    """Of each class, by training id."""
+    total: int
+    """How many rows there are; "no object" is not counted."""
+
+
 @dataclass(frozen=True)
 class LabelMap:
     """Categories in the order of their training ids."""
 
     categories: tuple[Category, ...]
+    rows: Rows | None = field(default=None, kw_only=True)
+    """The rows of the class head, where some have no name, as in models of COCO. None: they are the classes, in order.
+    It is not part of what `to_list` returns.
+    """
     ids_are_counted: bool = field(default=False, compare=False)
     """True where the data names classes without ids, so that a reader counted them: other data may count otherwise.
     It is not stored.
@@ -63,6 +77,20 @@ class LabelMap:
     def training_ids(self) -> dict[int, int]:
         """Training id of every dataset category id."""
         return {dataset_id: index for index, dataset_id in enumerate(self.dataset_ids)}
+
+    @property
+    def num_rows(self) -> int:
+        """The rows of the class head, "no object" not counted."""
+        return len(self) if self.rows is None else self.rows.total
+
+    @property
+    def row_of_each(self) -> Sequence[int]:
+        """The row of the class head that each class has."""
+        return range(len(self)) if self.rows is None else self.rows.used
+
+    def without_rows(self) -> "LabelMap":
+        """Return the map for a head that has the rows of the classes alone."""
+        return replace(self, rows=None)
 
     def to_list(self) -> list[dict[str, Any]]:
         """Return the map as plain data, a row for every class."""

@@ -17,7 +17,8 @@ from condetr.detectors.detr import DetrConfig
 from condetr.detectors.registry import DetectorConfig
 from condetr.inference.model_folder import LoadedModel
 from condetr.interop.classes import coco_classes, unnamed_classes
-from condetr.interop.names import from_original
+from condetr.interop.original import from_original
+from condetr.interop.transformers_config import transformers_model
 from condetr.interop.transformers_folder import write_transformers
 from condetr.interop.transformers_names import from_transformers, to_version_4
 from condetr.layers.heads import inverse_sigmoid
@@ -80,14 +81,14 @@ def random_model(config: DetectorConfig, *, num_class_rows: int = 91, seed: int 
         for name, tensor in detector.state_dict().items():
             _draw(name, tensor, generator=generator)
     classes = coco_classes() if num_class_rows == 91 else unnamed_classes(num_class_rows)
-    return LoadedModel(detector, config, PaperTransformConfig(), *classes)
+    return LoadedModel(detector, config, PaperTransformConfig(), classes)
 
 
 def fresh_model(config: DetectorConfig, *, num_class_rows: int, seed: int = 0) -> LoadedModel:
     """Return a detector as it is before its first training step."""
     torch.manual_seed(seed)
     detector = config.build(num_classes=num_class_rows, pretrained=False).eval()
-    return LoadedModel(detector, config, PaperTransformConfig(), *unnamed_classes(num_class_rows))
+    return LoadedModel(detector, config, PaperTransformConfig(), unnamed_classes(num_class_rows))
 
 
 def make_peers(folder: Path, model: LoadedModel) -> Peers:
@@ -177,13 +178,13 @@ def their_output(model: nn.Module, batch: Inputs) -> DetectorOutput:
 
 def their_gradients(peers: Peers) -> dict[str, Tensor]:
     """Return the gradients of transformers' parameters under our names."""
-    is_conditional = peers.config.kind == "conditional_detr"
+    theirs = transformers_model(peers.config)
     named = {
-        to_version_4(name, is_conditional=is_conditional): parameter.grad
+        to_version_4(name, theirs=theirs): parameter.grad
         for name, parameter in peers.theirs.named_parameters()
         if parameter.grad is not None
     }
-    official = from_transformers(named, is_conditional=is_conditional)
+    official = from_transformers(named, theirs=theirs)
     trained = {name: parameter for name, parameter in peers.ours.named_parameters() if parameter.requires_grad}
     assert len(official) == len(trained)
     return from_original(official, blank=trained, config=peers.config)

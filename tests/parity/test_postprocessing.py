@@ -39,7 +39,7 @@ def test_the_hundred_best_are_the_same(kind: Kind) -> None:
     predicted = prediction(columns=20 + is_softmax)
 
     found = RANKINGS["softmax" if is_softmax else "sigmoid"](predicted, 100)
-    label_map = unnamed_classes(20).label_map
+    label_map = unnamed_classes(20)
     ours: list[Detections] = [
         to_detections(each, size_hw=size_hw, label_map=label_map) for each, size_hw in zip(found, SIZES_HW, strict=True)
     ]

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from condetr.backbones.registry import BackboneConfig
 from condetr.backbones.resnet import ResNetConfig
 from condetr.config import settings
+from condetr.detectors import detr_family as family
 from condetr.detectors.detector import (
     DecoderLayers,
     Detector,
@@ -28,7 +29,7 @@ from condetr.detectors.detector import (
     Width,
     require_divisible,
 )
-from condetr.detectors.original_names import SHARED_ORIGINAL_NAMES
+from condetr.detectors.published import Published, TransformersModel
 from condetr.detectors.scores import RANKINGS, Scores, build_set_criterion
 from condetr.layers.attention import DotProductAttention
 from condetr.layers.encoder import Encoder, EncoderLayer
@@ -385,22 +386,61 @@ class ConditionalSpatialQuery(nn.Module):
         return torch.einsum("bqmij,bqmj->bqmi", blocks, p_s.view(*t.shape[:2], -1, self.block_dim)).flatten(2)
 
 
-ORIGINAL_NAMES = (
-    *SHARED_ORIGINAL_NAMES,
-    (r"^reference_points\.head\.", "transformer.decoder.ref_point_head."),
-    (r"\.spatial_query\.transformation\.", ".query_scale."),
-    (r"\.self_attention\.content_query\.", ".sa_qcontent_proj."),
-    (r"\.self_attention\.position_query\.", ".sa_qpos_proj."),
-    (r"\.self_attention\.content_key\.", ".sa_kcontent_proj."),
-    (r"\.self_attention\.position_key\.", ".sa_kpos_proj."),
-    (r"\.self_attention\.value\.", ".sa_v_proj."),
-    (r"\.self_attention\.output\.", ".self_attn.out_proj."),
-    (r"\.cross_attention\.content_query\.", ".ca_qcontent_proj."),
-    (r"\.cross_attention\.position_query\.", ".ca_qpos_proj."),
-    (r"\.cross_attention\.content_key\.", ".ca_kcontent_proj."),
-    (r"\.cross_attention\.spatial_key\.", ".ca_kpos_proj."),
-    (r"\.cross_attention\.spatial_query\.", ".ca_qpos_sine_proj."),
-    (r"\.cross_attention\.value\.", ".ca_v_proj."),
-    (r"\.cross_attention\.output\.", ".cross_attn.out_proj."),
+PROJECTIONS = {
+    "self_attention.content_query": "sa_qcontent_proj",
+    "self_attention.position_query": "sa_qpos_proj",
+    "self_attention.content_key": "sa_kcontent_proj",
+    "self_attention.position_key": "sa_kpos_proj",
+    "self_attention.value": "sa_v_proj",
+    "cross_attention.content_query": "ca_qcontent_proj",
+    "cross_attention.position_query": "ca_qpos_proj",
+    "cross_attention.content_key": "ca_kcontent_proj",
+    "cross_attention.spatial_key": "ca_kpos_proj",
+    "cross_attention.spatial_query": "ca_qpos_sine_proj",
+    "cross_attention.value": "ca_v_proj",
+}
+"""Projections of a decoder layer, and what both the official code and transformers call them."""
+
+PUBLISHED = Published(
+    title="Conditional DETR",
+    paper="[Conditional DETR for Fast Training Convergence](https://arxiv.org/abs/2108.06152)",
+    mark="transformer.decoder.ref_point_head.layers.0.weight",
+    original_names=(
+        *family.ORIGINAL_NAMES,
+        *((rf"\.{ours}\.", f".{theirs}.") for ours, theirs in PROJECTIONS.items()),
+        (r"^reference_points\.head\.", "transformer.decoder.ref_point_head."),
+        (r"\.spatial_query\.transformation\.", ".query_scale."),
+        (r"\.self_attention\.output\.", ".self_attn.out_proj."),
+        (r"\.cross_attention\.output\.", ".cross_attn.out_proj."),
+    ),
+    read=family.read_settings,
+    arguments=family.ARGUMENTS,
+    transformers=TransformersModel(
+        model_type="conditional_detr",
+        class_prefix="ConditionalDetr",
+        settings=family.TRANSFORMERS_SETTINGS,
+        modules={
+            **family.TRANSFORMERS_MODULES,
+            **{
+                f"transformer.decoder.layers.*.{name}": f"model.decoder.layers.*.{name}"
+                for name in PROJECTIONS.values()
+            },
+            "transformer.decoder.layers.*.cross_attn.out_proj": "model.decoder.layers.*.encoder_attn.out_proj",
+            "transformer.decoder.query_scale.layers.*": "model.decoder.query_scale.layers.*",
+            "transformer.decoder.ref_point_head.layers.*": "model.decoder.ref_point_head.layers.*",
+        },
+        fused=family.TRANSFORMERS_FUSED,
+        version_5_names=(
+            (r"(decoder\.layers\.\d+)\.self_attn\.(q|k)_(content|pos)_proj\.", r"\1.sa_\2\3_proj."),
+            (r"(decoder\.layers\.\d+)\.encoder_attn\.(q|k)_(content|pos|pos_sine)_proj\.", r"\1.ca_\2\3_proj."),
+            (r"(decoder\.layers\.\d+)\.self_attn\.v_proj\.", r"\1.sa_v_proj."),
+            (r"(decoder\.layers\.\d+)\.encoder_attn\.v_proj\.", r"\1.ca_v_proj."),
+        ),
+        loss_weights={
+            "class_cost": 2,
+            "cls_loss_coefficient": 2,
+            "bbox_loss_coefficient": 5,
+            "giou_loss_coefficient": 2,
+        },
+    ),
 )
-"""Our parameter names as regular expressions, and those of the published checkpoints."""

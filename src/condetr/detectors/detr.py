@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from condetr.backbones.registry import BackboneConfig
 from condetr.backbones.resnet import ResNetConfig
 from condetr.config import settings
+from condetr.detectors import detr_family as family
 from condetr.detectors.detector import (
     DecoderLayers,
     Detector,
@@ -25,7 +26,7 @@ from condetr.detectors.detector import (
     Width,
     require_divisible,
 )
-from condetr.detectors.original_names import SHARED_ORIGINAL_NAMES
+from condetr.detectors.published import Published, TransformersModel
 from condetr.detectors.scores import RANKINGS, Scores, build_set_criterion
 from condetr.layers.attention import MultiHeadAttention
 from condetr.layers.encoder import Encoder, EncoderLayer
@@ -201,8 +202,26 @@ class DecoderLayer(nn.Module):
         return x
 
 
-ORIGINAL_NAMES = (
-    *SHARED_ORIGINAL_NAMES,
-    (r"\.cross_attention\.", ".multihead_attn."),
+PUBLISHED = Published(
+    title="DETR",
+    paper="[End-to-End Object Detection with Transformers](https://arxiv.org/abs/2005.12872)",
+    mark="transformer.decoder.layers.0.multihead_attn.out_proj.weight",
+    original_names=(*family.ORIGINAL_NAMES, (r"\.cross_attention\.", ".multihead_attn.")),
+    read=family.read_settings,
+    arguments=family.ARGUMENTS,
+    transformers=TransformersModel(
+        model_type="detr",
+        class_prefix="Detr",
+        settings=family.TRANSFORMERS_SETTINGS,
+        modules={
+            **family.TRANSFORMERS_MODULES,
+            "transformer.decoder.layers.*.multihead_attn.out_proj": "model.decoder.layers.*.encoder_attn.out_proj",
+        },
+        fused={
+            **family.TRANSFORMERS_FUSED,
+            "transformer.decoder.layers.*.self_attn": "model.decoder.layers.*.self_attn",
+            "transformer.decoder.layers.*.multihead_attn": "model.decoder.layers.*.encoder_attn",
+        },
+        loss_weights={"class_cost": 1, "bbox_loss_coefficient": 5, "giou_loss_coefficient": 2, "eos_coefficient": 0.1},
+    ),
 )
-"""Our parameter names as regular expressions, and those of the published checkpoints."""

@@ -1,12 +1,20 @@
-"""The detectors that settings can name by `kind`."""
+"""The detectors that settings can name by `kind`, and what those are known by that others publish, too."""
 
 from typing import Annotated
 
 import pydantic
 
+from condetr.detectors import conditional_detr, detr
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.detectors.detr import DetrConfig
+from condetr.detectors.published import Published
 
 DetectorConfig = Annotated[ConditionalDetrConfig | DetrConfig, pydantic.Discriminator("kind")]
 
 DEFAULT_DETECTOR = ConditionalDetrConfig()
+
+PUBLISHED: dict[type[DetectorConfig], Published] = {
+    ConditionalDetrConfig: conditional_detr.PUBLISHED,
+    DetrConfig: detr.PUBLISHED,
+}
+"""By the class of their settings; a checkpoint is the first one's whose mark it bears."""

@@ -39,11 +39,11 @@ def initialise(detector: Detector, weights: str, *, config: DetectorConfig, labe
 def _for_classes(label_map: LabelMap, model: LoadedModel) -> State:
     """Return the model's state for other classes, or without what belongs to classes where it does not know them."""
     state: State = model.detector.state_dict()
-    num_rows = model.num_class_rows
+    num_rows = model.label_map.num_rows
     one_more = blank_state(model.detector_config, num_class_rows=num_rows + 1)
     per_class = {name: len(one_more[name]) - len(state[name]) for name in state if state[name].dim()}
     per_class = {name: count for name, count in per_class.items() if count}
-    rows = dict(zip(model.label_map.names, model.row_of_each_class(), strict=True))
+    rows = dict(zip(model.label_map.names, model.label_map.row_of_each, strict=True))
     if not set(label_map.names) <= set(rows):
         return {name: tensor for name, tensor in state.items() if name not in per_class}
     wanted = [rows[name] for name in label_map.names]

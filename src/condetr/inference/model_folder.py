@@ -1,7 +1,8 @@
 """A trained detector on disk: `model.safetensors` and the `config.json` that says how to build and feed it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,21 +18,12 @@ from condetr.detectors.detector import Detector
 from condetr.detectors.registry import DetectorConfig
 from condetr.errors import InputError, first_line
 from condetr.inference.fit import require_fit
-from condetr.labels import LabelMap
+from condetr.labels import LabelMap, Rows
 from condetr.storage.atomic import replaced_folder, write_json
 
 FORMAT = 1
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
-
-
-class ClassRows(NamedTuple):
-    """Which rows of a class head belong to classes."""
-
-    used: tuple[int, ...]
-    """Of each class."""
-    all: int
-    """How many rows there are; "no object" is not counted."""
 
 
 class LoadedModel(NamedTuple):
@@ -41,24 +33,13 @@ class LoadedModel(NamedTuple):
     detector_config: DetectorConfig
     transform: TransformConfig
     label_map: LabelMap
-    class_rows: ClassRows | None = None
-    """The rows of the class head that the classes have; None if they are all rows, in order."""
-
-    @property
-    def num_class_rows(self) -> int:
-        """How many rows the class head has, "no object" not counted."""
-        return len(self.label_map) if self.class_rows is None else self.class_rows.all
-
-    def row_of_each_class(self) -> Sequence[int]:
-        """Return the row of the class head that each class has."""
-        return range(len(self.label_map)) if self.class_rows is None else self.class_rows.used
 
     def ready(self) -> "LoadedModel":
         """Return the model whose class head has the rows of its classes alone; this one's detector is changed."""
-        if self.class_rows is None:
+        if self.label_map.rows is None:
             return self
-        self.detector.keep_classes(self.class_rows.used)
-        return self._replace(class_rows=None)
+        self.detector.keep_classes(self.label_map.rows.used)
+        return self._replace(label_map=self.label_map.without_rows())
 
 
 def save_model(
@@ -82,8 +63,8 @@ def write_model(folder: Path, model: LoadedModel) -> None:
         "transform": dump(model.transform),
         "label_map": model.label_map.to_list(),
     }
-    if model.class_rows is not None:
-        description["class_rows"] = {"all": model.class_rows.all, "used": list(model.class_rows.used)}
+    if model.label_map.rows is not None:
+        description["class_rows"] = {"all": model.label_map.rows.total, "used": list(model.label_map.rows.used)}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.detector.state_dict().items()}
     with replaced_folder(folder) as draft:
         (draft / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))
@@ -110,12 +91,13 @@ def read_model(folder: Path) -> LoadedModel:
     )
     label_map = _read_label_map(description, source=folder / CONFIG)
     rows = _read_class_rows(description, num_classes=len(label_map), source=folder / CONFIG)
-    num_rows = len(label_map) if rows is None else rows.all
+    label_map = replace(label_map, rows=rows)
+    num_rows = label_map.num_rows
     tensors = read_safetensors(folder / WEIGHTS)
     expected = blank_state(parts.detector, num_class_rows=num_rows)
     require_fit(tensors, expected=expected, source=f"{folder / WEIGHTS} does not fit its {CONFIG}")
     detector = filled_detector(parts.detector, tensors, num_class_rows=num_rows)
-    return LoadedModel(detector, parts.detector, parts.transform, label_map, rows)
+    return LoadedModel(detector, parts.detector, parts.transform, label_map)
 
 
 def blank_state(config: DetectorConfig, *, num_class_rows: int) -> dict[str, Tensor]:
@@ -183,7 +165,7 @@ def _read_label_map(description: Mapping[str, Any], *, source: Path) -> LabelMap
         raise InputError(f"{source} holds no usable label_map: {error}; export or train the model again") from None
 
 
-def _read_class_rows(description: Mapping[str, Any], *, num_classes: int, source: Path) -> ClassRows | None:
+def _read_class_rows(description: Mapping[str, Any], *, num_classes: int, source: Path) -> Rows | None:
     if "class_rows" not in description:
         return None
     try:
@@ -192,4 +174,4 @@ def _read_class_rows(description: Mapping[str, Any], *, num_classes: int, source
         count, used = 0, ()
     if len(set(used)) != num_classes or len(used) != num_classes or not all(0 <= row < count for row in used):
         raise InputError(f"{source} holds no usable class_rows: a row below {count} for each of {num_classes} classes")
-    return ClassRows(used, count)
+    return Rows(used, count)

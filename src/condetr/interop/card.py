@@ -7,13 +7,9 @@ import jinja2
 
 import condetr
 from condetr.backbones.resnet import ResNetConfig
+from condetr.detectors.registry import PUBLISHED
 from condetr.inference.model_folder import LoadedModel, read_json
 
-TITLES = {"conditional_detr": "Conditional DETR", "detr": "DETR"}
-PAPERS = {
-    "conditional_detr": "[Conditional DETR for Fast Training Convergence](https://arxiv.org/abs/2108.06152)",
-    "detr": "[End-to-End Object Detection with Transformers](https://arxiv.org/abs/2005.12872)",
-}
 SHOWN_CLASSES = 100
 
 NUMBERS = {"AP", "AP50", "AP75", "val_images", "train_images", "epochs", "best_epoch", "recipe", "train_seconds"}
@@ -30,10 +26,10 @@ tags:
 - condetr
 ---
 
-# {{ name }}: {{ title }} with {{ backbone }}
+# {{ name }}: {{ published.title }} with {{ backbone }}
 
 An object detector of {{ label_map | length }} classes with {{ config.num_queries }} queries and {{ parameters }} M
-parameters, after {{ paper }}.
+parameters, after {{ published.paper }}.
 {% if results %}
 ## Results
 
@@ -93,19 +89,17 @@ def make_card(model: LoadedModel, *, name: str, results: dict[str, Any] | None) 
     """Return the card as Markdown; `results` are a run's results.json."""
     config, backbone = model.detector_config, model.detector_config.backbone
     assert isinstance(backbone, ResNetConfig)
-    rows = model.class_rows or range(model.num_class_rows)
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True)
     return environment.from_string(TEMPLATE).render(
         name=name,
         config=config,
-        title=TITLES[config.kind],
-        paper=PAPERS[config.kind],
+        published=PUBLISHED[type(config)],
         backbone=f"{'dilated ' if backbone.dilation else ''}ResNet-{backbone.depth}",
         parameters=round(sum(parameter.numel() for parameter in model.detector.parameters()) / 1e6, 1),
         results=results,
         percent=_percent,
         label_map=model.label_map,
-        classes=list(zip(rows, model.label_map.categories, strict=True))[:SHOWN_CLASSES],
+        classes=list(zip(model.label_map.row_of_each, model.label_map.categories, strict=True))[:SHOWN_CLASSES],
         shown=SHOWN_CLASSES,
         version=condetr.__version__,
     )

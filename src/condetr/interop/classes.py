@@ -1,10 +1,10 @@
 """Which class a row of a published model's head belongs to."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from condetr.errors import InputError
-from condetr.labels import Category, LabelMap
+from condetr.labels import Category, LabelMap, Rows
 
 COCO_NAMES = {
     1: "person", 2: "bicycle", 3: "car", 4: "motorcycle", 5: "airplane", 6: "bus", 7: "train", 8: "truck", 9: "boat",
@@ -27,33 +27,26 @@ NO_CLASS = "N/A"
 """What transformers calls a row that belongs to no class."""
 
 
-class Classes(NamedTuple):
-    """The classes of a model, and the row of its head that each of them has (None: all rows, in order)."""
-
-    label_map: LabelMap
-    rows: tuple[int, ...] | None
-
-
-def coco_classes() -> Classes:
+def coco_classes() -> LabelMap:
     """Return COCO's 80 classes in a head of 91 rows, one for each of the ids 0..90."""
     return classes_by_row({row: Category(row, name) for row, name in COCO_NAMES.items()}, num_rows=COCO_ROWS)
 
 
-def classes_by_row(categories: Mapping[int, Category], *, num_rows: int) -> Classes:
+def classes_by_row(categories: Mapping[int, Category], *, num_rows: int) -> LabelMap:
     """Return the classes that rows belong to; the other rows belong to none."""
-    rows = tuple(sorted(categories))
-    label_map = LabelMap(tuple(categories[row] for row in rows))
-    return Classes(label_map, None if len(rows) == num_rows else rows)
+    used = tuple(sorted(categories))
+    rows = None if len(used) == num_rows else Rows(used, num_rows)
+    return LabelMap(tuple(categories[row] for row in used), rows=rows)
 
 
-def unnamed_classes(num_rows: int) -> Classes:
+def unnamed_classes(num_rows: int) -> LabelMap:
     """Return COCO's classes for 91 rows, and otherwise a class for every row, named by its number."""
     if num_rows == COCO_ROWS:
         return coco_classes()
     return classes_by_row({row: Category(row, f"class {row}") for row in range(num_rows)}, num_rows=num_rows)
 
 
-def classes_of_map(label_map: LabelMap, *, num_rows: int, source: str) -> Classes:
+def classes_of_map(label_map: LabelMap, *, num_rows: int, source: str) -> LabelMap:
     """Return the classes of a known label map in a head of `num_rows` rows.
 
     As many rows as classes are in the order of the map; more rows are numbered by the data set's ids, as the official
@@ -62,7 +55,7 @@ def classes_of_map(label_map: LabelMap, *, num_rows: int, source: str) -> Classe
     if not label_map.categories:
         raise InputError(f"{source} has a label map without classes")
     if len(label_map) == num_rows:
-        return Classes(label_map, None)
+        return label_map.without_rows()
     if not all(0 <= dataset_id < num_rows for dataset_id in label_map.dataset_ids):
         raise InputError(
             f"{source} has class rows 0..{num_rows - 1}, but the {len(label_map)} classes have ids up to "
@@ -71,7 +64,7 @@ def classes_of_map(label_map: LabelMap, *, num_rows: int, source: str) -> Classe
     return classes_by_row({category.dataset_id: category for category in label_map.categories}, num_rows=num_rows)
 
 
-def from_id2label(id2label: Mapping[Any, Any], *, num_rows: int, source: str) -> Classes:
+def from_id2label(id2label: Mapping[Any, Any], *, num_rows: int, source: str) -> LabelMap:
     """Return the classes of a transformers model; rows named "N/A" belong to none."""
     try:
         names = {int(row): str(name) for row, name in id2label.items()}
@@ -87,7 +80,7 @@ def from_id2label(id2label: Mapping[Any, Any], *, num_rows: int, source: str) ->
     return classes_by_row(used, num_rows=num_rows)
 
 
-def to_id2label(classes: Classes, *, num_rows: int) -> dict[int, str]:
+def to_id2label(label_map: LabelMap) -> dict[int, str]:
     """Return the name of every row, "N/A" for rows that belong to no class."""
-    rows = range(num_rows) if classes.rows is None else classes.rows
-    return dict.fromkeys(range(num_rows), NO_CLASS) | dict(zip(rows, classes.label_map.names, strict=True))
+    named = zip(label_map.row_of_each, label_map.names, strict=True)
+    return dict.fromkeys(range(label_map.num_rows), NO_CLASS) | dict(named)

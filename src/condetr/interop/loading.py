@@ -31,7 +31,7 @@ def load(weights: Path | str, *, device: str | torch.device | None = None) -> Pr
     """Load a model, ready to predict; without `device` on the GPU if there is one.
 
     `weights` is a run folder (its best model counts), a model folder of condetr or of transformers, a .pth checkpoint
-    of the official Conditional DETR or DETR code, or an id on the Hugging Face hub. Raises InputError if there is no
+    of a detector's official code, or an id on the Hugging Face hub. Raises InputError if there is no
     model, if it is damaged or another kind of model, or if the device cannot be used.
     """
     model = read(find_source(weights)).ready()
@@ -68,5 +68,5 @@ def read(source: Source, *, label_map: LabelMap | None = None) -> LoadedModel:
     model = read_model(source.path) if source.format == "condetr" else read_transformers(source.path)
     if label_map is None:
         return model
-    classes = classes_of_map(label_map, num_rows=model.num_class_rows, source=str(source.path))
-    return model._replace(label_map=classes.label_map, class_rows=classes.rows)
+    rows = model.label_map.num_rows
+    return model._replace(label_map=classes_of_map(label_map, num_rows=rows, source=str(source.path)))

@@ -1,4 +1,4 @@
-"""Checkpoints of the official Conditional DETR and DETR code: a .pth with `model` and an argparse.Namespace `args`."""
+"""Checkpoints of a detector's official code: a .pth with `model` and an argparse.Namespace `args`."""
 
 import warnings
 from argparse import Namespace
@@ -12,12 +12,12 @@ from condetr.backbones.resnet import ResNetConfig
 from condetr.backbones.weights import is_state, unwrapped
 from condetr.config import dump, from_mapping, settings
 from condetr.data.transforms import PaperTransformConfig, TransformConfig
+from condetr.detectors.published import Checkpoint, Published, Unseen
 from condetr.errors import InputError, InputWarning
 from condetr.inference.fit import require_fit
-from condetr.inference.model_folder import LoadedModel, blank_state, filled_detector
-from condetr.interop.architecture import Unseen, count_class_rows, read_architecture, require_published_form
-from condetr.interop.classes import Classes, classes_of_map, unnamed_classes
-from condetr.interop.names import from_original, to_original
+from condetr.inference.model_folder import LoadedModel
+from condetr.interop.classes import classes_of_map, unnamed_classes
+from condetr.interop.original import published_form, read_blank, to_original
 from condetr.labels import LabelMap
 from condetr.storage.atomic import replaced_file
 from condetr.storage.pickles import read_pickle, save_pickle
@@ -33,22 +33,19 @@ def read_official(path: Path, *, label_map: LabelMap | None = None) -> LoadedMod
     found = _state(content, source=path)
     arguments = content.get("args")
     unseen = _unseen(vars(arguments) if isinstance(arguments, Namespace) else {}, path=path)
-    config = read_architecture(found, unseen=unseen, source=str(path))
-    num_rows = count_class_rows(found, config, source=str(path))
-    blank = blank_state(config, num_class_rows=num_rows)
-    require_fit(found, expected=to_original(blank, config), source=f"{path} does not fit {config.kind}")
-    classes = _classes(content, label_map, num_rows=num_rows, source=path)
-    detector = filled_detector(config, from_original(found, blank=blank, config=config), num_class_rows=num_rows)
-    return LoadedModel(detector, config, _transform(content, source=path), *classes)
+    blank = read_blank(Checkpoint(found, unseen, str(path)))
+    require_fit(found, expected=blank.original, source=f"{path} does not fit {blank.config.kind}")
+    classes = _classes(content, label_map, num_rows=blank.num_class_rows, source=path)
+    return LoadedModel(blank.filled(found), blank.config, _transform(content, source=path), classes)
 
 
 def write_official(path: Path, model: LoadedModel) -> None:
     """Write a checkpoint that the official code loads; classes and preparation go along, which that code ignores."""
     config = model.detector_config
-    require_published_form(config, target="the official code")
+    published = published_form(config, target="the official code")
     content = {
         "model": to_original(model.detector.state_dict(), config),
-        "args": Namespace(**_arguments(model)),
+        "args": Namespace(**_arguments(model, published)),
         "label_map": model.label_map.to_list(),
         "transform": dump(model.transform),
     }
@@ -93,7 +90,7 @@ def _is_named_dc5(path: Path) -> bool:
     return True
 
 
-def _classes(content: Mapping[str, Any], label_map: LabelMap | None, *, num_rows: int, source: Path) -> Classes:
+def _classes(content: Mapping[str, Any], label_map: LabelMap | None, *, num_rows: int, source: Path) -> LabelMap:
     if label_map is None and "label_map" in content:
         try:
             label_map = LabelMap.from_list(content["label_map"])
@@ -109,7 +106,7 @@ def _transform(content: Mapping[str, Any], *, source: Path) -> TransformConfig:
     return from_mapping(_Preparation, given, source=str(source)).transform
 
 
-def _arguments(model: LoadedModel) -> dict[str, Any]:
+def _arguments(model: LoadedModel, published: Published) -> dict[str, Any]:
     """Return what the official code's argument parser would have made of these settings."""
     config = model.detector_config
     assert isinstance(config.backbone, ResNetConfig)
@@ -117,15 +114,9 @@ def _arguments(model: LoadedModel) -> dict[str, Any]:
         "backbone": f"resnet{config.backbone.depth}",
         "dilation": config.backbone.dilation,
         "position_embedding": "sine",
-        "enc_layers": config.encoder_layers,
-        "dec_layers": config.decoder_layers,
-        "dim_feedforward": config.feedforward_dim,
-        "hidden_dim": config.dim,
-        "dropout": config.dropout,
-        "nheads": config.num_heads,
-        "num_queries": config.num_queries,
+        **{name: getattr(config, setting) for name, setting in published.arguments.items()},
         "pre_norm": False,
         "masks": False,
         "aux_loss": True,
-        "num_classes": model.num_class_rows,
+        "num_classes": model.label_map.num_rows,
     }

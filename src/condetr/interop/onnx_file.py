@@ -42,7 +42,7 @@ def write_onnx(path: Path, model: LoadedModel) -> None:
         {
             "condetr": condetr.__version__,
             "label_map": json.dumps(model.label_map.to_list(), ensure_ascii=False),
-            "scores": model.detector_config.scores,
+            "scores": model.detector.score_function,
             "transform": json.dumps(dump(model.transform)),
         }
     )

@@ -3,6 +3,7 @@
 import re
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,20 +12,18 @@ from condetr.backbones.resnet import ResNetConfig
 from condetr.config import dump, from_mapping, settings
 from condetr.data.batch import IMAGENET_MEAN, IMAGENET_STD
 from condetr.data.transforms import LightTransformConfig, PaperTransformConfig, TransformConfig
-from condetr.detectors.registry import DetectorConfig
+from condetr.detectors.published import TransformersModel, Unseen
+from condetr.detectors.registry import PUBLISHED, DetectorConfig
 from condetr.errors import InputError, InputWarning
 from condetr.inference.model_folder import LoadedModel
-from condetr.interop.architecture import Unseen
-from condetr.interop.classes import Classes, from_id2label, to_id2label, unnamed_classes
-from condetr.labels import LabelMap
+from condetr.interop.classes import from_id2label, to_id2label, unnamed_classes
+from condetr.interop.original import published_form
+from condetr.labels import LabelMap, Rows
 
 Json = Mapping[str, Any]
 
 OURS = "condetr"
 """The key under which a config.json of ours says what transformers has no place for."""
-
-MODEL_TYPES = {"conditional_detr": "ConditionalDetr", "detr": "Detr"}
-
 
 PLAIN_RESNET = re.compile(r"resnet(18|34|50|101)(\..*)?")
 """timm's names. In others norms carry activations, which transformers loses when it freezes the norms."""
@@ -54,12 +53,25 @@ PREPARATION = (
 """What the image processor does to pixels; 2 is PIL's number of bilinear interpolation."""
 
 
+def transformers_model(config: DetectorConfig) -> TransformersModel:
+    """Return what transformers calls this detector; raises InputError if it has none of these settings."""
+    theirs = published_form(config, target="transformers").transformers
+    if theirs is None:
+        raise InputError(f"transformers knows no {config.kind}; it stays in condetr's own format")
+    return theirs
+
+
+def read_model_type(config: Json, *, source: str) -> TransformersModel:
+    """Return the detector that a config.json is of; raises InputError if condetr does not have it."""
+    known = {theirs.model_type: theirs for published in PUBLISHED.values() if (theirs := published.transformers)}
+    found = config.get("model_type")
+    if str(found) not in known:
+        raise InputError(f"{source} describes a model of type {found!r}, not {' or '.join(known)}")
+    return known[str(found)]
+
+
 def read_unseen(config: Json, *, source: str) -> Unseen:
     """Return what the tensors do not show; raises InputError for what condetr does not have."""
-    if str(config.get("model_type")) not in MODEL_TYPES:
-        raise InputError(
-            f"{source} describes a model of type {config.get('model_type')!r}, not {' or '.join(MODEL_TYPES)}"
-        )
     for key, only in UNSUPPORTED:
         if config.get(key, only) != only:
             raise InputError(f"{source} has {key} {config[key]!r}; condetr has {only!r} alone")
@@ -79,7 +91,7 @@ def read_unseen(config: Json, *, source: str) -> Unseen:
     return Unseen(num_heads=heads, dilation=dilation, dropout=float(dropout))
 
 
-def read_classes(config: Json, *, num_rows: int, source: str) -> Classes:
+def read_classes(config: Json, *, num_rows: int, source: str) -> LabelMap:
     """Return the classes of id2label, else COCO's or numbers; a label map of ours that agrees adds the data's ids."""
     id2label = config.get("id2label")
     if id2label is not None and not isinstance(id2label, dict):
@@ -91,8 +103,10 @@ def read_classes(config: Json, *, num_rows: int, source: str) -> Classes:
     label_map = _our_label_map(config, source=source)
     if label_map is None:
         return theirs
-    ours = Classes(label_map, None if len(label_map) == num_rows else label_map.dataset_ids)
-    if _are_named(ours, id2label, num_rows=num_rows):
+    ours = label_map
+    if len(label_map) != num_rows:
+        ours = replace(label_map, rows=Rows(label_map.dataset_ids, num_rows))
+    if _are_named(ours, id2label):
         return ours
     sentence = f"{source} has a label map of condetr that does not fit id2label; id2label is believed"
     warnings.warn(sentence, InputWarning, stacklevel=2)
@@ -115,37 +129,24 @@ def read_transform(config: Json, preprocessor: Json, *, source: str) -> Transfor
 
 def make_config(model: LoadedModel) -> dict[str, Any]:
     """Return a config.json that transformers 4 and 5 read; its `condetr` key holds what only we understand."""
-    detector, backbone = model.detector_config, model.detector_config.backbone
+    config, backbone = model.detector_config, model.detector_config.backbone
+    theirs = transformers_model(config)
     assert isinstance(backbone, ResNetConfig)
-    names = to_id2label(Classes(model.label_map, model.class_rows), num_rows=model.num_class_rows)
-    rows = model.class_rows or range(model.num_class_rows)
+    names = to_id2label(model.label_map)
     return {
-        "architectures": [f"{MODEL_TYPES[detector.kind]}ForObjectDetection"],
-        "model_type": detector.kind,
+        "architectures": [f"{theirs.class_prefix}ForObjectDetection"],
+        "model_type": theirs.model_type,
         "backbone": f"resnet{backbone.depth}",
         "use_timm_backbone": True,
         "use_pretrained_backbone": False,
         "dilation": backbone.dilation,
-        "num_channels": 3,
-        "num_queries": detector.num_queries,
-        "d_model": detector.dim,
-        "encoder_layers": detector.encoder_layers,
-        "decoder_layers": detector.decoder_layers,
-        "encoder_attention_heads": detector.num_heads,
-        "decoder_attention_heads": detector.num_heads,
-        "encoder_ffn_dim": detector.feedforward_dim,
-        "decoder_ffn_dim": detector.feedforward_dim,
-        "dropout": detector.dropout,
-        # 0 unless said; the official code drops there as elsewhere.
-        "attention_dropout": detector.dropout,
-        "activation_dropout": detector.dropout,
-        "activation_function": "relu",
-        "position_embedding_type": "sine",
+        **{key: getattr(config, setting) for key, setting in theirs.settings.items()},
+        **dict(UNSUPPORTED),
         # True changes what the model computes: the decoder's running state is then normalised after every layer.
         "auxiliary_loss": False,
-        **_loss_weights(detector),
+        **theirs.loss_weights,
         "id2label": {str(row): name for row, name in names.items()},
-        "label2id": dict(zip(model.label_map.names, rows, strict=True)),
+        "label2id": dict(zip(model.label_map.names, model.label_map.row_of_each, strict=True)),
         OURS: {"label_map": model.label_map.to_list(), "transform": dump(model.transform)},
     }
 
@@ -153,7 +154,7 @@ def make_config(model: LoadedModel) -> dict[str, Any]:
 def make_preprocessor(model: LoadedModel) -> dict[str, Any]:
     """Return the preprocessor_config.json that prepares images as closely to ours as transformers can."""
     return {
-        "image_processor_type": f"{MODEL_TYPES[model.detector_config.kind]}ImageProcessor",
+        "image_processor_type": f"{transformers_model(model.detector_config).class_prefix}ImageProcessor",
         "format": "coco_detection",
         **_resizing(model.transform),
         **dict(PREPARATION),
@@ -182,11 +183,11 @@ def _our_label_map(config: Json, *, source: str) -> LabelMap | None:
         raise InputError(f"{source}: {OURS}.label_map cannot be used: {error}") from None
 
 
-def _are_named(classes: Classes, id2label: Json | None, *, num_rows: int) -> bool:
+def _are_named(label_map: LabelMap, id2label: Json | None) -> bool:
     """Whether these are the names of all rows."""
     if id2label is None:  # transformers does not write two names that are LABEL_0 and LABEL_1
-        return classes.rows is None
-    return to_id2label(classes, num_rows=num_rows) == {int(row): str(name) for row, name in id2label.items()}
+        return label_map.rows is None
+    return to_id2label(label_map) == {int(row): str(name) for row, name in id2label.items()}
 
 
 def _their_transform(preprocessor: Json, *, source: str) -> TransformConfig:
@@ -227,9 +228,3 @@ def _resizing(transform: TransformConfig) -> dict[str, Any]:
     else:
         return {"do_resize": False, "size": {"shortest_edge": 800, "longest_edge": 1333}}
     return {"do_resize": True, "size": size}
-
-
-def _loss_weights(detector: DetectorConfig) -> dict[str, Any]:
-    if detector.kind == "detr":
-        return {"class_cost": 1, "bbox_loss_coefficient": 5, "giou_loss_coefficient": 2, "eos_coefficient": 0.1}
-    return {"class_cost": 2, "cls_loss_coefficient": 2, "bbox_loss_coefficient": 5, "giou_loss_coefficient": 2}

@@ -6,25 +6,19 @@ from safetensors.torch import save
 from torch import Tensor
 
 from condetr.backbones.weights import is_state
+from condetr.detectors.published import Checkpoint, TransformersModel
 from condetr.errors import InputError
 from condetr.inference.fit import require_fit
-from condetr.inference.model_folder import (
-    CONFIG,
-    WEIGHTS,
-    LoadedModel,
-    blank_state,
-    filled_detector,
-    read_json,
-    read_safetensors,
-)
-from condetr.interop.architecture import count_class_rows, read_architecture, require_published_form
-from condetr.interop.names import COUNTER, from_original, to_original
+from condetr.inference.model_folder import CONFIG, WEIGHTS, LoadedModel, read_json, read_safetensors
+from condetr.interop.original import COUNTER, read_blank, to_original
 from condetr.interop.transformers_config import (
     make_config,
     make_preprocessor,
     read_classes,
+    read_model_type,
     read_transform,
     read_unseen,
+    transformers_model,
 )
 from condetr.interop.transformers_names import (
     from_transformers,
@@ -46,36 +40,31 @@ def read_transformers(folder: Path) -> LoadedModel:
     path, source = find_weights(folder), str(folder / CONFIG)
     described = read_json(folder / CONFIG)
     preprocessor = read_json(folder / PREPROCESSOR) if (folder / PREPROCESSOR).is_file() else {}
-    unseen = read_unseen(described, source=source)
-    is_conditional = described["model_type"] == "conditional_detr"
-    found = _read_tensors(path, is_conditional=is_conditional)
-    modules = modules_from_transformers(found, is_conditional=is_conditional)
-    config = read_architecture(modules, unseen=unseen, source=str(path))
-    num_rows = count_class_rows(modules, config, source=str(path))
-    blank = blank_state(config, num_class_rows=num_rows)
-    expected = to_transformers(to_original(blank, config))
-    require_fit(found, expected=expected, source=f"{path} does not fit {config.kind}")
-    classes = read_classes(described, num_rows=num_rows, source=source)
+    theirs = read_model_type(described, source=source)
+    found = _read_tensors(path, theirs=theirs)
+    modules, unseen = modules_from_transformers(found, theirs=theirs), read_unseen(described, source=source)
+    blank = read_blank(Checkpoint(modules, unseen, str(path)))
+    expected = to_transformers(blank.original, theirs=theirs)
+    require_fit(found, expected=expected, source=f"{path} does not fit {blank.config.kind}")
+    classes = read_classes(described, num_rows=blank.num_class_rows, source=source)
     transform = read_transform(described, preprocessor, source=str(folder / PREPROCESSOR))
-    official = from_transformers(found, is_conditional=is_conditional)
-    detector = filled_detector(config, from_original(official, blank=blank, config=config), num_class_rows=num_rows)
-    return LoadedModel(detector, config, transform, *classes)
+    detector = blank.filled(from_transformers(found, theirs=theirs))
+    return LoadedModel(detector, blank.config, transform, classes)
 
 
 def write_transformers(folder: Path, model: LoadedModel) -> None:
     """Write weights, config.json and preprocessor_config.json into an existing folder."""
-    config = model.detector_config
-    require_published_form(config, target="transformers")
-    tensors = to_transformers(to_original(model.detector.state_dict(), config))
+    theirs = transformers_model(model.detector_config)
+    tensors = to_transformers(to_original(model.detector.state_dict(), model.detector_config), theirs=theirs)
     (folder / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))
     write_json(folder / CONFIG, make_config(model))
     write_json(folder / PREPROCESSOR, make_preprocessor(model))
 
 
-def _read_tensors(path: Path, *, is_conditional: bool) -> dict[str, Tensor]:
+def _read_tensors(path: Path, *, theirs: TransformersModel) -> dict[str, Tensor]:
     """Return the tensors under version 4's names; batch norms' counters, which nothing reads, are left out."""
     tensors = read_all_tensors(path)
-    names = {name: to_version_4(name, is_conditional=is_conditional) for name in tensors if not name.endswith(COUNTER)}
+    names = {name: to_version_4(name, theirs=theirs) for name in tensors if not name.endswith(COUNTER)}
     if len(set(names.values())) < len(names):
         raise InputError(f"{path} has some tensors twice, under old names and new; save the model again")
     return {new: tensors[old] for old, new in names.items()}

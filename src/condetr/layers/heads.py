@@ -106,5 +106,7 @@ def _rows_of(every: nn.Linear, rows: Sequence[int]) -> nn.Linear:
 
 def _by_group(logits: Tensor, boxes_cxcywh: Tensor, *, groups: int) -> list[tuple[int, Prediction]]:
     """Return the last group first."""
+    if groups == 1:  # an exporter would keep the chunk
+        return [(0, Prediction(logits, boxes_cxcywh))]
     parts = zip(logits.chunk(groups, dim=1), boxes_cxcywh.chunk(groups, dim=1), strict=True)
     return [(group, Prediction(*part)) for group, part in enumerate(parts)][::-1]

@@ -7,13 +7,13 @@ import torch
 
 from condetr.backbones.resnet import ResNetConfig
 from condetr.detectors.conditional_detr import (
-    ORIGINAL_NAMES,
+    PUBLISHED,
     ConditionalDetr,
     ConditionalDetrConfig,
     SpatialQuery,
     Transformation,
 )
-from condetr.detectors.original_names import original_name
+from condetr.detectors.published import original_name
 from condetr.layers.attention import DotProductAttention
 from condetr.layers.queries import Reference
 from condetr.shapes import DetectorOutput, Targets
@@ -80,7 +80,7 @@ def test_parts_have_the_published_sizes() -> None:
 def test_original_names_are_those_of_the_published_checkpoint() -> None:
     with torch.device("meta"):
         detector = ConditionalDetrConfig().build(num_classes=91, pretrained=False)
-    names = {original_name(name, ORIGINAL_NAMES) for name in detector.state_dict()}
+    names = {original_name(name, PUBLISHED.original_names) for name in detector.state_dict()}
     assert len(names) == 564
     decoder = r"transformer\.decoder\.layers\.[0-5]\."
     leaves = {re.sub(decoder, "", name) for name in names if re.match(decoder, name)}

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from condetr.detectors.detr import ORIGINAL_NAMES, Detr, DetrConfig
-from condetr.detectors.original_names import original_name
+from condetr.detectors.detr import PUBLISHED, Detr, DetrConfig
+from condetr.detectors.published import original_name
 from tests.tiny import TINY
 
 
@@ -17,7 +17,7 @@ def test_parameter_counts_are_the_published_ones() -> None:
 def test_original_names_are_those_of_the_published_checkpoint() -> None:
     with torch.device("meta"):
         detector = DetrConfig().build(num_classes=91, pretrained=False)
-    names = {original_name(name, ORIGINAL_NAMES) for name in detector.state_dict()}
+    names = {original_name(name, PUBLISHED.original_names) for name in detector.state_dict()}
     assert len(names) == 458
     for name in ("self_attn.in_proj_weight", "multihead_attn.in_proj_bias", "multihead_attn.out_proj.weight"):
         assert f"transformer.decoder.layers.5.{name}" in names

@@ -10,8 +10,8 @@ from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.detectors.detr import DetrConfig
 from condetr.engine.initial import initialise
 from condetr.errors import InputError
-from condetr.inference.model_folder import ClassRows, LoadedModel, write_model
-from condetr.labels import Category, LabelMap
+from condetr.inference.model_folder import LoadedModel, write_model
+from condetr.labels import Category, LabelMap, Rows
 
 BOLT, NUT, WASHER = Category(3, "bolt"), Category(7, "nut"), Category(90, "washer")
 SIZES: dict[str, Any] = {
@@ -31,10 +31,8 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> LoadedModel:
     """A model of three classes in a head of 91 rows, and its folder `weights`."""
     torch.manual_seed(0)
     config = request.param(backbone=BACKBONE, **SIZES)
-    label_map = LabelMap((BOLT, NUT, WASHER))
-    model = LoadedModel(
-        config.build(num_classes=91), config, LightTransformConfig(), label_map, ClassRows((3, 7, 90), 91)
-    )
+    label_map = LabelMap((BOLT, NUT, WASHER), rows=Rows((3, 7, 90), 91))
+    model = LoadedModel(config.build(num_classes=91), config, LightTransformConfig(), label_map)
     write_model(tmp_path / "weights", model)
     return model
 

@@ -28,7 +28,7 @@ def model() -> LoadedModel:
         decoder_layers=1,
     )
     detector = config.build(num_classes=91, pretrained=False).eval()
-    return LoadedModel(detector, config, PaperTransformConfig(), *coco_classes())
+    return LoadedModel(detector, config, PaperTransformConfig(), coco_classes())
 
 
 @pytest.fixture

@@ -1,40 +1,54 @@
+from dataclasses import replace
+
 import pytest
 
 from condetr.errors import InputError
 from condetr.interop.classes import (
     COCO_NAMES,
-    Classes,
     classes_of_map,
     coco_classes,
     from_id2label,
     to_id2label,
     unnamed_classes,
 )
-from condetr.labels import Category, LabelMap
+from condetr.labels import Category, LabelMap, Rows
 
 TWO = LabelMap((Category(3, "bolt"), Category(7, "nut")))
 
 
 def test_coco_has_80_classes_and_11_rows_without_one() -> None:
-    label_map, rows = coco_classes()
+    label_map = coco_classes()
 
     assert len(label_map) == len(COCO_NAMES) == 80
-    assert rows == label_map.dataset_ids
-    assert sorted(set(range(91)) - set(rows)) == [0, 12, 26, 29, 30, 45, 66, 68, 69, 71, 83]
+    assert label_map.row_of_each == label_map.dataset_ids
+    unnamed = set(range(label_map.num_rows)) - set(label_map.row_of_each)
+    assert sorted(unnamed) == [
+        0,
+        12,
+        26,
+        29,
+        30,
+        45,
+        66,
+        68,
+        69,
+        71,
+        83,
+    ]
 
 
 def test_unnamed_rows_get_their_number() -> None:
-    label_map, rows = unnamed_classes(2)
+    label_map = unnamed_classes(2)
 
-    assert (label_map.categories, rows) == ((Category(0, "class 0"), Category(1, "class 1")), None)
+    assert (label_map.categories, label_map.rows) == ((Category(0, "class 0"), Category(1, "class 1")), None)
 
 
 def test_as_many_rows_as_classes_are_in_the_order_of_the_map() -> None:
-    assert classes_of_map(TWO, num_rows=2, source="it") == Classes(TWO, None)
+    assert classes_of_map(TWO, num_rows=2, source="it") == TWO
 
 
 def test_more_rows_are_numbered_by_the_datas_ids() -> None:
-    assert classes_of_map(TWO, num_rows=8, source="it") == Classes(TWO, (3, 7))
+    assert classes_of_map(TWO, num_rows=8, source="it") == replace(TWO, rows=Rows((3, 7), 8))
 
 
 @pytest.mark.parametrize("num_rows", [1, 7])
@@ -43,18 +57,16 @@ def test_too_few_rows_are_refused(num_rows: int) -> None:
         classes_of_map(TWO, num_rows=num_rows, source="it")
 
 
-@pytest.mark.parametrize("classes", [coco_classes(), unnamed_classes(3)])
-def test_names_survive_transformers(classes: Classes) -> None:
-    num_rows = 91 if classes.rows else 3
+@pytest.mark.parametrize("label_map", [coco_classes(), unnamed_classes(3)])
+def test_names_survive_transformers(label_map: LabelMap) -> None:
+    names = to_id2label(label_map)
 
-    names = to_id2label(classes, num_rows=num_rows)
-
-    assert len(names) == num_rows
-    assert from_id2label(names, num_rows=num_rows, source="it") == classes
+    assert len(names) == label_map.num_rows
+    assert from_id2label(names, num_rows=len(names), source="it") == label_map
 
 
 def test_rows_without_a_class_have_the_name_that_transformers_gives_them() -> None:
-    assert to_id2label(Classes(TWO, (1, 3)), num_rows=4) == {0: "N/A", 1: "bolt", 2: "N/A", 3: "nut"}
+    assert to_id2label(replace(TWO, rows=Rows((1, 3), 4))) == {0: "N/A", 1: "bolt", 2: "N/A", 3: "nut"}
 
 
 @pytest.mark.parametrize("id2label", [{}, {"0": "a"}, {"0": "a", "2": "b"}, {"zero": "a", "one": "b"}])

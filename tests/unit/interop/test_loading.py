@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import condetr
 from condetr.errors import InputError
 from condetr.inference.model_folder import LoadedModel
 from condetr.interop.loading import Source, find_source, read
-from condetr.labels import Category, LabelMap
+from condetr.labels import Category, LabelMap, Rows
 
 
 def test_each_format_is_recognised_by_looking(ours: Path, official: Path, transformers: Path, tmp_path: Path) -> None:
@@ -46,7 +47,7 @@ def test_a_label_map_takes_the_place_of_the_files(transformers: Path, ours: Path
 
     for folder in (transformers, ours):
         model = read(find_source(folder), label_map=label_map)
-        assert (model.label_map, model.class_rows, model.num_class_rows) == (label_map, (2,), 91)
+        assert model.label_map == replace(label_map, rows=Rows((2,), 91))
 
 
 @pytest.mark.parametrize("name", ["photo.jpg", "weights.onnx", "last.ckpt"])

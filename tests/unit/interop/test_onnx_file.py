@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,36 +10,27 @@ import onnxruntime
 import pytest
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from condetr.data.batch import Batch, Sample, collate
+from condetr.data.batch import Batch, collate_images
 from condetr.data.transforms import LightTransformConfig
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.detectors.detr import DetrConfig
 from condetr.errors import InputError
 from condetr.inference.model_folder import LoadedModel
 from condetr.interop.onnx_file import write_onnx
-from condetr.labels import Category, LabelMap
-from condetr.shapes import DetectorOutput, Prediction
+from condetr.labels import Category, LabelMap, Rows
+from condetr.shapes import DetectorOutput, Prediction, PredictionSet, Targets
 from tests.tiny import TINY
+from tests.toy_detector import Toy, ToyConfig
 
 LABELS = LabelMap((Category(3, "bolt"), Category(7, "nut")))
 
 
 def make_batch(*sizes_hw: tuple[int, int]) -> Batch:
     generator = torch.Generator().manual_seed(0)
-    return collate(
-        [
-            Sample(
-                image=torch.randint(256, (3, *size_hw), dtype=torch.uint8, generator=generator),
-                boxes_xyxy=torch.zeros(0, 4),
-                labels=torch.zeros(0, dtype=torch.int64),
-                image_id=0,
-                original_size_hw=size_hw,
-            )
-            for size_hw in sizes_hw
-        ]
-    )
+    images = [torch.randint(256, (3, *size_hw), dtype=torch.uint8, generator=generator) for size_hw in sizes_hw]
+    return collate_images(images, original_sizes_hw=sizes_hw)
 
 
 @pytest.mark.parametrize("config", [ConditionalDetrConfig(**TINY), DetrConfig(**TINY)], ids=lambda config: config.kind)
@@ -46,7 +38,9 @@ def test_a_graph_is_the_detector_for_all_batches_and_sizes(
     config: ConditionalDetrConfig | DetrConfig, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
-    model = LoadedModel(config.build(num_classes=3).eval(), config, LightTransformConfig(), LABELS, class_rows=(0, 2))
+    model = LoadedModel(
+        config.build(num_classes=3).eval(), config, LightTransformConfig(), replace(LABELS, rows=Rows((0, 2), 3))
+    )
 
     write_onnx(tmp_path / "new" / "detector.onnx", model)
 
@@ -54,7 +48,7 @@ def test_a_graph_is_the_detector_for_all_batches_and_sizes(
     for batch in (make_batch((33, 70)), make_batch((64, 96), (96, 50)), make_batch(*[(40, 40)] * 5)):
         found = session.run(None, {"pixels": batch.pixels.numpy(), "is_padding": batch.is_padding.numpy()})
         with torch.inference_mode():
-            expected = model.detector(batch.images, batch.is_padding).final  # it has the two rows by now
+            expected = model.detector(batch.normalised(), batch.is_padding).final  # it has the two rows by now
         for one, other in zip(found, expected, strict=True):
             np.testing.assert_allclose(one, other.numpy(), atol=1e-5)
     assert found[0].shape == (5, TINY["num_queries"], 2 + (config.kind == "detr"))
@@ -74,33 +68,40 @@ def test_a_file_says_what_a_program_must_know(tmp_path: Path) -> None:
     assert [value.name for value in session.get_outputs()] == ["logits", "boxes_cxcywh"]
 
 
-class OneBatchSize(nn.Module):
+class OneBatchSize(Toy):
     """A detector that torch's exporter silently ties to the batch it was traced with."""
 
-    def forward(self, images: Float[Tensor, "B 3 H W"], is_padding: Bool[Tensor, "B H W"]) -> DetectorOutput:
+    def forward(
+        self, images: Float[Tensor, "B 3 H W"], is_padding: Bool[Tensor, "B H W"], targets: Targets | None = None
+    ) -> DetectorOutput:
         means = images.mean((1, 2, 3)) * (~is_padding).float().mean((1, 2))
         found = means[:, None, None].expand(len(images), 5, 4)
-        return DetectorOutput(Prediction(found, found), ())
+        return DetectorOutput((PredictionSet("only", Prediction(found, found)),))
 
 
-class Untraceable(nn.Module):
+class Untraceable(Toy):
     """A detector that torch cannot follow."""
 
-    def forward(self, images: Float[Tensor, "B 3 H W"], is_padding: Bool[Tensor, "B H W"]) -> DetectorOutput:
+    def forward(
+        self, images: Float[Tensor, "B 3 H W"], is_padding: Bool[Tensor, "B H W"], targets: Targets | None = None
+    ) -> DetectorOutput:
         raise NotImplementedError("no graph of this")
 
 
 @pytest.mark.parametrize(
     ("detector", "sentence"),
     [
-        (OneBatchSize(), "detector.onnx: the graph of this detector would hold for batches of [3,height,width] alone"),
-        (Untraceable(), "detector.onnx: torch finds no graph for this detector (no graph of this)"),
+        (OneBatchSize, "detector.onnx: the graph of this detector would hold for batches of [3,height,width] alone"),
+        (Untraceable, "detector.onnx: torch finds no graph for this detector (no graph of this)"),
     ],
 )
 def test_a_detector_without_a_graph_for_all_sizes_is_refused(
-    detector: nn.Module, sentence: str, tmp_path: Path
+    detector: type[Toy], sentence: str, tmp_path: Path
 ) -> None:
-    model = LoadedModel(detector, ConditionalDetrConfig(**TINY), LightTransformConfig(), LABELS)
+    toy = ToyConfig().build(num_classes=2)
+    model = LoadedModel(
+        detector(toy.features, heads=toy.heads), ConditionalDetrConfig(**TINY), LightTransformConfig(), LABELS
+    )
 
     with pytest.raises(InputError) as raised:
         write_onnx(tmp_path / "detector.onnx", model)

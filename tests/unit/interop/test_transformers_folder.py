@@ -11,10 +11,10 @@ from condetr.data.transforms import LightTransformConfig, PaperTransformConfig, 
 from condetr.errors import InputError, InputWarning
 from condetr.inference.fit import MisfitError
 from condetr.inference.model_folder import LoadedModel
-from condetr.interop.classes import Classes, to_id2label
+from condetr.interop.classes import to_id2label
 from condetr.interop.transformers_config import make_preprocessor, read_classes, read_transform
 from condetr.interop.transformers_folder import read_transformers
-from condetr.labels import Category, LabelMap
+from condetr.labels import Category, LabelMap, Rows
 
 
 def change_json(path: Path, **changes: object) -> None:
@@ -36,7 +36,7 @@ def test_without_our_key_the_names_of_transformers_count(model: LoadedModel, tra
     again = read_transformers(transformers)
 
     assert again.label_map == model.label_map
-    assert again.class_rows == model.class_rows
+    assert again.label_map.rows == model.label_map.rows
 
 
 def test_without_any_names_91_rows_are_those_of_coco(model: LoadedModel, transformers: Path) -> None:
@@ -46,13 +46,13 @@ def test_without_any_names_91_rows_are_those_of_coco(model: LoadedModel, transfo
 
 
 def test_names_that_transformers_changed_are_believed_aloud(model: LoadedModel, transformers: Path) -> None:
-    names = to_id2label(Classes(model.label_map, model.class_rows), num_rows=91) | {24: "quagga"}
+    names = to_id2label(model.label_map) | {24: "quagga"}
     change_json(transformers / "config.json", id2label={str(row): name for row, name in names.items()})
 
     with pytest.warns(InputWarning, match=r"config\.json .* id2label is believed"):
         again = read_transformers(transformers)
 
-    assert again.class_rows == model.class_rows
+    assert again.label_map.rows == model.label_map.rows
     assert set(again.label_map.names) - set(model.label_map.names) == {"quagga"}
 
 
@@ -80,17 +80,17 @@ def test_a_label_map_of_ours_that_is_out_of_date_is_not_believed(
     with pytest.warns(InputWarning, match="id2label is believed"):
         classes = read_classes(config, num_rows=num_rows, source="test")
 
-    assert classes.label_map.names == expected
+    assert classes.names == expected
 
 
 @pytest.mark.parametrize("name", ["dog", "N/A", "n/a"])
-@pytest.mark.parametrize(("num_rows", "rows"), [(2, None), (8, (3, 7))])
-def test_a_label_map_of_ours_adds_the_ids_of_the_data(num_rows: int, rows: tuple[int, ...] | None, name: str) -> None:
-    ours = Classes(LabelMap((Category(3, "cat"), Category(7, name))), rows)
-    names = to_id2label(ours, num_rows=num_rows)
-    config = {"condetr": {"label_map": ours.label_map.to_list()}, "id2label": {str(row): names[row] for row in names}}
+@pytest.mark.parametrize("rows", [None, Rows((3, 7), 8)])
+def test_a_label_map_of_ours_adds_the_ids_of_the_data(rows: Rows | None, name: str) -> None:
+    ours = LabelMap((Category(3, "cat"), Category(7, name)), rows=rows)
+    names = to_id2label(ours)
+    config = {"condetr": {"label_map": ours.to_list()}, "id2label": {str(row): names[row] for row in names}}
 
-    assert read_classes(config, num_rows=num_rows, source="test") == ours
+    assert read_classes(config, num_rows=ours.num_rows, source="test") == ours
 
 
 @pytest.mark.parametrize(
@@ -171,6 +171,13 @@ def test_every_misfit_is_listed_by_their_names(transformers: Path) -> None:
     assert listed["model.encoder.layers.0.self_attn.q_proj.weight"] == ((16, 16), (3, 5))
     assert listed["model.encoder.layers.0.fc1.bias"] == ((8,), None)
     assert listed["model.encoder.layers.9.surprise.weight"] == (None, (2,))
+
+
+def test_weights_of_another_model_type_do_not_fit(transformers: Path) -> None:
+    change_json(transformers / "config.json", model_type="detr")
+
+    with pytest.raises(MisfitError, match=r"does not fit detr: model\.decoder\.layers\.0\.self_attn\.q_proj\.weight"):
+        read_transformers(transformers)
 
 
 def test_a_tensor_under_two_names_is_refused(transformers: Path) -> None:

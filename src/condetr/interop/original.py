@@ -1,0 +1,97 @@
+"""Detectors under the names that their official code gives them; what is read of any other form goes by these."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import NamedTuple
+
+from torch import Tensor
+
+from condetr.backbones.resnet import ResNetConfig
+from condetr.detectors.detector import Detector
+from condetr.detectors.published import Checkpoint, Published, original_name
+from condetr.detectors.registry import PUBLISHED, DetectorConfig
+from condetr.errors import InputError
+from condetr.inference.model_folder import blank_state, filled_detector
+
+COUNTER = "num_batches_tracked"
+"""Batch norms count batches; frozen ones, which published models have, do not."""
+
+
+class Blank(NamedTuple):
+    """A detector before it has weights: the names and shapes of its tensors."""
+
+    config: DetectorConfig
+    num_class_rows: int
+    state: dict[str, Tensor]
+
+    @property
+    def original(self) -> dict[str, Tensor]:
+        """The state under official names."""
+        return to_original(self.state, self.config)
+
+    def filled(self, found: Mapping[str, Tensor]) -> Detector:
+        """Build the detector, in evaluation mode, from official tensors that fit."""
+        tensors = from_original(found, blank=self.state, config=self.config)
+        return filled_detector(self.config, tensors, num_class_rows=self.num_class_rows)
+
+
+def read_blank(checkpoint: Checkpoint) -> Blank:
+    """Return the detector whose shapes these are; raises InputError for any that is not published."""
+    kind = _recognised(checkpoint)
+    read = PUBLISHED[kind].read
+    settings, head_rows = read(checkpoint)
+    config = kind(**settings)
+    # A head may have rows beyond its classes', for "no object": those that the head of one class has.
+    smallest = to_original(blank_state(config, num_class_rows=1), config)
+    num_rows = head_rows - read(checkpoint._replace(tensors=smallest)).head_rows + 1
+    return Blank(config, num_rows, blank_state(config, num_class_rows=num_rows))
+
+
+def published_form(config: DetectorConfig, *, target: str) -> Published:
+    """Return what a detector is known by; raises InputError if other libraries have no model of these settings."""
+    published = PUBLISHED.get(type(config))
+    if published is None:
+        raise InputError(f"{target} knows no {config.kind}; it stays in condetr's own format")
+    plain = type(config)()
+    shared = {"backbone", "criterion", *published.arguments.values()}
+    deviations = [
+        f"{field.name}={value}"
+        for field in fields(config)
+        if (value := getattr(config, field.name)) != getattr(plain, field.name) and field.name not in shared
+    ]
+    if not isinstance(config.backbone, ResNetConfig):
+        deviations.append(f"backbone.kind={config.backbone.kind}")
+    if deviations:
+        raise InputError(f"{target} knows no detector with {', '.join(deviations)}; it stays in condetr's own format")
+    return published
+
+
+def to_original(tensors: Mapping[str, Tensor], config: DetectorConfig) -> dict[str, Tensor]:
+    """Rename a detector's state; counters are left out."""
+    renames = PUBLISHED[type(config)].original_names
+    return {original_name(name, renames): tensor for name, tensor in tensors.items() if not name.endswith(COUNTER)}
+
+
+def from_original(
+    found: Mapping[str, Tensor], *, blank: Mapping[str, Tensor], config: DetectorConfig
+) -> dict[str, Tensor]:
+    """Give tensors, which must be complete, the names of the detector's blank state."""
+    renames = PUBLISHED[type(config)].original_names
+    counters = {name: tensor.new_zeros((), device="cpu") for name, tensor in blank.items() if name.endswith(COUNTER)}
+    return {name: found[original_name(name, renames)] for name in blank if name not in counters} | counters
+
+
+def _recognised(checkpoint: Checkpoint) -> type[DetectorConfig]:
+    tensors = checkpoint.tensors
+    kind = next((kind for kind, published in PUBLISHED.items() if published.mark in tensors), None)
+    if kind is not None:
+        return kind
+    titles = [published.title for published in PUBLISHED.values()]
+    # Models of segmentation hold the detector inside, under the name that it has in transformers.
+    inside = tuple(
+        f"{published.transformers.model_type}." for published in PUBLISHED.values() if published.transformers
+    )
+    segments = any(name.startswith(inside) for name in tensors)
+    first = next(iter(tensors), "nothing")
+    what = "a segmentation model" if segments else f"neither {' nor '.join(titles)} (it begins with {first!r})"
+    raise InputError(f"{checkpoint.source} holds {what}; give weights of {' or '.join(titles)}")
