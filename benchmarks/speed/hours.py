@@ -4,6 +4,7 @@ from benchmarks.speed.gpu import TRAINING_IMAGES
 from benchmarks.speed.report import Cell, Table
 from benchmarks.speed.timing import alternate
 from benchmarks.speed.training import make_inputs, our_step
+from condetr.metrics.text import ap_text
 from condetr.recipes.paper import TABLE_1, Row, train_config
 
 COCO_IMAGES = 118_287
@@ -18,7 +19,7 @@ def measure(*, quick: bool, device: str = "cuda") -> Table:
         title: _images_per_second(row, size_hw=size_hw, rounds=rounds, device=device) for title, row in models.items()
     }
     rows: list[tuple[Cell, ...]] = [
-        (row.title, row.epochs, row.ap, speeds[row.title], row.epochs * COCO_IMAGES / speeds[row.title] / 3600)
+        (row.title, row.epochs, ap_text(row.ap), speeds[row.title], row.epochs * COCO_IMAGES / speeds[row.title] / 3600)
         for row in table
     ]
     return Table(

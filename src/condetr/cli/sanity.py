@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from condetr.cli.options import AsJson, Assignments, Data, Overwrite, print_json
+from condetr.metrics.text import ap_text
 
 if TYPE_CHECKING:
     from condetr.engine.overfit import Sanity
@@ -73,7 +74,7 @@ def _show(result: "Sanity", *, out: Path | None) -> None:
     scores = result.evaluation.results
     typer.echo(
         f"{len(result.split)} images of {result.split.name}, {len(result.losses)} steps: loss {result.losses[0]:.2f} "
-        f"to {result.losses[-1]:.2f}, AP {scores.AP:.3f}, AP50 {scores.AP50:.3f}"
+        f"to {result.losses[-1]:.2f}, AP {ap_text(scores.AP)}, AP50 {ap_text(scores.AP50)}"
     )
     if out is not None:
         typer.echo(f"pictures in {out}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from condetr.cli.options import AsJson, Assignments, Device, print_json, say_what_was_understood
+from condetr.metrics.text import ap_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -80,7 +81,7 @@ def train(
     else:
         # Without a box in the validation images there is nothing to measure.
         scores = {name: result.results[name] for name in ("AP", "AP50", "AP75")}
-        told = "  ".join(f"{name} {'-' if score is None else f'{score:.3f}'}" for name, score in scores.items())
+        told = "  ".join(f"{name} {ap_text(score)}" for name, score in scores.items())
         typer.echo(f"{told}  after {result.results['train_seconds']:.0f} s")
         typer.echo(f"weights {result.run.best}  report {result.run.report}")
 

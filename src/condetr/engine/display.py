@@ -14,6 +14,7 @@ from torch import Tensor
 from condetr.data.dataset import Finding
 from condetr.engine.checkpoint import Row
 from condetr.labels import LabelMap
+from condetr.metrics.text import ap_text
 from condetr.runs.folder import RunFolder
 from condetr.storage.atomic import replaced_file
 
@@ -70,9 +71,8 @@ class Display(AbstractContextManager["Display"]):
     def step(self, *, step: int, means: Mapping[str, float], lr: float, images_per_second: float) -> None:
         """Show where the training is."""
         epoch = (step - 1) // self.steps_per_epoch + 1
-        best = "-" if self.best_ap is None else f"{self.best_ap:.3f}"
         losses = "  ".join(f"{name.removeprefix('loss_')[:5]} {value:.3f}" for name, value in means.items())
-        text = f"{losses}  lr {lr:.1e}  {images_per_second:.0f} img/s  AP {best}"
+        text = f"{losses}  lr {lr:.1e}  {images_per_second:.0f} img/s  AP {ap_text(self.best_ap)}"
         self._progress.update(self._task, completed=step, epoch=f"{epoch}/{self.epochs}", text=text)
 
     def evaluating(self, done: int, total: int) -> None:
@@ -86,7 +86,7 @@ class Display(AbstractContextManager["Display"]):
             self.best_ap = row["AP"] if self.best_ap is None else max(self.best_ap, row["AP"])
         loss = "-" if row["loss"] is None else f"{row['loss']:.3f}"
         speed = "-" if row["images_per_second"] is None else f"{row['images_per_second']:.0f}"
-        scores = "" if row["AP"] is None else f"  AP {row['AP']:.3f}  AP50 {row['AP50']:.3f}"
+        scores = "" if row["AP"] is None else f"  AP {ap_text(row['AP'])}  AP50 {ap_text(row['AP50'])}"
         self.console.print(
             f"epoch {row['epoch']:>3}/{self.epochs}  step {row['step']}  {row['seconds']:.0f} s  "
             f"{speed} img/s  lr {row['lr']:.1e}  loss {loss}{scores}",

@@ -14,6 +14,7 @@ from condetr.data.dataset import Split
 from condetr.engine.checkpoint import Progress
 from condetr.engine.config import Precision, TrainConfig
 from condetr.engine.evaluate import Evaluation
+from condetr.metrics.text import ap_text
 from condetr.optimize.machine import is_emulated
 from condetr.shapes import Detections
 
@@ -156,8 +157,9 @@ def zero_recall(recall: float, *, step: int) -> str | None:
     if not recall <= 1e-3:
         return None
     return (
-        f"after {step} steps not one object is found (AR_100 {recall:.3f}): either this is too early for a training "
-        "from scratch, or boxes and images do not belong together; look at the pictures of condetr sanity on this data"
+        f"after {step} steps not one object is found (AR_100 {ap_text(recall)}): either this is too early for a "
+        "training from scratch, or boxes and images do not belong together; look at the pictures of condetr sanity on "
+        "this data"
     )
 
 
