@@ -16,7 +16,7 @@ from condetr.engine import watch
 from condetr.engine.checkpoint import Progress, Row, restore_checkpoint
 from condetr.engine.config import TrainConfig
 from condetr.engine.display import METRICS, Display, Means, show_data
-from condetr.engine.evaluate import Evaluation, TrainResult, evaluate_shares, write_results
+from condetr.engine.evaluate import Evaluation, evaluate_shares
 from condetr.engine.initial import initialise
 from condetr.engine.interrupt import StopRequest
 from condetr.engine.loaders import data_findings, make_loaders, open_splits
@@ -32,6 +32,7 @@ from condetr.engine.processes import (
     training_device,
 )
 from condetr.engine.recorder import Keeper
+from condetr.engine.results import TrainResult, write_results
 from condetr.inference.model_folder import load_model
 from condetr.losses.criterion import LossReport, SetCriterion
 from condetr.optimize.layout import memory_format

@@ -49,8 +49,8 @@ class CocoResults:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON, with None for what is undefined."""
-        plain = _without_nan(asdict(self))
-        return {**plain, "per_class": [_without_nan(row) for row in plain["per_class"]]}
+        plain = without_nan(asdict(self))
+        return {**plain, "per_class": [without_nan(row) for row in plain["per_class"]]}
 
 
 def evaluate_coco(split: Split, detections: Mapping[int, Detections]) -> CocoResults:
@@ -113,6 +113,11 @@ def result_rows(detections: Mapping[int, Detections], *, label_map: LabelMap) ->
             strict=True,
         )
     ]
+
+
+def without_nan(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the same with None instead of NaN, which JSON does not have."""
+    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
 
 
 def _refuse_unknown_images(records: list[ImageRecord], detections: Mapping[int, Detections]) -> None:
@@ -200,10 +205,6 @@ def _count(labels: list[np.ndarray], *, num_classes: int) -> Int[np.ndarray, " K
 def _mean_defined(precision: Float[np.ndarray, "..."]) -> float:
     defined = precision[precision > -1]
     return float(defined.mean()) if defined.size else math.nan
-
-
-def _without_nan(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
 
 
 def _say_nothing(*_: object) -> None:

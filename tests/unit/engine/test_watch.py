@@ -111,5 +111,5 @@ def test_a_warning_is_said_once_and_kept_in_the_results(
     tiny: Callable[..., TrainConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = train(tiny(), out=tmp_path / "run")
-    assert "only 6 steps" in result.results["warnings"]["few_steps"]
+    assert "only 6 steps" in result.facts.warnings["few_steps"]
     assert capsys.readouterr().out.count("warning: this training has only 6 steps") == 1
