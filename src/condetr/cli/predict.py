@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from condetr.cli.options import AsJson, Device, Overwrite, Precision, Weights, print_json
+from condetr.inference.threshold import DEFAULT_THRESHOLD
 
 if TYPE_CHECKING:
     from condetr.inference.predictor import Predictor
@@ -23,7 +24,9 @@ def predict(
     ],
     *,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("predictions"),
-    threshold: Annotated[float, typer.Option(min=0, max=1, help="Least score of what the pictures show.")] = 0.5,
+    threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="Least score of what the pictures show.")
+    ] = DEFAULT_THRESHOLD,
     limit: Annotated[int, typer.Option(min=1, help="Most detections in an image.")] = 100,
     device: Device = None,
     precision: Precision = "fp32",
@@ -87,7 +90,7 @@ def _predict_all(
             except InputError as error:
                 failures.append(str(error))
                 continue
-            detections = predictor.predict(pixels, limit=limit)
+            detections = predictor.predict(pixels, threshold=0.0, limit=limit)
             _draw(pixels, detections.above(threshold), path=pictures / name)
             found.append(_Found(path, pixels.shape[:2], detections))
     return found, failures
