@@ -8,6 +8,7 @@ import typer
 
 from condetr.cli.options import AsJson, Device, Overwrite, Precision, Weights, print_json
 from condetr.inference.threshold import DEFAULT_THRESHOLD
+from condetr.words import counted
 
 if TYPE_CHECKING:
     from condetr.inference.predictor import Predictor
@@ -51,7 +52,7 @@ def predict(
     predictor = load(weights, device=device).optimize(precision)
     found, failures = _predict_all(predictor, paths, pictures=out / "pictures", threshold=threshold, limit=limit)
     if not found:
-        raise InputError(f"none of the {len(paths)} images could be read; the first: {failures[0]}")
+        raise InputError(f"no image could be read, of {len(paths):,}; the first: {failures[0]}")
     content = _coco(found, label_map=predictor.label_map)
     _write(out / "detections.json", content)
     _say_what_was_left_out(failures, num_images=len(paths))
@@ -153,12 +154,13 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 
 def _say_what_was_left_out(failures: Sequence[str], *, num_images: int) -> None:
     if failures:
-        typer.echo(f"condetr: {len(failures)} of {num_images} images were left out:", err=True)
+        typer.echo(f"condetr: {len(failures)} of {counted(num_images, 'image')} left out:", err=True)
         for failure in failures[:SHOWN_WARNINGS]:
             typer.echo(f"  {failure}", err=True)
 
 
 def _say_what_was_found(found: Sequence[_Found], *, out: Path, threshold: float) -> None:
     objects = sum(len(each.detections.above(threshold)) for each in found)
-    typer.echo(f"{len(found)} images, {objects} objects that score {threshold:g} or more: {out / 'pictures'}")
+    told = f"{counted(len(found), 'image')}, {counted(objects, 'object')} with a score of {threshold:g} or more"
+    typer.echo(f"{told}: {out / 'pictures'}")
     typer.echo(f"all detections: {out / 'detections.json'}")

@@ -17,6 +17,7 @@ from condetr.labels import LabelMap
 from condetr.metrics.text import ap_text
 from condetr.runs.folder import RunFolder
 from condetr.storage.atomic import replaced_file
+from condetr.words import counted
 
 METRICS = (
     "epoch",
@@ -77,7 +78,7 @@ class Display(AbstractContextManager["Display"]):
 
     def evaluating(self, done: int, total: int) -> None:
         """Show how far an evaluation is."""
-        self._progress.update(self._task, text=f"evaluating {done}/{total} images")
+        self._progress.update(self._task, text=f"evaluating {done} of {counted(total, 'image')}")
 
     def epoch(self, row: Row) -> None:
         """Leave a line about a finished epoch."""
@@ -129,9 +130,19 @@ def show_data(console: Console, *, label_map: LabelMap, counts: Mapping[str, int
     for training_id, category in enumerate(label_map.categories):
         table.add_row(str(category.dataset_id), str(training_id), category.name)
     console.print(table)
-    console.print("  ".join(f"{name}: {count} images" for name, count in counts.items()), highlight=False)
+    console.print("  ".join(f"{name}: {counted(count, 'image')}" for name, count in counts.items()), highlight=False)
     for finding in findings:
         console.print(finding.sentence, highlight=False, markup=False)
+
+
+def batch_text(*, images: int, processes: int, accumulated: int) -> str:
+    """Say what a step looks at, and how it comes by it where that is not in one go."""
+    factors = [
+        *([counted(processes, "process", "processes")] if processes > 1 else []),
+        *([counted(accumulated, "batch", "batches")] if accumulated > 1 else []),
+    ]
+    at_once = counted(images // (processes * accumulated), "image")
+    return f"{counted(images, 'image')} a step" + (f" ({' x '.join([*factors, at_once])})" if factors else "")
 
 
 def _cell(value: float | int | None) -> str:

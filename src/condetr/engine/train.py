@@ -15,7 +15,7 @@ from condetr.data.sources import DataSplits
 from condetr.engine import watch
 from condetr.engine.checkpoint import Progress, Row, restore_checkpoint
 from condetr.engine.config import TrainConfig
-from condetr.engine.display import METRICS, Display, Means, show_data
+from condetr.engine.display import METRICS, Display, Means, batch_text, show_data
 from condetr.engine.evaluate import Evaluation, evaluate_shares
 from condetr.engine.initial import initialise
 from condetr.engine.interrupt import StopRequest
@@ -40,6 +40,7 @@ from condetr.optimize.training import merge_frozen_norms, quicken
 from condetr.runs.folder import RunFolder
 from condetr.runs.lock import locked
 from condetr.runs.loggers import require_loggers
+from condetr.words import counted
 
 
 def train(
@@ -146,10 +147,8 @@ class Training:
         for name in self.reinitialised:
             self.console.print(f"drawn anew: {name}", highlight=False)
         self._say(
-            f"{self.config.recipe}: {self.config.epochs} epochs of {self.steps_per_epoch} steps, "
-            f"{self.config.data.batch_size} images a step ({self.fabric.world_size} process(es) x "
-            f"{self.loaders.accumulate} accumulated x {self.loaders.train.batch_size}), "
-            f"lr {self.config.optimizer.lr:g}, "
+            f"{self.config.recipe}: {counted(self.config.epochs, 'epoch')} of {counted(self.steps_per_epoch, 'step')}, "
+            f"{self._batch_text()}, lr {self.config.optimizer.lr:g}, "
             f"{resolve_precision(self.config.precision, device=self.fabric.device)} on {self.fabric.device.type}"
         )
         if self.progress.step:
@@ -159,6 +158,10 @@ class Training:
         for name in concerns:  # a resumed training may have another length
             self.progress.warnings.pop(name, None)
         self._warn(concerns)
+
+    def _batch_text(self) -> str:
+        images, processes = self.config.data.batch_size, self.fabric.world_size
+        return batch_text(images=images, processes=processes, accumulated=self.loaders.accumulate)
 
     def fit(self) -> TrainResult:
         """Run the remaining epochs, then evaluate the best model once more and write the results."""
@@ -331,8 +334,9 @@ class Training:
     def _say_if_early(self) -> None:
         stopping = self.config.early_stopping
         if stopping is not None and self._is_out_of_patience():
+            evaluations = counted(stopping.patience, "evaluation")
             self._say(
-                f"ended early, after epoch {self.progress.epoch}: AP has not risen in {stopping.patience} evaluations "
+                f"ended early, after epoch {self.progress.epoch}: AP has not risen in {evaluations} "
                 "(early_stopping.patience)"
             )
 

@@ -13,6 +13,7 @@ from condetr.data.dataset import ImageRecord, Split
 from condetr.errors import InputError
 from condetr.labels import LabelMap
 from condetr.shapes import Detections
+from condetr.words import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +126,7 @@ def _refuse_unknown_images(records: list[ImageRecord], detections: Mapping[int, 
     if strangers:
         some = ", ".join(str(image_id) for image_id in strangers[:3])
         raise InputError(
-            f"{len(strangers)} image(s) with detections are not in the split (image id {some}); "
+            f"the split lacks {counted(len(strangers), 'image')} with detections (image id {some}); "
             "evaluate detections against the split that they were made on"
         )
 
