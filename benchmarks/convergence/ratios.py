@@ -95,9 +95,9 @@ def _schedule(epochs: int, *, detr: Sequence[plan.Run], conditional: Sequence[pl
 
 
 def published_ratios(*, conditional_detr: dict[int, float], detr: dict[int, float]) -> list[dict[str, Any]]:
-    """Return how much shorter Conditional DETR's schedule is than each of DETR's, from published AP in percent."""
-    curve = [(float(epochs), ap / 100) for epochs, ap in conditional_detr.items()]
-    return [as_good(curve, epochs=epochs, ap=ap / 100) for epochs, ap in detr.items()]
+    """Return how much shorter Conditional DETR's schedule is than each of DETR's, from published AP."""
+    curve = [(float(epochs), ap) for epochs, ap in conditional_detr.items()]
+    return [as_good(curve, epochs=epochs, ap=ap) for epochs, ap in detr.items()]
 
 
 def as_good(curve: Curve, *, epochs: float, ap: float) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from condetr.config import to_yaml
 from condetr.engine.config import TrainConfig
 from condetr.scenes.digits import write_digit_scenes
 from condetr.scenes.shapes import write_scenes
+from condetr.words import ap_text
 
 RUNS = Path("runs/convergence")
 RESULTS = Path("benchmarks/results/convergence")
@@ -150,7 +151,7 @@ def _keep(run: plan.Run) -> None:
     for name in KEPT:  # results.json, by which a complete run is known, comes last
         shutil.copyfile(folder / name, kept / name)
     results = json.loads((folder / "results.json").read_text())
-    console.print(f"{run.name}  AP {final_ap(run):.3f}  {results['train_seconds']:.0f} s", highlight=False)
+    console.print(f"{run.name}  AP {ap_text(final_ap(run))}  {results['train_seconds']:.0f} s", highlight=False)
 
 
 def _cores() -> int:

@@ -16,6 +16,7 @@ from benchmarks.convergence import plan
 from benchmarks.convergence.ratios import curve_of, headline, is_complete, published_ratios, ratios_of, there
 from benchmarks.convergence.run import RESULTS, runs_of
 from benchmarks.markdown import table_lines
+from condetr.words import ap_text
 
 SUMMARY = RESULTS.parent / "summary.json"
 
@@ -78,7 +79,7 @@ def _section(setting: str, values: dict[str, Any]) -> list[str]:
         "",
         *table_lines(
             ("Conditional DETR, complete schedule of", "AP"),
-            ([f"{epochs:g} epochs", f"{100 * ap:.1f}"] for epochs, ap in values["conditional_detr"].items()),
+            ([f"{epochs:g} epochs", ap_text(ap)] for epochs, ap in values["conditional_detr"].items()),
         ),
         "",
         *_detr_lines(values["detr"], levels=values["levels"]),
@@ -119,7 +120,7 @@ def _faster_lines(found: dict[str, dict[str, Any]], *, than: str) -> list[str]:
     """Return a table for each kind of schedules: how much shorter they are than others to the same AP."""
     lines = []
     for kind, schedules in found.items():
-        ap = ", ".join(f"{epochs:g}: {100 * ap:.1f}" for epochs, ap in schedules["complete_schedules"].items())
+        ap = ", ".join(f"{epochs:g}: {ap_text(ap)}" for epochs, ap in schedules["complete_schedules"].items())
         rows = ([f"{each['epochs']:g} epochs", *as_good_cells(each)] for each in schedules["longer"])
         lines += [
             f"{KINDS[kind]}, AP after complete schedules of so many epochs: {ap}.",
@@ -132,7 +133,7 @@ def _faster_lines(found: dict[str, dict[str, Any]], *, than: str) -> list[str]:
 
 def as_good_cells(schedule: dict[str, Any]) -> list[str]:
     """Return the AP of a schedule, the epochs of the one that is as good, and the ratio of both."""
-    ap, is_bound = f"{100 * schedule['ap']:.1f}", schedule["ratio_is_a_lower_bound"]
+    ap, is_bound = ap_text(schedule["ap"]), schedule["ratio_is_a_lower_bound"]
     if schedule["ratio"] is None:
         return [ap, "more than was trained", "-"]
     needed, ratio = f"{schedule['epochs_needed']:.1f}", f"{schedule['ratio']:.1f}"
@@ -143,8 +144,7 @@ def _ablation_lines(found: dict[str, list[float]]) -> list[str]:
     if len(found) < 2:  # one of them is trained for its own sake
         return []
     rows = (
-        [name, f"{100 * mean(ap):.1f}", ", ".join(f"{100 * each:.1f}" for each in ap), str(plan.PAPER[name])]
-        for name, ap in found.items()
+        [name, ap_text(mean(ap)), ", ".join(map(ap_text, ap)), ap_text(plan.PAPER[name])] for name, ap in found.items()
     )
     columns = (f"ablation, {plan.ABLATION_EPOCHS} epochs", "AP", "by seed", "paper's AP")
     return [*table_lines(columns, rows), ""]
@@ -155,7 +155,7 @@ def _level_row(measures: Sequence[dict[str, float | None]], *, epochs: int) -> l
     ap, level = measures[0], measures[0]["level"]
     assert level is not None
     cells = ["never" if needed is None else f"{needed:.1f}" for needed in (ap["detr"], ap["conditional_detr"])]
-    return [f"{100 * level:.0f}", *cells, *(_level_ratio(each, epochs=epochs) for each in measures)]
+    return [ap_text(level), *cells, *(_level_ratio(each, epochs=epochs) for each in measures)]
 
 
 def _level_ratio(values: dict[str, float | None], *, epochs: int) -> str:
@@ -176,8 +176,8 @@ def _picture(found: dict[str, Any], published: dict[str, list[dict[str, Any]]], 
         for stage, colour, label in (("long", "tab:gray", "DETR"), ("schedules", "tab:red", "Conditional DETR")):
             for index, run in enumerate(there(runs_of(typing.cast(plan.Setting, setting), stage))):
                 epochs, ap = zip(*curve_of(run), strict=True)
-                axis.plot(epochs, [100 * value for value in ap], color=colour, label=None if index else label, lw=1.2)
-                axis.plot(epochs[-1], 100 * ap[-1], "o", color=colour, ms=4)
+                axis.plot(epochs, ap, color=colour, label=None if index else label, lw=1.2)
+                axis.plot(epochs[-1], ap[-1], "o", color=colour, ms=4)
         _label(axis, ylabel="AP", title=TITLES[setting])
     ratios = {TITLES[setting]: values["detr"] for setting, values in found.items()}
     ratios |= {f"COCO, {backbone}, published": schedules for backbone, schedules in published.items()}

@@ -5,6 +5,7 @@ from benchmarks.speed.report import Cell, Table
 from benchmarks.speed.timing import alternate
 from benchmarks.speed.training import make_inputs, our_step
 from condetr.recipes.paper import TABLE_1, Row, train_config
+from condetr.words import ap_text
 
 COCO_IMAGES = 118_287
 """In train2017."""
@@ -18,7 +19,7 @@ def measure(*, quick: bool, device: str = "cuda") -> Table:
         title: _images_per_second(row, size_hw=size_hw, rounds=rounds, device=device) for title, row in models.items()
     }
     rows: list[tuple[Cell, ...]] = [
-        (row.title, row.epochs, row.ap, speeds[row.title], row.epochs * COCO_IMAGES / speeds[row.title] / 3600)
+        (row.title, row.epochs, ap_text(row.ap), speeds[row.title], row.epochs * COCO_IMAGES / speeds[row.title] / 3600)
         for row in table
     ]
     return Table(

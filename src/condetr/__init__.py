@@ -5,22 +5,41 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.1.0.dev0"
 
-__all__ = ["Detections", "InputError", "LabelMap", "RunError", "__version__", "evaluate", "load", "recipe", "train"]
+__all__ = [
+    "ConditionalDetr",
+    "Detections",
+    "InputError",
+    "LabelMap",
+    "Predictor",
+    "RunError",
+    "TrainConfig",
+    "__version__",
+    "evaluate",
+    "load",
+    "recipe",
+    "train",
+]
 
 # Loaded on first use, so that `import condetr` and `condetr --help` do not wait for torch.
 if TYPE_CHECKING:
     from condetr.api import evaluate, train
+    from condetr.detectors.conditional_detr import ConditionalDetr
+    from condetr.engine.config import TrainConfig
     from condetr.errors import InputError, RunError
+    from condetr.inference.predictor import Predictor
     from condetr.interop.loading import load
     from condetr.labels import LabelMap
     from condetr.recipes.registry import recipe
     from condetr.shapes import Detections
 else:
     _DEFINED_IN = {
+        "ConditionalDetr": "condetr.detectors.conditional_detr",
         "Detections": "condetr.shapes",
         "InputError": "condetr.errors",
         "LabelMap": "condetr.labels",
+        "Predictor": "condetr.inference.predictor",
         "RunError": "condetr.errors",
+        "TrainConfig": "condetr.engine.config",
         "evaluate": "condetr.api",
         "load": "condetr.interop.loading",
         "recipe": "condetr.recipes.registry",

@@ -12,7 +12,8 @@ from rich.console import Console
 from condetr.data.dataset import Split
 from condetr.data.loader import eval_loader
 from condetr.engine.config import TrainConfig
-from condetr.engine.evaluate import TrainResult, evaluate_shares
+from condetr.engine.evaluate import evaluate_shares
+from condetr.engine.results import TrainResult
 from condetr.engine.train import train as train_detector
 from condetr.errors import InputError, InputWarning
 from condetr.inference.predictor import Predictor
@@ -33,6 +34,7 @@ def train(
 ) -> TrainResult:
     """Train a detector and leave weights, numbers, pictures and report.html in the run folder `out`.
 
+    The result holds the COCO numbers of the best model (`results`) and what else is known about the run (`facts`).
     `condetr.recipe` makes the settings. With `resume` a training that was stopped there goes on, on any device; without
     one there it starts. `device` is such as cpu, cuda or cuda:1, by default the GPU if there is one. Raises InputError
     before anything is written if the data, a setting, the device or the folder cannot be used. Progress is shown on

@@ -5,11 +5,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from condetr.config import override, to_yaml
 from condetr.engine.config import TrainConfig
+from condetr.report.comparison import compare_runs, draw_comparison
 from tests.cli.conftest import Command
 
 
@@ -54,12 +56,19 @@ def test_two_runs_are_compared_in_every_unit(condetr: Command, tmp_path: Path, *
     fast = write_run(tmp_path / "cond", seconds_per_epoch=10, batch=8, split_files=split_files)
     ended = condetr("compare", slow, fast, "--levels", "0.3", "--out", tmp_path / "out")
     assert ended.code == 0, ended.err
-    for text in ("3.00 (1.0x)", "300 (1.0x)", "30.00 (3.0x)", "data.batch_size: 16 in detr, 8 in cond"):
+    for text in ("0.300", "3.00 (1.0x)", "300 (1.0x)", "30.00 (3.0x)", "data.batch_size: 16 in detr, 8 in cond"):
         assert text in ended.out
     written = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert written["rows"][1]["speed_ups"]["seconds"]["ratio"] == pytest.approx(3)
     with Image.open(tmp_path / "out" / "comparison.png") as picture:
         assert picture.width > 1500
+
+
+def test_the_picture_shows_ap_as_a_share(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / name, seconds_per_epoch=10) for name in ("detr", "cond")]
+    panel = draw_comparison(compare_runs(runs)).axes[0]
+    assert panel.get_ylabel() == "AP"
+    assert np.asarray(panel.lines[0].get_ydata()).max() == 0.4
 
 
 def test_an_official_log_stands_beside_a_run(condetr: Command, tmp_path: Path) -> None:

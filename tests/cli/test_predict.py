@@ -74,7 +74,7 @@ def test_detections_are_a_coco_file_with_the_ids_of_the_data(
 def test_the_threshold_is_for_pictures_only(condetr: Command, weights: Path, photos: Path, tmp_path: Path) -> None:
     ended = condetr("predict", weights, photos / "c.jpg", "--out", tmp_path / "out", "--threshold", 1)
 
-    assert "0 objects that score 1 or more" in ended.out
+    assert "0 objects with a score of 1 or more" in ended.out
     assert len(json.loads((tmp_path / "out" / "detections.json").read_text())["annotations"]) == 8
 
 
@@ -86,7 +86,7 @@ def test_an_unreadable_image_among_others_is_counted_and_left_out(
     ended = condetr("predict", weights, photos, "--out", tmp_path / "out")
 
     assert ended.code in (0, None)
-    assert "1 of 4 images were left out" in ended.err
+    assert "1 of 4 images left out" in ended.err
     assert "broken.jpg" in ended.err
     assert len(json.loads((tmp_path / "out" / "detections.json").read_text())["images"]) == 3
 
@@ -97,7 +97,7 @@ def test_only_unreadable_images_are_refused(condetr: Command, weights: Path, pho
     ended = condetr("predict", weights, photos / "c.jpg", "--out", tmp_path / "out")
 
     assert ended.code == 2
-    assert "none of the 1 images could be read" in ended.err
+    assert "no image could be read, of 1" in ended.err
 
 
 def test_results_are_not_overwritten_unless_said(condetr: Command, weights: Path, photos: Path, tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ def test_evaluate_finds_the_numbers_of_the_training_again(trained: Path, condetr
     trained_results = json.loads((trained / "run" / "results.json").read_text())
     assert found["AP"] == trained_results["AP"]
     assert found["AR_100"] == trained_results["AR_100"]
+    assert f"AP {found['AP']:.3f}   AP50 {found['AP50']:.3f}" in ended.out
 
 
 def edited_shapes(trained: Path, folder: Path, **changes: object) -> Path:

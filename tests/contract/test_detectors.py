@@ -88,7 +88,7 @@ def test_a_picture_becomes_detections_in_its_pixels(config: Any, tmp_path: Path)
         transform=LightTransformConfig(),
         label_map=LABELS,
     )
-    found = load(tmp_path).predict(np.zeros((40, 60, 3), dtype=np.uint8))
+    found = load(tmp_path).predict(np.zeros((40, 60, 3), dtype=np.uint8), threshold=0.0)
     assert 0 < len(found) <= 10
     assert set(found.names) <= {"bolt", "nut"}
     assert (np.diff(found.scores) <= 0).all()

@@ -79,7 +79,7 @@ def test_a_detection_is_explained_over_the_whole_image(config: Any) -> None:  # 
     pixels = np.random.default_rng(0).integers(0, 256, (40, 64, 3), dtype=np.uint8)
     view = look(predictor, pixels)
     ((shown,),) = choose({"mine": view}, threshold=0.0)
-    best = predictor.predict(pixels)
+    best = predictor.predict(pixels, threshold=0.0)
     assert (shown.explanation.name, view.layer) == (best.names[0], LAYERS[-1])
     np.testing.assert_allclose(shown.explanation.box_xyxy * [64, 40, 64, 40], best.boxes_xyxy[0], rtol=1e-5)
     for part in shown.explanation.maps:

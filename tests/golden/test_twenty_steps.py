@@ -43,7 +43,7 @@ def losses(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
     write_scenes(folder / "scenes", num_images=20, seed=3, size=64)
     config = replace(CONFIG, data=replace(CONFIG.data, path=str(folder / "scenes")))
     result = train(config, out=folder / "run")
-    assert result.results["steps"] == 20
+    assert result.facts.steps == 20
     rows = (folder / "run" / "metrics.csv").read_text().splitlines()
     column = rows[0].split(",").index("loss")
     return [float(row.split(",")[column]) for row in rows[1:]]

@@ -33,7 +33,7 @@ def alone(condetr: Command, scenes: Path, tmp_path: Path) -> Path:
 
 def test_two_processes_have_the_losses_and_detections_of_one(start: Start, alone: Path, tmp_path: Path) -> None:
     said = finish(start(tmp_path / "pair", "epochs=3", backbone=FROZEN_NORM, processes=2))
-    assert "2 process(es) x 1 accumulated x 2" in said
+    assert "(2 processes x 2 images)" in said
     assert history(tmp_path / "pair") == [pytest.approx(row, rel=1e-4) for row in history(alone)]
     found = [json.loads((run / "predictions.json").read_text()) for run in (alone, tmp_path / "pair")]
     assert [Counter(row["image_id"] for row in rows) for rows in found][1:] == [

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from condetr.cli.options import AsJson, Overwrite, print_json
+from condetr.words import ap_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -90,7 +91,7 @@ def _table(comparison: "Comparison", headings: Mapping[str, str], *, unit: "Unit
     for level in dict.fromkeys(row.level for row in comparison.rows):
         rows = [row for row in comparison.rows if row.level == level]
         cells = (f"{_need(row.needs.get(unit))}{_speed_up(row.speed_ups.get(unit))}" for row in rows)
-        table.add_row(f"{level:.2f}", *cells)
+        table.add_row(ap_text(level), *cells)
     return table
 
 

@@ -98,12 +98,22 @@ def _print_tables(
     _print_findings(console, findings, root=examination.source.root)
     if cleaned is not None:
         console.print(
-            f"\n[bold]cleaned copy[/] {escape(str(cleaned.data))}: {cleaned.dropped:,} dropped, "
-            f"{cleaned.changed:,} changed, {cleaned.undecided:,} left for you to decide; "
-            f"each is named in {escape(str(cleaned.protocol))}",
+            f"\n[bold]cleaned copy[/] {escape(str(cleaned.data))}: {_what_was_cleaned(cleaned)}",
             soft_wrap=True,
         )
     print_advice(console, advice)
+
+
+def _what_was_cleaned(cleaned: "Cleaned") -> str:
+    from rich.markup import escape
+
+    counts = {
+        "dropped": cleaned.dropped,
+        "changed": cleaned.changed,
+        "left for you to decide": cleaned.undecided,
+    }
+    told = ", ".join(f"{count:,} {what}" if count else f"nothing {what}" for what, count in counts.items())
+    return f"{told}; each is named in {escape(str(cleaned.protocol))}" if any(counts.values()) else told
 
 
 def _print_overview(console: "Console", data: Path, examination: "Examination") -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from condetr.cli.options import AsJson, Device, Overwrite, Precision, Weights, print_json, say_what_was_understood
+from condetr.words import ap_difference_text, ap_text
 
 PADDED_BATCH = 8
 
@@ -117,13 +118,13 @@ def _show(results: "CocoResults", *, title: str) -> None:
     for column in ("images", "objects", "AP", "AP50"):
         classes.add_column(column, justify="right")
     for row in plain["per_class"]:
-        numbers = (f"{row['images']:,}", f"{row['boxes']:,}", _percent(row["AP"]), _percent(row["AP50"]))
+        numbers = (f"{row['images']:,}", f"{row['boxes']:,}", ap_text(row["AP"]), ap_text(row["AP50"]))
         classes.add_row(row["name"], str(row["dataset_id"]), *numbers)
     console.print(title)
     console.print(classes)
     for kind in ("AP", "AR"):
         names = [name for name in plain if name.startswith(kind)]
-        console.print("   ".join(f"{name} {_percent(plain[name])}" for name in names))
+        console.print("   ".join(f"{name} {ap_text(plain[name])}" for name in names))
 
 
 def _compare_batches(results: dict[int, "CocoResults"]) -> dict[str, Any]:
@@ -147,14 +148,8 @@ def _show_padding(check: dict[str, Any]) -> None:
     for heading in ("batch 1", f"batch {batch_size}", "difference"):
         table.add_column(heading, justify="right")
     for name, (alone, batched) in check["scores"].items():
-        difference = check["differences"][name]
-        shown = "-" if difference is None else f"{100 * difference:+.2f}"
-        table.add_row(name, _percent(alone), _percent(batched), shown)
+        table.add_row(name, ap_text(alone), ap_text(batched), ap_difference_text(check["differences"][name]))
     Console(highlight=False).print(table)
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f}"
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from condetr.cli.options import AsJson, Device, Overwrite, print_json
+from condetr.inference.threshold import DEFAULT_THRESHOLD
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,7 +24,7 @@ def explain(
         list[str] | None, typer.Option(metavar="WEIGHTS", help="Another model to show beside it; may be repeated.")
     ] = None,
     query: Annotated[str, typer.Option(help="best, all, or the number of a query.")] = "best",
-    threshold: Annotated[float, typer.Option(min=0, max=1, help="Least score of a detection.")] = 0.5,
+    threshold: Annotated[float, typer.Option(min=0, max=1, help="Least score of a detection.")] = DEFAULT_THRESHOLD,
     layer: Annotated[int | None, typer.Option(help="Decoder layer, the first is 0; the last one by default.")] = None,
     heads: Annotated[
         str, typer.Option(help="all, sides (for each side the head that prefers it), or numbers such as 0,2,5.")

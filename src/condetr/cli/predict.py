@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from condetr.cli.options import AsJson, Device, Overwrite, Precision, Weights, print_json
+from condetr.inference.threshold import DEFAULT_THRESHOLD
+from condetr.words import counted
 
 if TYPE_CHECKING:
     from condetr.inference.predictor import Predictor
@@ -23,7 +25,9 @@ def predict(
     ],
     *,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("predictions"),
-    threshold: Annotated[float, typer.Option(min=0, max=1, help="Least score of what the pictures show.")] = 0.5,
+    threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="Least score of what the pictures show.")
+    ] = DEFAULT_THRESHOLD,
     limit: Annotated[int, typer.Option(min=1, help="Most detections in an image.")] = 100,
     device: Device = None,
     precision: Precision = "fp32",
@@ -48,7 +52,7 @@ def predict(
     predictor = load(weights, device=device).optimize(precision)
     found, failures = _predict_all(predictor, paths, pictures=out / "pictures", threshold=threshold, limit=limit)
     if not found:
-        raise InputError(f"none of the {len(paths)} images could be read; the first: {failures[0]}")
+        raise InputError(f"no image could be read, of {len(paths):,}; the first: {failures[0]}")
     content = _coco(found, label_map=predictor.label_map)
     _write(out / "detections.json", content)
     _say_what_was_left_out(failures, num_images=len(paths))
@@ -87,7 +91,7 @@ def _predict_all(
             except InputError as error:
                 failures.append(str(error))
                 continue
-            detections = predictor.predict(pixels, limit=limit)
+            detections = predictor.predict(pixels, threshold=0.0, limit=limit)
             _draw(pixels, detections.above(threshold), path=pictures / name)
             found.append(_Found(path, pixels.shape[:2], detections))
     return found, failures
@@ -150,12 +154,13 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 
 def _say_what_was_left_out(failures: Sequence[str], *, num_images: int) -> None:
     if failures:
-        typer.echo(f"condetr: {len(failures)} of {num_images} images were left out:", err=True)
+        typer.echo(f"condetr: {len(failures)} of {counted(num_images, 'image')} left out:", err=True)
         for failure in failures[:SHOWN_WARNINGS]:
             typer.echo(f"  {failure}", err=True)
 
 
 def _say_what_was_found(found: Sequence[_Found], *, out: Path, threshold: float) -> None:
     objects = sum(len(each.detections.above(threshold)) for each in found)
-    typer.echo(f"{len(found)} images, {objects} objects that score {threshold:g} or more: {out / 'pictures'}")
+    told = f"{counted(len(found), 'image')}, {counted(objects, 'object')} with a score of {threshold:g} or more"
+    typer.echo(f"{told}: {out / 'pictures'}")
     typer.echo(f"all detections: {out / 'detections.json'}")

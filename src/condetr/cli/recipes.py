@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from condetr.cli.options import AsJson, print_json
+from condetr.words import ap_text
 
 if TYPE_CHECKING:
     from condetr.recipes.registry import Recipe
@@ -43,7 +44,7 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    caption = "GMACs: billion multiply-adds on an 800x1066 image. AP: as published, on COCO."
+    caption = "GMACs: billion multiply-adds on an 800x1066 image. AP: of 0 to 1, as published for COCO."
     if any(row["parameters"] is None for row in rows):
         caption += " -: timm is not installed."
     table = Table(box=None, pad_edge=False, caption=caption, caption_justify="left")
@@ -58,6 +59,6 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
             str(row["epochs"]),
             "-" if row["parameters"] is None else f"{row['parameters'] / 1e6:.1f} M",
             "-" if row["multiply_adds"] is None else f"{row['multiply_adds'] / 1e9:.1f}",
-            "" if row["paper_ap"] is None else f"{row['paper_ap']:.1f}",
+            "" if row["paper_ap"] is None else ap_text(row["paper_ap"]),
         )
     Console().print(table)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from condetr.cli.options import AsJson, Assignments, Data, Overwrite, print_json
+from condetr.words import ap_text, counted
 
 if TYPE_CHECKING:
     from condetr.engine.overfit import Sanity
@@ -71,9 +72,10 @@ def _plain(result: "Sanity") -> dict[str, Any]:
 
 def _show(result: "Sanity", *, out: Path | None) -> None:
     scores = result.evaluation.results
+    images, steps = counted(len(result.split), "image"), counted(len(result.losses), "step")
     typer.echo(
-        f"{len(result.split)} images of {result.split.name}, {len(result.losses)} steps: loss {result.losses[0]:.2f} "
-        f"to {result.losses[-1]:.2f}, AP {scores.AP:.3f}, AP50 {scores.AP50:.3f}"
+        f"{images} of {result.split.name}, {steps}: loss {result.losses[0]:.2f} "
+        f"to {result.losses[-1]:.2f}, AP {ap_text(scores.AP)}, AP50 {ap_text(scores.AP50)}"
     )
     if out is not None:
         typer.echo(f"pictures in {out}")

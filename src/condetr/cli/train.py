@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from condetr.cli.options import AsJson, Assignments, Device, print_json, say_what_was_understood
+from condetr.words import ap_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -76,12 +77,12 @@ def train(
     if not result.is_first_process:
         return
     if as_json:
-        print_json(result.results)
+        print_json(result.to_dict())
     else:
         # Without a box in the validation images there is nothing to measure.
-        scores = {name: result.results[name] for name in ("AP", "AP50", "AP75")}
-        told = "  ".join(f"{name} {'-' if score is None else f'{score:.3f}'}" for name, score in scores.items())
-        typer.echo(f"{told}  after {result.results['train_seconds']:.0f} s")
+        scores = result.results.to_dict()
+        told = "  ".join(f"{name} {ap_text(scores[name])}" for name in ("AP", "AP50", "AP75"))
+        typer.echo(f"{told}  after {result.facts.train_seconds:.0f} s")
         typer.echo(f"weights {result.run.best}  report {result.run.report}")
 
 

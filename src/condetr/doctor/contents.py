@@ -15,6 +15,7 @@ from condetr.doctor.looks import Look, look_at, lookalikes
 from condetr.doctor.machine import usable_cores
 from condetr.doctor.quick import EXAMPLES
 from condetr.errors import InputError
+from condetr.words import counted
 
 Severity = Literal["error", "warning", "info"]
 
@@ -145,7 +146,7 @@ def _about_images(severity: Severity, places: Sequence[str], *, what: str) -> It
     if places:
         yield Finding(
             severity=severity,
-            what=f"{len(places):,} {'image' if len(places) == 1 else 'images'} {what}",
+            what=f"{counted(len(places), 'image')} {what}",
             count=len(places),
             examples=tuple(places[:EXAMPLES]),
         )

@@ -18,6 +18,7 @@ from condetr.doctor.plan import Plan
 from condetr.doctor.quick import EXAMPLES, quick_findings
 from condetr.errors import InputError
 from condetr.labels import LabelMap
+from condetr.words import counted
 
 _SEVERITIES = ("error", "warning", "info")
 
@@ -173,8 +174,7 @@ def _turned(headers: Mapping[Path, ImageHeader]) -> Iterator[Finding]:
     if turned:
         yield Finding(
             severity="info",
-            what=f"{len(turned):,} {'image' if len(turned) == 1 else 'images'} turned by EXIF: boxes must be those of "
-            "the image as displayed",
+            what=f"{counted(len(turned), 'image')} turned by EXIF: boxes must be those of the image as displayed",
             count=len(turned),
             examples=tuple(turned[:EXAMPLES]),
         )
@@ -185,8 +185,7 @@ def _several_frames(headers: Mapping[Path, ImageHeader]) -> Iterator[Finding]:
     if several:
         yield Finding(
             severity="info",
-            what=f"{len(several):,} {'image' if len(several) == 1 else 'images'} with several pages or frames, of "
-            "which only the first is used",
+            what=f"{counted(len(several), 'image')} with several pages or frames, of which only the first is used",
             count=len(several),
             examples=tuple(several[:EXAMPLES]),
         )
@@ -198,7 +197,7 @@ def _holes(label_map: LabelMap) -> Iterator[Finding]:
     if holes:
         yield Finding(
             severity="info",
-            what=f"{holes:,} {'hole' if holes == 1 else 'holes'} in the category ids {ids[0]} to {ids[-1]}: training "
+            what=f"{counted(holes, 'hole')} in the category ids {ids[0]} to {ids[-1]}: training "
             f"counts the classes from 0 to {len(ids) - 1}, results carry your ids again",
             count=holes,
             examples=(),

@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from condetr.data.dataset import Finding, ImageRecord, Split
 from condetr.doctor.plan import Plan
+from condetr.words import counted
 
 EXAMPLES = 5
 """Places that a finding names."""
@@ -70,7 +71,7 @@ def _small_objects(records: Sequence[ImageRecord], plan: Plan) -> Iterator[Findi
         share = count / total
         yield Finding(
             severity="warning" if share > _MANY_SMALL else "info",
-            what=f"{count:,} {'object' if count == 1 else 'objects'} ({share:.1%}) smaller than a feature cell, "
+            what=f"{counted(count, 'object')} ({share:.1%}) smaller than a feature cell, "
             f"{plan.stride} pixels at the size of {plan.recipe}",
             count=count,
             examples=tuple(small[:EXAMPLES]),
@@ -88,13 +89,16 @@ def _rare_classes(split: Split) -> Iterator[Finding]:
     counts = np.bincount(np.concatenate([*labels, np.zeros(0, dtype=np.int64)]), minlength=len(split.label_map))
     rare = [index for index in np.argsort(counts).tolist() if 0 < counts[index] < _RARE * counts.max()]
     if rare:
+        names = split.label_map.names
         hardly = counts[rare[0]] < _HARDLY_SEEN * counts.max()
         yield Finding(
             severity="warning" if hardly else "info",
-            what=f"{len(rare)} {'class' if len(rare) == 1 else 'classes'} more than ten times as rare as the most "
-            f"frequent one, {split.label_map.names[counts.argmax()]} ({counts.max():,} boxes)",
+            what=f"{counted(len(rare), 'class', 'classes')} more than ten times as rare as the most "
+            f"frequent one, {names[counts.argmax()]} ({counted(int(counts.max()), 'box', 'boxes')})",
             count=len(rare),
-            examples=tuple(f"{split.label_map.names[index]}: {counts[index]:,} boxes" for index in rare[:EXAMPLES]),
+            examples=tuple(
+                f"{names[index]}: {counted(int(counts[index]), 'box', 'boxes')}" for index in rare[:EXAMPLES]
+            ),
         )
 
 
@@ -108,7 +112,7 @@ def _about_images(
     if records:
         yield Finding(
             severity=severity,
-            what=f"{len(records):,} {'image' if len(records) == 1 else 'images'} {what}",
+            what=f"{counted(len(records), 'image')} {what}",
             count=len(records),
             examples=tuple(f"{record.path.name}: {shown(record)}" for record in records[:EXAMPLES]),
         )

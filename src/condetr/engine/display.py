@@ -20,6 +20,7 @@ from condetr.engine.loaders import Loaders
 from condetr.engine.processes import resolve_precision
 from condetr.runs.folder import RunFolder
 from condetr.storage.atomic import replaced_file
+from condetr.words import ap_text, counted
 
 BEFORE_LOSSES, AFTER_LOSSES = ("epoch", "step", "lr", "loss"), ("grad_norm", "AP", "AP50", "AP75")
 """Columns of metrics.csv, between them the terms that a detector's criterion reports: equal to the last bit in a run
@@ -70,30 +71,30 @@ class Display(AbstractContextManager["Display"]):
         for training_id, category in enumerate(splits.train.label_map.categories):
             table.add_row(str(category.dataset_id), str(training_id), category.name)
         self.console.print(table)
-        self.say(f"training: {len(splits.train)} images  validation: {len(splits.val)} images")
+        counts = {"training": len(splits.train), "validation": len(splits.val)}
+        self.say("  ".join(f"{name}: {counted(count, 'image')}" for name, count in counts.items()))
         for finding in findings:
             self.console.print(finding.sentence, highlight=False, markup=False)
 
     def plan(self, config: TrainConfig, loaders: Loaders, *, fabric: Fabric) -> None:
         """Leave a line about the length of the training and how its steps are made."""
         self.say(
-            f"{config.recipe}: {config.epochs} epochs of {loaders.steps_per_epoch} steps, "
-            f"{config.data.batch_size} images a step ({fabric.world_size} process(es) x "
-            f"{loaders.accumulate} accumulated x {loaders.train.batch_size}), lr {config.optimizer.lr:g}, "
-            f"{resolve_precision(config.precision, device=fabric.device)} on {fabric.device.type}"
+            f"{config.recipe}: {counted(config.epochs, 'epoch')} of {counted(loaders.steps_per_epoch, 'step')}, "
+            f"{batch_text(config.data.batch_size, processes=fabric.world_size, accumulated=loaders.accumulate)}, "
+            f"lr {config.optimizer.lr:g}, {resolve_precision(config.precision, device=fabric.device)} on "
+            f"{fabric.device.type}"
         )
 
     def step(self, *, step: int, means: Mapping[str, float], lr: float, images_per_second: float) -> None:
         """Show where the training is."""
         epoch = (step - 1) // self.steps_per_epoch + 1
-        best = "-" if self.best_ap is None else f"{self.best_ap:.3f}"
         losses = "  ".join(f"{name.removeprefix('loss_')[:5]} {value:.3f}" for name, value in means.items())
-        text = f"{losses}  lr {lr:.1e}  {images_per_second:.0f} img/s  AP {best}"
+        text = f"{losses}  lr {lr:.1e}  {images_per_second:.0f} img/s  AP {ap_text(self.best_ap)}"
         self._progress.update(self._task, completed=step, epoch=f"{epoch}/{self.epochs}", text=text)
 
     def evaluating(self, done: int, total: int) -> None:
         """Show how far an evaluation is."""
-        self._progress.update(self._task, text=f"evaluating {done}/{total} images")
+        self._progress.update(self._task, text=f"evaluating {done} of {counted(total, 'image')}")
 
     def epoch(self, row: Row) -> None:
         """Leave a line about a finished epoch."""
@@ -103,7 +104,7 @@ class Display(AbstractContextManager["Display"]):
             self.best_ap = ap if self.best_ap is None else max(self.best_ap, ap)
         loss = "-" if row["loss"] is None else f"{row['loss']:.3f}"
         speed = "-" if row["images_per_second"] is None else f"{row['images_per_second']:.0f}"
-        scores = "" if row.get("AP") is None else f"  AP {row['AP']:.3f}  AP50 {row['AP50']:.3f}"
+        scores = "" if row.get("AP") is None else f"  AP {ap_text(row['AP'])}  AP50 {ap_text(row['AP50'])}"
         self.console.print(
             f"epoch {row['epoch']:>3}/{self.epochs}  step {row['step']}  {row['seconds']:.0f} s  "
             f"{speed} img/s  lr {row['lr']:.1e}  loss {loss}{scores}",
@@ -139,6 +140,16 @@ def write_metrics(run: RunFolder, rows: Sequence[Row]) -> None:
             writer = csv.writer(file)
             writer.writerow(columns)
             writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
+
+
+def batch_text(images: int, *, processes: int, accumulated: int) -> str:
+    """Say what a step looks at, and how it comes by it where that is not in one go."""
+    factors = [
+        *([counted(processes, "process", "processes")] if processes > 1 else []),
+        *([counted(accumulated, "batch", "batches")] if accumulated > 1 else []),
+    ]
+    at_once = counted(images // (processes * accumulated), "image")
+    return f"{counted(images, 'image')} a step" + (f" ({' x '.join([*factors, at_once])})" if factors else "")
 
 
 def _cell(value: float | int | None) -> str:

@@ -17,19 +17,21 @@ from condetr.engine import watch
 from condetr.engine.checkpoint import Progress, Restored, Row, restore_checkpoint
 from condetr.engine.config import TrainConfig
 from condetr.engine.display import Display, Means
-from condetr.engine.evaluate import Evaluation, TrainResult, evaluate_shares, write_results
+from condetr.engine.evaluate import Evaluation, evaluate_shares
 from condetr.engine.initial import initialise
 from condetr.engine.interrupt import StopRequest
 from condetr.engine.loaders import Loaders, data_findings, make_loaders, open_splits
 from condetr.engine.nonfinite import SkippedSteps
 from condetr.engine.processes import average_statistics, launch, lost_processes_named, training_device
 from condetr.engine.recorder import Recorder
+from condetr.engine.results import TrainResult, write_results
 from condetr.engine.step import Stepper
 from condetr.optimize.layout import memory_format
 from condetr.optimize.training import merge_frozen_norms, speed_up_training
 from condetr.runs.folder import RunFolder
 from condetr.runs.lock import locked
 from condetr.runs.loggers import require_loggers
+from condetr.words import counted
 
 
 def train(
@@ -259,8 +261,9 @@ class Training:
     def _say_if_early(self) -> None:
         stopping = self.config.early_stopping
         if stopping is not None and self._is_out_of_patience():
+            evaluations = counted(stopping.patience, "evaluation")
             self.display.say(
-                f"ended early, after epoch {self.progress.epoch}: AP has not risen in {stopping.patience} evaluations "
+                f"ended early, after epoch {self.progress.epoch}: AP has not risen in {evaluations} "
                 "(early_stopping.patience)"
             )
 

@@ -16,6 +16,7 @@ from condetr.engine.config import Precision, TrainConfig
 from condetr.engine.evaluate import Evaluation
 from condetr.optimize.machine import is_emulated
 from condetr.shapes import Detections
+from condetr.words import ap_text, counted
 
 Concerns = dict[str, str | None]
 """What each watch says, by its name."""
@@ -65,15 +66,15 @@ def few_steps(*, steps: int, warmup_steps: int, from_weights: bool) -> str | Non
     """Look at the length of the whole training."""
     if 2 * warmup_steps >= steps:
         return (
-            f"schedule.warmup_steps {warmup_steps} is at least half of the {steps} steps of this training, which will "
-            "hardly reach its learning rate: set a smaller one, or more epochs"
+            f"schedule.warmup_steps {warmup_steps} is at least half of the {counted(steps, 'step')} of this "
+            "training, which will hardly reach its learning rate: set a smaller one, or more epochs"
         )
     least = FEWEST_STEPS["weights" if from_weights else "scratch"]
     if steps >= least:
         return None
     return (
-        f"this training has only {steps} steps, and a detection transformer needs thousands: set more epochs, "
-        "a smaller data.batch_size, or start from trained weights with --init-from"
+        f"this training has only {counted(steps, 'step')}, and a detection transformer needs thousands: set more "
+        "epochs, a smaller data.batch_size, or start from trained weights with --init-from"
     )
 
 
@@ -87,8 +88,8 @@ def unfit_learning_rate(*, lr: float, batch_size: int) -> str | None:
         return None
     side, risk = ("above", "the loss may jump or become nan") if lr > usual else ("below", "little may be learnt")
     return (
-        f"optimizer.lr {lr:g} is far {side} what suits {batch_size} images a step, about {usual:.0e} (1e-4 for 16, "
-        f"growing with the root of the batch): {risk}; try optimizer.lr={usual:.0e}"
+        f"optimizer.lr {lr:g} is far {side} what suits {counted(batch_size, 'image')} a step, about {usual:.0e} "
+        f"(1e-4 for 16, growing with the root of the batch): {risk}; try optimizer.lr={usual:.0e}"
     )
 
 
@@ -104,8 +105,8 @@ def skipped_steps(*, skipped: int, steps: int) -> str | None:
     if not skipped:
         return None
     return (
-        f"{skipped} of {steps} steps were left out because the loss or the gradient was not finite: nonfinite/ in the "
-        "run folder says where it began and on which images; try a smaller optimizer.lr or precision=32-true"
+        f"{skipped} of {counted(steps, 'step')} left out because the loss or the gradient was not finite: nonfinite/ "
+        "in the run folder says where it began and on which images; try a smaller optimizer.lr or precision=32-true"
     )
 
 
@@ -146,7 +147,7 @@ def blown_up_detector(*, left_out: int) -> str | None:
     if not left_out:
         return None
     return (
-        f"{left_out} detections have a score or box that is not finite, and do not count: the weights have blown up; "
+        f"{counted(left_out, 'detection')} left out, as the score or the box is not finite: the weights have blown up; "
         "start anew with a smaller optimizer.lr, and --init-from the best model if there is a good one"
     )
 
@@ -156,8 +157,9 @@ def zero_recall(recall: float, *, step: int) -> str | None:
     if not recall <= 1e-3:
         return None
     return (
-        f"after {step} steps not one object is found (AR_100 {recall:.3f}): either this is too early for a training "
-        "from scratch, or boxes and images do not belong together; look at the pictures of condetr sanity on this data"
+        f"after {counted(step, 'step')} not one object is found (AR_100 {ap_text(recall)}): either this is too early "
+        "for a training from scratch, or boxes and images do not belong together; look at the pictures of condetr "
+        "sanity on this data"
     )
 
 

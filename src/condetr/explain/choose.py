@@ -10,6 +10,7 @@ from torchvision.ops import box_iou
 from condetr.errors import InputError
 from condetr.explain.measures import heads_of_sides
 from condetr.explain.view import Explanation, View
+from condetr.inference.threshold import DEFAULT_THRESHOLD
 
 Query = int | Literal["best", "all"]
 """The query of this number, that of the best detection, or those of all detections."""
@@ -28,7 +29,7 @@ class Shown(NamedTuple):
 
 
 def choose(
-    views: Mapping[str, View], *, query: Query = "best", threshold: float = 0.5, heads: Heads = "all"
+    views: Mapping[str, View], *, query: Query = "best", threshold: float = DEFAULT_THRESHOLD, heads: Heads = "all"
 ) -> list[list[Shown]]:
     """Choose detections of the first model, best first, and for each of them the same object as the others see it.
 

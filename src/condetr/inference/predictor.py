@@ -18,6 +18,7 @@ from condetr.detectors.detector import Detector
 from condetr.errors import InputError, first_line
 from condetr.inference.detect import detect_batch
 from condetr.inference.model_folder import CONFIG
+from condetr.inference.threshold import DEFAULT_THRESHOLD
 from condetr.labels import LabelMap
 from condetr.optimize.fast import has_fast_form, optimize
 from condetr.optimize.machine import FastPrecision
@@ -83,16 +84,17 @@ class Predictor:
             device=self.device,
         )
 
-    def predict(self, image: Picture, *, threshold: float = 0.0, limit: int = 100) -> Detections:
+    def predict(self, image: Picture, *, threshold: float = DEFAULT_THRESHOLD, limit: int = 100) -> Detections:
         """Return what is in one image, best first: at most `limit` detections that score at least `threshold`.
 
-        Boxes are in pixels of the image as given (files: after EXIF orientation) and may reach over its border.
-        Raises InputError for a file that cannot be read and for an array of another shape or type.
+        A threshold of 0 gives everything, as measuring needs it. Boxes are in pixels of the image as given (files:
+        after EXIF orientation) and may reach over its border. Raises InputError for a file that cannot be read and for
+        an array of another shape or type.
         """
         return next(self.predict_all([image], threshold=threshold, limit=limit))
 
     def predict_all(
-        self, images: Iterable[Picture], *, batch_size: int = 1, threshold: float = 0.0, limit: int = 100
+        self, images: Iterable[Picture], *, batch_size: int = 1, threshold: float = DEFAULT_THRESHOLD, limit: int = 100
     ) -> Iterator[Detections]:
         """Yield the detections of each image in turn, as `predict` does, running `batch_size` images at once.
 

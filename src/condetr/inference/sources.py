@@ -8,6 +8,7 @@ from pathlib import Path
 from condetr.data.files import files_below
 from condetr.data.index import SUFFIXES
 from condetr.errors import InputError, InputWarning
+from condetr.words import counted
 
 _BESIDE_IMAGES = frozenset({".txt", ".json", ".xml", ".yaml", ".yml", ".csv", ".md", ".cache", ".ini", ".db"})
 """Endings of labels, lists and the like, which nobody takes for images."""
@@ -58,4 +59,4 @@ def _left_out(files: Iterable[Path]) -> str:
     if not others:
         return ""
     names = ", ".join(file.name for file in others[:_NAMED]) + (", ..." if len(others) > _NAMED else "")
-    return f"{len(others):,} {'file' if len(others) == 1 else 'files'} that cannot be read as images ({names})"
+    return f"{counted(len(others), 'file')} that cannot be read as images ({names})"

@@ -9,6 +9,7 @@ import condetr
 from condetr.backbones.resnet import ResNetConfig
 from condetr.detectors.registry import PUBLISHED
 from condetr.inference.model_folder import LoadedModel, read_json
+from condetr.words import ap_text
 
 SHOWN_CLASSES = 100
 
@@ -35,10 +36,10 @@ parameters, after {{ published.paper }}.
 
 | AP | AP50 | AP75 | images | epochs | training images |
 |---|---|---|---|---|---|
-| {{ percent(results.AP) }} | {{ percent(results.AP50) }} | {{ percent(results.AP75) }} | {{ results.val_images }} | \
+| {{ ap(results.AP) }} | {{ ap(results.AP50) }} | {{ ap(results.AP75) }} | {{ results.val_images }} | \
 {{ results.epochs }} | {{ results.train_images }} |
 
-COCO's average precision in percent on held-out images, with the model of epoch {{ results.best_epoch }}; recipe
+COCO's average precision, of 0 to 1, on held-out images, with the model of epoch {{ results.best_epoch }}; recipe
 `{{ results.recipe }}`, trained for {{ (results.train_seconds / 60) | round(1) }} minutes.
 {% else %}
 No results came with the weights that this was made from.
@@ -97,7 +98,7 @@ def make_card(model: LoadedModel, *, name: str, results: dict[str, Any] | None) 
         backbone=f"{'dilated ' if backbone.dilation else ''}ResNet-{backbone.depth}",
         parameters=round(sum(parameter.numel() for parameter in model.detector.parameters()) / 1e6, 1),
         results=results,
-        percent=_percent,
+        ap=ap_text,
         label_map=model.label_map,
         classes=list(zip(model.label_map.row_of_each, model.label_map.categories, strict=True))[:SHOWN_CLASSES],
         shown=SHOWN_CLASSES,
@@ -114,7 +115,3 @@ def read_results(weights: Path) -> dict[str, Any] | None:
         if path.is_file() and (content := read_json(path)).keys() >= NUMBERS:
             return content
     return None
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f}"

@@ -13,6 +13,7 @@ from condetr.data.dataset import ImageRecord, Split
 from condetr.errors import InputError
 from condetr.labels import LabelMap
 from condetr.shapes import Detections
+from condetr.words import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +50,8 @@ class CocoResults:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON, with None for what is undefined."""
-        plain = _without_nan(asdict(self))
-        return {**plain, "per_class": [_without_nan(row) for row in plain["per_class"]]}
+        plain = without_nan(asdict(self))
+        return {**plain, "per_class": [without_nan(row) for row in plain["per_class"]]}
 
 
 def evaluate_coco(split: Split, detections: Mapping[int, Detections]) -> CocoResults:
@@ -115,12 +116,17 @@ def result_rows(detections: Mapping[int, Detections], *, label_map: LabelMap) ->
     ]
 
 
+def without_nan(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the same with None instead of NaN, which JSON does not have."""
+    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
+
+
 def _refuse_unknown_images(records: list[ImageRecord], detections: Mapping[int, Detections]) -> None:
     strangers = sorted(set(detections) - {record.image_id for record in records})
     if strangers:
         some = ", ".join(str(image_id) for image_id in strangers[:3])
         raise InputError(
-            f"{len(strangers)} image(s) with detections are not in the split (image id {some}); "
+            f"the split lacks {counted(len(strangers), 'image')} with detections (image id {some}); "
             "evaluate detections against the split that they were made on"
         )
 
@@ -200,10 +206,6 @@ def _count(labels: list[np.ndarray], *, num_classes: int) -> Int[np.ndarray, " K
 def _mean_defined(precision: Float[np.ndarray, "..."]) -> float:
     defined = precision[precision > -1]
     return float(defined.mean()) if defined.size else math.nan
-
-
-def _without_nan(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
 
 
 def _say_nothing(*_: object) -> None:

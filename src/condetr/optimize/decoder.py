@@ -4,14 +4,12 @@ Content starts as zero, so that the first self-attention, and with it the first 
 on the weights alone: they are computed once. What the query embeddings add to a projection is a constant as well.
 """
 
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from condetr.detectors.conditional_detr import ConditionalDecoderLayer
-from condetr.detectors.detr import DecoderLayer
 from condetr.optimize.attention import Places, attend, split_heads
 from condetr.optimize.encoder import FastFeedForward, FastNorm
 from condetr.optimize.onednn import Projection
@@ -36,7 +34,7 @@ class MemoryMaps(NamedTuple):
 class LayerParts(NamedTuple):
     """What a decoder layer of either detector comes down to."""
 
-    layer: ConditionalDecoderLayer | DecoderLayer
+    layer: Any
     """The reference, for its norms and feed-forward network."""
     num_heads: int
     self_attention: Affine

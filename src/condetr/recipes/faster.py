@@ -28,11 +28,11 @@ class Row(NamedTuple):
 GROUPS, DENOISING = {"query_groups": 11}, {"denoising_groups": 5}
 
 ROWS = (
-    Row("conditional_detr_r50_12e", "Conditional DETR-R50", {}, False, 12, 32.6),
-    Row("conditional_detr_r50_12e_g11", "Conditional DETR-R50 with query groups", GROUPS, False, 12, 37.6),
-    Row("conditional_detr_r50_50e_g11", "Conditional DETR-R50 with query groups", GROUPS, False, 50, 43.4),
-    Row("conditional_detr_dc5_r50_12e", "Conditional DETR-DC5-R50", {}, True, 12, 36.4),
-    Row("conditional_detr_dc5_r50_12e_g11", "Conditional DETR-DC5-R50 with query groups", GROUPS, True, 12, 41.2),
+    Row("conditional_detr_r50_12e", "Conditional DETR-R50", {}, False, 12, 0.326),
+    Row("conditional_detr_r50_12e_g11", "Conditional DETR-R50 with query groups", GROUPS, False, 12, 0.376),
+    Row("conditional_detr_r50_50e_g11", "Conditional DETR-R50 with query groups", GROUPS, False, 50, 0.434),
+    Row("conditional_detr_dc5_r50_12e", "Conditional DETR-DC5-R50", {}, True, 12, 0.364),
+    Row("conditional_detr_dc5_r50_12e_g11", "Conditional DETR-DC5-R50 with query groups", GROUPS, True, 12, 0.412),
     Row("conditional_detr_r50_12e_dn5", "Conditional DETR-R50 with denoising", DENOISING, False, 12, None),
     Row("conditional_detr_r50_12e_g11_dn5", "Conditional DETR-R50 with both", GROUPS | DENOISING, False, 12, None),
 )

@@ -19,7 +19,7 @@ class Recipe:
     name: str
     make: Callable[[], TrainConfig]
     paper_ap: float | None
-    """Published AP on COCO val2017, in percent."""
+    """Published AP on COCO val2017, of 0 to 1."""
     summary: str
 
     def build(self) -> TrainConfig:

@@ -38,7 +38,7 @@ def draw_comparison(comparison: Comparison) -> Figure:
     panels = figure.subplots(1, len(units), sharey=True, squeeze=False)[0]
     for axes, unit in zip(panels, units, strict=True):
         _draw(axes, comparison, unit=unit)
-    panels[0].set_ylabel("AP, %", color=INK)
+    panels[0].set_ylabel("AP", color=INK)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=max(1, len(units)), frameon=False, fontsize=9)
     return figure
@@ -51,7 +51,7 @@ def _draw(axes: Axes, comparison: Comparison, *, unit: Unit) -> None:
         for index, run in enumerate(group.runs):
             axes.plot(
                 [0, *(run.progress[unit] / scale)],
-                [0, *(100 * run.ap)],
+                [0, *run.ap],
                 color=PALETTE[number % len(PALETTE)],
                 label=group.name if index == 0 else None,
                 linewidth=1.8 if len(group.runs) == 1 else 1.2,

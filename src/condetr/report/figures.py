@@ -29,10 +29,10 @@ Points = tuple[Float[np.ndarray, " N"], Float[np.ndarray, " N"]]
 def accuracy_chart(history: History) -> str | None:
     """Return AP, AP50 and AP75 over epochs as a data URI, None if no epoch was evaluated."""
     curves = {name: _points(history, name) for name in ("AP", "AP50", "AP75")}
-    curves = {name: (epochs, 100 * values) for name, (epochs, values) in curves.items() if len(values)}
+    curves = {name: points for name, points in curves.items() if len(points[1])}
     if not curves:
         return None
-    figure, axes = _chart(x="epoch", y="average precision, %", width=11.0)
+    figure, axes = _chart(x="epoch", y="average precision", width=11.0)
     for color, (name, points) in zip(PALETTE, curves.items(), strict=False):
         _line(axes, points, color=color, label=name, width=2.2 if name == "AP" else 1.4)
     axes.set_ylim(bottom=0)

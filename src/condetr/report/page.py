@@ -17,6 +17,7 @@ from condetr.runs.contents import Contents, History, read_contents
 from condetr.runs.folder import RunFolder
 from condetr.shapes import Detections
 from condetr.storage.atomic import replaced_file, write_text
+from condetr.words import ap_text
 
 BY_SIZE = ("AP_small", "AP_medium", "AP_large")
 RECALLS = ("AR_1", "AR_10", "AR_100")
@@ -113,7 +114,7 @@ def _curves(history: History | None) -> list[Figure]:
 
 def _headline(results: Mapping[str, Any]) -> list[Number]:
     notes = {"AP": "mean over IoU 0.50 to 0.95", "AP50": "IoU 0.50", "AP75": "IoU 0.75"}
-    numbers = [Number(name, _percent(results[name]), note) for name, note in notes.items() if name in results]
+    numbers = [Number(name, ap_text(results[name]), note) for name, note in notes.items() if name in results]
     if results.get("train_seconds") is not None:
         numbers.append(Number("training time", _duration(float(results["train_seconds"]))))
     return numbers
@@ -123,7 +124,7 @@ def _details(results: Mapping[str, Any]) -> list[Number]:
     shares = {name: results[name] for name in (*BY_SIZE, *RECALLS) if name in results}
     counts = {name: results[name] for name in COUNTS if results.get(name) is not None}
     return [
-        *(Number(name.replace("AR_", "AR@").replace("_", " "), _percent(share)) for name, share in shares.items()),
+        *(Number(name.replace("AR_", "AR@").replace("_", " "), ap_text(share)) for name, share in shares.items()),
         *(Number(name.replace("_", " "), f"{count:,}") for name, count in counts.items()),
         *([Number("measured on", str(results["split"]))] if "split" in results else []),
     ]
@@ -131,7 +132,7 @@ def _details(results: Mapping[str, Any]) -> list[Number]:
 
 def _per_class(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
-        {**row, **{f"{name}_text": _percent(row[name]) for name in ("AP", "AP50")}}
+        {**row, **{f"{name}_text": ap_text(row[name]) for name in ("AP", "AP50")}}
         for row in results.get("per_class") or []
     ]
 
@@ -143,10 +144,6 @@ def _missing(
     without_detections = ["detections on them"] if detections is None else []
     without_model = [] if run.best.is_dir() else ["the best model"]
     return [*contents.missing, *without_model, *without_split, *without_detections]
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f}"
 
 
 def _duration(seconds: float) -> str:

@@ -9,6 +9,7 @@ from condetr.data.findings import FindingCounter
 from condetr.data.sources import open_split
 from condetr.data.splits import role
 from condetr.runs.images import ImagesUsed, are_among
+from condetr.words import counted
 
 
 class Part(NamedTuple):
@@ -22,7 +23,7 @@ class Part(NamedTuple):
 
     def title(self, *, weights: Path | str, data: Path | str) -> str:
         """Say what is measured on what."""
-        title = f"{weights} on {self.split.name} of {data}, {len(self.split):,} images"
+        title = f"{weights} on {self.split.name} of {data}, {counted(len(self.split), 'image')}"
         if self.held_out not in (None, len(self.split)):
             title += f" of the {self.held_out:,} that the run held out"
         if self.trained_on == len(self.split):

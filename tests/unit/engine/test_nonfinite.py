@@ -93,9 +93,9 @@ def test_a_single_bad_gradient_costs_one_step_and_leaves_weights_and_average_alo
     poison = iter([1.0, float("nan")])
     parameter = next(parameter for parameter in training.stepper.detector.parameters() if parameter.requires_grad)
     parameter.register_hook(lambda gradient: gradient * next(poison))
-    results = training.fit().results
-    assert results["skipped_steps"] == 1
+    facts = training.fit().facts
+    assert facts.skipped_steps == 1
     assert training.stepper.ema is not None
     assert int(training.stepper.ema.n_averaged) == 1
-    assert "1 of 2 steps were left out" in results["warnings"]["skipped_steps"]
+    assert "1 of 2 steps left out" in facts.warnings["skipped_steps"]
     assert (tmp_path / "run" / "nonfinite" / "step_2" / "report.json").is_file()

@@ -42,4 +42,4 @@ def test_eight_images_are_learnt_by_heart(tmp_path: Path) -> None:
     write_scenes(tmp_path / "scenes", num_images=8, seed=5, size=64)
     config = replace(CONFIG, data=replace(CONFIG.data, path=str(tmp_path / "scenes")))
     result = train(config, out=tmp_path / "run")
-    assert result.results["AP"] > 0.9
+    assert result.results.AP > 0.9

@@ -53,9 +53,9 @@ def test_a_run_folder_holds_what_it_promises(tiny: Config, tmp_path: Path) -> No
     for name in ("config.yaml", "labels.json", "metrics.csv", "predictions.json", "best/model.safetensors"):
         assert (run / name).is_file()
     assert list(run.glob("events.out.tfevents*"))
-    assert json.loads((run / "results.json").read_text()) == json.loads(json.dumps(result.results))
-    assert result.results["steps"] == 6
-    assert result.results["images_seen"] == 24
+    assert json.loads((run / "results.json").read_text()) == json.loads(json.dumps(result.to_dict()))
+    assert result.facts.steps == 6
+    assert result.facts.images_seen == 24
     assert [row["epoch"] for row in history(run)] == ["1", "2", "3"]
 
 
@@ -111,7 +111,7 @@ def test_a_run_that_ended_before_its_first_checkpoint_begins_anew(tiny: Config, 
     with pytest.raises(PowerCut):
         train(tiny(epochs=1), out=tmp_path / "run", console=FailingConsole("epoch   1/1"))
     assert (tmp_path / "run" / "best").is_dir()
-    assert train(tiny(epochs=1), out=tmp_path / "run", resume=True).results["epochs"] == 1
+    assert train(tiny(epochs=1), out=tmp_path / "run", resume=True).facts.epochs == 1
 
 
 def test_resuming_with_epochs_of_which_none_was_evaluated_is_refused(tiny: Config, tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_what_does_not_touch_the_numbers_may_change_on_resuming(tiny: Config, tm
     config = tiny(epochs=1)
     train(config, out=tmp_path / "run")
     other = replace(config, data=replace(config.data, cache_mb=8), checkpoint_minutes=3.0, loggers=("tensorboard",))
-    assert train(other, out=tmp_path / "run", resume=True).results["steps"] == 2
+    assert train(other, out=tmp_path / "run", resume=True).facts.steps == 2
 
 
 def test_resuming_on_fewer_images_is_refused(tiny: Config, tmp_path: Path) -> None:
@@ -198,9 +198,9 @@ def test_accumulated_gradients_are_those_of_the_whole_batch_but_for_the_normalis
 ) -> None:
     config = tiny(epochs=1)
     micro = replace(config, data=replace(config.data, micro_batch_size=2))
-    results = [train(each, out=tmp_path / name).results for name, each in (("a", config), ("b", micro))]
-    assert results[0]["steps"] == results[1]["steps"] == 2
-    assert results[0]["images_seen"] == results[1]["images_seen"] == 8
+    facts = [train(each, out=tmp_path / name).facts for name, each in (("a", config), ("b", micro))]
+    assert facts[0].steps == facts[1].steps == 2
+    assert facts[0].images_seen == facts[1].images_seen == 8
 
 
 def test_init_from_keeps_all_but_the_class_head(tiny: Config, tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_init_from_another_detector_is_refused(tiny: Config, tmp_path: Path) -> 
 def test_early_stopping_ends_a_run_that_does_not_improve(tiny: Config, tmp_path: Path) -> None:
     config = tiny(epochs=9, early_stopping=EarlyStoppingConfig(patience=2, min_delta=0.9))
     said = StringIO()
-    assert train(config, out=tmp_path / "run", console=Console(file=said)).results["epochs"] == 3
+    assert train(config, out=tmp_path / "run", console=Console(file=said)).facts.epochs == 3
     assert "ended early, after epoch 3: AP has not risen in 2 evaluations (early_stopping.patience)" in said.getvalue()
 
 
@@ -241,5 +241,5 @@ def test_a_detr_with_cross_entropy_trains_in_bf16(tiny: Config, tmp_path: Path) 
         decoder_layers=2,
     )
     result = train(tiny(detector=detector, epochs=1, precision="bf16-mixed"), out=tmp_path / "run")
-    assert result.results["steps"] == 2
-    assert result.results["skipped_steps"] == 0
+    assert result.facts.steps == 2
+    assert result.facts.skipped_steps == 0

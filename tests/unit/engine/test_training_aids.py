@@ -21,7 +21,7 @@ def test_the_model_of_a_training_with_aids_is_a_plain_detector(tiny: Config, tmp
     result = train(aided(tiny(epochs=1)), out=tmp_path / "run")
     best = load_model(tmp_path / "run" / "best")
     assert best.detector_config == tiny().detector
-    assert result.results["parameters"] == sum(p.numel() for p in best.detector.parameters())
+    assert result.facts.parameters == sum(p.numel() for p in best.detector.parameters())
 
 
 def test_the_noise_of_a_training_with_aids_follows_from_the_seed(tiny: Config, tmp_path: Path) -> None:

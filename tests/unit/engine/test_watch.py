@@ -57,7 +57,7 @@ def spread(shift: int = 0) -> Detections:
         (watch.unfit_learning_rate(lr=1e-2, batch_size=16), "far above"),
         (watch.unfit_learning_rate(lr=1e-6, batch_size=16), "far below"),
         (watch.unfit_learning_rate(lr=8e-4, batch_size=4), None),
-        (watch.skipped_steps(skipped=2, steps=90), "2 of 90 steps were left out"),
+        (watch.skipped_steps(skipped=2, steps=90), "2 of 90 steps left out"),
         (watch.skipped_steps(skipped=0, steps=90), None),
         (watch.standing_loss([9.0, 9.1, 8.9], steps=900), "has not fallen"),
         (watch.standing_loss([9.0, 9.1, 8.9], steps=30), None),
@@ -111,5 +111,5 @@ def test_a_warning_is_said_once_and_kept_in_the_results(
     tiny: Callable[..., TrainConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = train(tiny(), out=tmp_path / "run")
-    assert "only 6 steps" in result.results["warnings"]["few_steps"]
+    assert "only 6 steps" in result.facts.warnings["few_steps"]
     assert capsys.readouterr().out.count("warning: this training has only 6 steps") == 1

@@ -1,3 +1,4 @@
+from inspect import signature
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -6,9 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
+from condetr.cli.explain import explain
+from condetr.cli.predict import predict
 from condetr.errors import InputError
+from condetr.explain.choose import choose
 from condetr.inference.model_folder import LoadedModel
 from condetr.inference.predictor import Predictor, usable_device
+from condetr.inference.threshold import DEFAULT_THRESHOLD
 from condetr.interop.loading import load
 from condetr.shapes import Detections
 
@@ -32,35 +37,54 @@ def test_file_name_path_pil_image_and_array_give_the_same(predictor: Predictor, 
     array = picture()
     Image.fromarray(array).save(tmp_path / "a.png")
 
-    expected = predictor.predict(array)
+    expected = predictor.predict(array, threshold=0.0)
 
     for image in (Image.fromarray(array), tmp_path / "a.png", str(tmp_path / "a.png")):
-        assert_same(predictor.predict(image), expected)
+        assert_same(predictor.predict(image, threshold=0.0), expected)
 
 
 def test_a_turned_photograph_is_seen_upright(predictor: Predictor) -> None:
     turned = Image.fromarray(picture()).rotate(90, expand=True)
     turned.getexif()[274] = 6  # to be turned clockwise for display
 
-    assert_same(predictor.predict(turned), predictor.predict(picture()))
+    assert_same(predictor.predict(turned, threshold=0.0), predictor.predict(picture(), threshold=0.0))
 
 
 def test_threshold_and_limit_bound_what_comes_back(predictor: Predictor) -> None:
-    everything = predictor.predict(picture())
+    everything = predictor.predict(picture(), threshold=0.0)
     middle = float(everything.scores[4])
 
     assert len(everything) == 10
-    assert len(predictor.predict(picture(), limit=3)) == 3
+    assert len(predictor.predict(picture(), limit=3, threshold=0.0)) == 3
     assert (predictor.predict(picture(), threshold=middle).scores >= middle).all()
+
+
+def test_python_and_the_command_line_have_one_default_threshold(predictor: Predictor) -> None:
+    callers = (predict, explain, choose, predictor.predict, predictor.predict_all)
+
+    assert {signature(caller).parameters["threshold"].default for caller in callers} == {DEFAULT_THRESHOLD}
+
+
+def test_without_a_threshold_only_what_is_likely_comes_back(predictor: Predictor) -> None:
+    with torch.no_grad():
+        for name, parameter in predictor.detector.named_parameters():
+            if "class" in name and name.endswith("bias"):
+                parameter.copy_(torch.linspace(-4, 4, len(parameter)))
+    everything = predictor.predict(picture(), threshold=0.0)
+
+    likely = predictor.predict(picture())
+
+    assert 0 < len(likely) < len(everything)
+    assert (likely.scores >= DEFAULT_THRESHOLD).all()
 
 
 def test_many_images_come_back_in_order(predictor: Predictor) -> None:
     pictures = [picture(seed=seed) for seed in range(3)]
 
-    found = list(predictor.predict_all(pictures, batch_size=2))
+    found = list(predictor.predict_all(pictures, batch_size=2, threshold=0.0))
 
     for each, image in zip(found, pictures, strict=True):
-        assert_same(each, predictor.predict(image))
+        assert_same(each, predictor.predict(image, threshold=0.0))
 
 
 @pytest.mark.parametrize(
@@ -83,7 +107,7 @@ def test_a_missing_image_is_named(predictor: Predictor, tmp_path: Path) -> None:
 
 
 def test_predicting_keeps_no_gradients(predictor: Predictor) -> None:
-    predictor.predict(picture())
+    predictor.predict(picture(), threshold=0.0)
 
     assert all(parameter.grad is None for parameter in predictor.detector.parameters())
 
@@ -95,7 +119,7 @@ def test_a_run_folder_loads_its_best_model(predictor: Predictor, model_folder: P
     loaded = load(tmp_path / "run")
 
     assert loaded.label_map == predictor.label_map
-    assert_same(loaded.predict(picture()), predictor.predict(picture()))
+    assert_same(loaded.predict(picture(), threshold=0.0), predictor.predict(picture(), threshold=0.0))
 
 
 def test_weights_that_are_nowhere_are_refused(tmp_path: Path) -> None:
@@ -128,7 +152,7 @@ def test_a_device_may_be_a_torch_device(model_folder: Path) -> None:
 def test_the_fast_form_finds_the_same(predictor: Predictor) -> None:
     fast = predictor.optimize("fp32")
 
-    assert_same(fast.predict(picture()), predictor.predict(picture()))
+    assert_same(fast.predict(picture(), threshold=0.0), predictor.predict(picture(), threshold=0.0))
     assert type(fast.detector) is not type(predictor.detector)
 
 

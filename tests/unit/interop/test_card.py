@@ -33,7 +33,7 @@ def test_a_card_begins_with_what_the_hub_reads(model: LoadedModel) -> None:
 def test_a_card_shows_the_runs_results(model: LoadedModel) -> None:
     card = make_card(model, name="bolts", results=RESULTS)
 
-    assert "| 45.7 | 70.0 | - | 72 | 50 | 292 |" in card
+    assert "| 0.457 | 0.700 | - | 72 | 50 | 292 |" in card
     assert "`conditional_detr_tiny`, trained for 24.0 minutes" in card
 
 

@@ -25,7 +25,9 @@ def test_each_format_is_recognised_by_looking(ours: Path, official: Path, transf
 def test_all_formats_detect_the_same(ours: Path, official: Path, transformers: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 
-    first, second, third = (condetr.load(weights).predict(image) for weights in (ours, official, transformers))
+    first, second, third = (
+        condetr.load(weights).predict(image, threshold=0.0) for weights in (ours, official, transformers)
+    )
 
     assert len(first) == 100
     for other in (second, third):
@@ -36,7 +38,7 @@ def test_all_formats_detect_the_same(ours: Path, official: Path, transformers: P
 def test_rows_without_a_class_are_never_detected(model: LoadedModel, ours: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 
-    found = condetr.load(ours).predict(image, limit=5 * 91)
+    found = condetr.load(ours).predict(image, threshold=0.0, limit=5 * 91)
 
     assert len(found) == 5 * 80
     assert set(found.names) == set(model.label_map.names)

@@ -111,6 +111,13 @@ def test_a_whole_run_has_every_section(run_with_model: Path, split: Split, detec
         assert text in html
 
 
+def test_average_precision_is_shown_as_a_share(run: Path, split: Split, detections: dict[int, Detections]) -> None:
+    html = write_report(run, split=split, detections=detections).read_text()
+
+    results = json.loads((run / "results.json").read_text())
+    assert f"<span>AP</span><b>{results['AP']:.3f}</b>" in html
+
+
 def test_the_page_needs_no_other_file(run: Path, split: Split, detections: dict[int, Detections]) -> None:
     html = write_report(run, split=split, detections=detections).read_text()
 

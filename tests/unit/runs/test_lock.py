@@ -45,7 +45,7 @@ def test_a_training_does_without_where_there_are_no_locks(
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(FileLock, "acquire", no_locks)
-    assert train(tiny(epochs=1), out=tmp_path / "run").results["epochs"] == 1
+    assert train(tiny(epochs=1), out=tmp_path / "run").facts.epochs == 1
 
 
 def test_a_training_that_is_refused_leaves_no_folder(tiny: Config, tmp_path: Path) -> None:

@@ -1,0 +1,150 @@
+"""What a training leaves behind: the numbers of its best model, and what is known about the run."""
+
+import json
+import math
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+import condetr
+from condetr.data.dataset import Finding, Split
+from condetr.data.sources import DataSplits
+from condetr.engine.checkpoint import Progress, Row
+from condetr.engine.config import TrainConfig
+from condetr.labels import LabelMap
+from condetr.metrics.coco import CocoResults, evaluate_coco, result_rows, without_nan
+from condetr.runs.folder import RunFolder
+from condetr.shapes import Detections
+from condetr.storage.atomic import replaced_file, write_json
+
+
+class LastScores(NamedTuple):
+    """Average precision after the last epoch, of 0 to 1; NaN where there is nothing to measure."""
+
+    AP: float
+    AP50: float
+    AP75: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """What is known about a training besides the numbers of its best model."""
+
+    recipe: str
+    best_epoch: int
+    """The epoch of the model that was kept, counted from 1."""
+    last: LastScores
+    epochs: int
+    steps: int
+    skipped_steps: int
+    """Steps left out because a loss or the gradient was not finite."""
+    images_seen: int
+    train_seconds: float
+    """Evaluations included."""
+    train_images: int
+    val_images: int
+    split: str
+    """The name of the validation split."""
+    parameters: int
+    label_map: LabelMap
+    warnings: Mapping[str, str]
+    """What looked wrong, by the name of the watch."""
+    findings: tuple[Finding, ...]
+    """What is wrong with the data."""
+    versions: Mapping[str, str]
+    """Of Python and of the libraries that compute."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON, with None for what is undefined."""
+        return {
+            **vars(self),
+            "last": without_nan(self.last._asdict()),
+            "label_map": self.label_map.to_list(),
+            "warnings": dict(self.warnings),
+            "findings": [{"severity": f.severity, "what": f.what, "examples": f.examples} for f in self.findings],
+            "versions": dict(self.versions),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """What a training leaves behind."""
+
+    run: RunFolder
+    results: CocoResults
+    """The numbers of the best model on the validation images, as `condetr.evaluate` gives them."""
+    facts: RunFacts
+    split: Split
+    """The validation images."""
+    detections: dict[int, Detections]
+    """What the best model found on them, by image id."""
+    is_first_process: bool
+    """True in the one process that writes files."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what results.json holds."""
+        return {**self.results.to_dict(), **self.facts.to_dict()}
+
+
+def write_results(
+    run: RunFolder,
+    *,
+    detections: dict[int, Detections],
+    config: TrainConfig,
+    splits: DataSplits,
+    progress: Progress,
+    parameters: int,
+    is_first_process: bool,
+) -> TrainResult:
+    """Write results.json and predictions.json about the best model, which found `detections`."""
+    result = TrainResult(
+        run=run,
+        results=evaluate_coco(splits.val, detections),
+        facts=_facts(config, splits=splits, progress=progress, parameters=parameters),
+        split=splits.val,
+        detections=detections,
+        is_first_process=is_first_process,
+    )
+    if result.is_first_process:
+        with replaced_file(run.results) as draft:
+            write_json(draft, result.to_dict())
+        with replaced_file(run.predictions) as draft:
+            draft.write_text(json.dumps(result_rows(result.detections, label_map=splits.val.label_map)))
+    return result
+
+
+def _facts(config: TrainConfig, *, splits: DataSplits, progress: Progress, parameters: int) -> RunFacts:
+    return RunFacts(
+        recipe=config.recipe,
+        best_epoch=progress.best_epoch,
+        last=_last_scores(progress.rows[-1]),
+        epochs=progress.epoch,
+        steps=progress.step,
+        skipped_steps=progress.skipped_steps,
+        images_seen=progress.images,
+        train_seconds=round(progress.seconds, 1),
+        train_images=len(splits.train),
+        val_images=len(splits.val),
+        split=splits.val.name,
+        parameters=parameters,
+        label_map=splits.val.label_map,
+        warnings=dict(progress.warnings),
+        findings=splits.findings,
+        versions=_versions(),
+    )
+
+
+def _last_scores(row: Row) -> LastScores:
+    scores = (row[name] for name in LastScores._fields)
+    return LastScores(*(math.nan if score is None else float(score) for score in scores))
+
+
+def _versions() -> dict[str, str]:
+    libraries = ("torch", "torchvision", "lightning-fabric", "faster-coco-eval")
+    return {
+        "condetr": condetr.__version__,
+        "python": platform.python_version(),
+        **{library: version(library) for library in libraries},
+    }
