@@ -11,17 +11,19 @@ from rich.console import Console
 
 from condetr.data.dataset import Split
 from condetr.data.loader import eval_loader
+from condetr.data.sources import DataSplits, open_data
 from condetr.engine.config import TrainConfig
 from condetr.engine.evaluate import evaluate_shares
 from condetr.engine.results import TrainResult
-from condetr.engine.train import train as train_detector
+from condetr.engine.train import train as train_on
 from condetr.errors import InputError, InputWarning
 from condetr.inference.predictor import Predictor
-from condetr.interop.loading import load
+from condetr.interop.loading import find_source, load, read
 from condetr.labels import Category, LabelMap
 from condetr.metrics.coco import CocoResults
 from condetr.report.page import write_report
 from condetr.report.part import open_part
+from condetr.runs.folder import RunFolder
 
 
 def train(
@@ -36,19 +38,54 @@ def train(
 
     The result holds the COCO numbers of the best model (`results`) and what else is known about the run (`facts`).
     `condetr.recipe` makes the settings. With `resume` a training that was stopped there goes on, on any device; without
-    one there it starts. `device` is such as cpu, cuda or cuda:1, by default the GPU if there is one. Raises InputError
-    before anything is written if the data, a setting, the device or the folder cannot be used. Progress is shown on
-    `console`, the terminal by default.
+    one there it starts. `device` is such as cpu, cuda or cuda:1, by default the GPU if there is one. Progress is shown
+    on `console`, the terminal by default.
+
+    Raises InputError before anything is written if the data, a setting, the device or the folder cannot be used, and
+    RunError if a full disk, a process that died or hangs, or a loss that stays infinite ends the training. SIGTERM and
+    Ctrl-C save a checkpoint and raise SystemExit(143) and KeyboardInterrupt.
     """
     if not isinstance(config, TrainConfig):
         raise InputError(
             f"a training needs settings, got {config!r}: condetr.recipe returns those of a recipe, such as "
             'condetr.recipe("conditional_detr_tiny", "data.path=shapes")'
         )
-    result = train_detector(config, out=out, resume=resume, device=device, console=console)
+    result = fit(config, out=out, resume=resume, device=device, console=console)
     if result.is_first_process:
         write_report(result.run.path, split=result.split, detections=result.detections, device=device)
     return result
+
+
+def fit(
+    config: TrainConfig,
+    *,
+    out: Path | str,
+    resume: bool = False,
+    device: str | None = None,
+    console: Console | None = None,
+) -> TrainResult:
+    """Train as `train` does, without a report."""
+    run = RunFolder(Path(out))
+    run.require_usable(resume=resume)
+    splits = open_splits(config)
+    is_resumed = resume and run.last_checkpoint.is_file()
+    initial = read(find_source(config.init_from)) if config.init_from and not is_resumed else None
+    return train_on(config, run, splits=splits, initial=initial, resume=resume, device=device, console=console)
+
+
+def open_splits(config: TrainConfig) -> DataSplits:
+    """Open the data that the settings name; raises InputError if they name none, or it cannot be used."""
+    data = config.data
+    if data.path is None:
+        raise InputError("no data to train on: name a folder or file with --data (or the setting data.path)")
+    return open_data(
+        Path(data.path),
+        train_split=data.train_split,
+        val_split=data.val_split,
+        val_fraction=data.val_fraction,
+        seed=config.seed,
+        skip_unreadable=data.skip_unreadable,
+    )
 
 
 def evaluate(

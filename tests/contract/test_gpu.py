@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from condetr import api
 from condetr.backbones.resnet import SmallResNetConfig
 from condetr.data.batch import Batch, collate_images
 from condetr.data.transforms import LightTransformConfig
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.detectors.detector import Detector
-from condetr.engine import train as training
+from condetr.engine import train
 from condetr.engine.config import DataConfig, TrainConfig
 from condetr.engine.optim import EmaConfig
 from condetr.optimize.fast import optimize
@@ -52,8 +53,8 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
 
 
 def train_there(config: TrainConfig, out: Path) -> Waits:
-    with pretended_gpu() as waits, mock.patch.object(training, "launch", return_value=fabric()):
-        training.train(config, out=out)
+    with pretended_gpu() as waits, mock.patch.object(train, "launch", return_value=fabric()):
+        api.fit(config, out=out)
     return waits
 
 
@@ -65,7 +66,7 @@ def there(settings: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> tu
 
 
 def test_a_training_is_the_one_on_the_cpu(settings: TrainConfig, there: tuple[Path, Waits], tmp_path: Path) -> None:
-    training.train(settings, out=tmp_path / "here")
+    api.fit(settings, out=tmp_path / "here")
     found, expected = (
         np.genfromtxt(folder / "metrics.csv", delimiter=",", names=True) for folder in (there[0], tmp_path / "here")
     )

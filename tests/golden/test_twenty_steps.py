@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from condetr.api import fit as train
 from condetr.backbones.resnet import SmallResNetConfig
 from condetr.data.transforms import LightTransformConfig
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.engine.config import DataConfig, TrainConfig
 from condetr.engine.optim import CosineScheduleConfig, OptimizerConfig
-from condetr.engine.train import train
 from condetr.scenes.shapes import write_scenes
 
 CONFIG = TrainConfig(

@@ -35,8 +35,8 @@ def sanity(
 
     A detector that cannot learn four images will not learn four thousand. Exit code 0: learnt; 1: not; 2: bad input.
     """
+    from condetr.api import open_splits
     from condetr.config import assign
-    from condetr.engine.loaders import open_splits
     from condetr.engine.overfit import learn_by_heart
     from condetr.recipes import registry
     from condetr.storage.atomic import require_free

@@ -9,27 +9,28 @@ from condetr.detectors.detector import Detector
 from condetr.detectors.registry import DetectorConfig
 from condetr.errors import InputError
 from condetr.inference.model_folder import LoadedModel, blank_state
-from condetr.interop.loading import find_source, read
 from condetr.labels import LabelMap
 
 State = dict[str, Tensor]
 
 
-def initialise(detector: Detector, weights: str, *, config: DetectorConfig, label_map: LabelMap) -> tuple[str, ...]:
-    """Copy every tensor that fits from whatever `condetr.load` takes; return the names of those re-initialised.
+def initialise(
+    detector: Detector, model: LoadedModel, *, config: DetectorConfig, label_map: LabelMap, source: str
+) -> tuple[str, ...]:
+    """Copy every tensor that fits from another model; return the names of those that stay re-initialised.
 
-    `config` are the settings that the detector was built from. What belongs to classes is taken over, class by class,
-    if the weights know all classes of `label_map` by name, and otherwise stays as it was initialised. Raises InputError
-    if less than half of the tensors fit.
+    `config` are the settings that the detector was built from, `source` names the model in errors. What belongs to
+    classes is taken over, class by class, if the model knows all classes of `label_map` by name, and otherwise stays
+    as it was initialised. Raises InputError if less than half of the tensors fit.
     """
     expected = detector.state_dict()
-    state = _for_classes(label_map, read(find_source(weights)))
+    state = _for_classes(label_map, model)
     plain = blank_state(cast(DetectorConfig, config.for_inference()), num_class_rows=len(label_map))
     state = {name: _lengthened(tensor, expected.get(name), plain.get(name)) for name, tensor in state.items()}
     fitting = {name: state[name] for name, old in expected.items() if name in state and state[name].shape == old.shape}
     if 2 * len(fitting) < len(expected):
         raise InputError(
-            f"{weights} is another detector: {len(fitting)} of {len(expected)} tensors fit; name weights of the same "
+            f"{source} is another detector: {len(fitting)} of {len(expected)} tensors fit; name weights of the same "
             "architecture, or set detector.* as they were trained"
         )
     detector.load_state_dict(fitting, strict=False)

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator
 from itertools import islice
-from pathlib import Path
 from typing import NamedTuple
 
 from condetr.data.batch import Batch
 from condetr.data.dataset import Finding
 from condetr.data.loader import EvalLoader, TrainLoader, eval_loader, train_loader
-from condetr.data.sources import DataSplits, open_data
+from condetr.data.sources import DataSplits
 from condetr.detectors.detector import Detector
 from condetr.doctor.plan import Plan
 from condetr.doctor.quick import quick_findings
@@ -51,21 +50,6 @@ def plan_of(config: TrainConfig, detector: Detector) -> Plan:
 def data_findings(splits: DataSplits, *, config: TrainConfig, detector: Detector) -> tuple[Finding, ...]:
     """Return what is wrong with the annotations, and what does not suit the detector."""
     return (*splits.findings, *quick_findings([splits.train, splits.val], plan_of(config, detector)))
-
-
-def open_splits(config: TrainConfig) -> DataSplits:
-    """Open the data that the settings name; raises InputError if they name none, or it cannot be used."""
-    data = config.data
-    if data.path is None:
-        raise InputError("no data to train on: name a folder or file with --data (or the setting data.path)")
-    return open_data(
-        Path(data.path),
-        train_split=data.train_split,
-        val_split=data.val_split,
-        val_fraction=data.val_fraction,
-        seed=config.seed,
-        skip_unreadable=data.skip_unreadable,
-    )
 
 
 def make_loaders(config: TrainConfig, *, splits: DataSplits, rank: int, world_size: int) -> Loaders:

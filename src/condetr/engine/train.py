@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
@@ -20,12 +19,13 @@ from condetr.engine.display import Display, Means
 from condetr.engine.evaluate import Evaluation, evaluate_shares
 from condetr.engine.initial import initialise
 from condetr.engine.interrupt import StopRequest
-from condetr.engine.loaders import Loaders, data_findings, make_loaders, open_splits
+from condetr.engine.loaders import Loaders, data_findings, make_loaders
 from condetr.engine.nonfinite import SkippedSteps
 from condetr.engine.processes import average_statistics, launch, lost_processes_named, training_device
 from condetr.engine.recorder import Recorder
 from condetr.engine.results import TrainResult, write_results
 from condetr.engine.step import Stepper
+from condetr.inference.model_folder import LoadedModel
 from condetr.optimize.layout import memory_format
 from condetr.optimize.training import merge_frozen_norms, speed_up_training
 from condetr.runs.folder import RunFolder
@@ -36,36 +36,38 @@ from condetr.words import counted
 
 def train(
     config: TrainConfig,
+    run: RunFolder,
     *,
-    out: Path | str,
+    splits: DataSplits,
+    initial: LoadedModel | None = None,
     resume: bool = False,
     device: str | None = None,
     console: Console | None = None,
 ) -> TrainResult:
-    """Train a detector, evaluate it, and leave everything in the run folder `out`.
-
-    With `resume` a training that was stopped there goes on, on any device; without one there it starts. `device` is
-    such as cpu, cuda or cuda:1, by default the GPU if there is one. Raises InputError before anything is written if the
-    data, a setting, the device or the folder cannot be used, and RunError if a full disk, a process that died or hangs,
-    or a loss that stays infinite ends the training. SIGTERM and Ctrl-C save a checkpoint and raise SystemExit(143) and
-    KeyboardInterrupt. Progress is shown on `console`, the terminal by default.
-    """
-    run = RunFolder(Path(out))
+    """Train a detector on splits, from the weights of `initial` if they are given; see `condetr.train`."""
     run.require_usable(resume=resume)
     chosen = None if device is None else training_device(device)
     require_loggers(config.loggers)
-    splits = open_splits(config)
     fabric = launch(config, device=chosen)
     console = (console or Console()) if fabric.is_global_zero else Console(quiet=True)
     lock = locked(run, resume=resume, is_first_process=fabric.is_global_zero, broadcast=fabric.broadcast)
     with lost_processes_named(checkpoint=run.last_checkpoint), lock:
         resume = resume and run.last_checkpoint.is_file()
-        training = prepare(config, run=run, splits=splits, fabric=fabric, console=console, resume=resume)
+        training = prepare(
+            config, run=run, splits=splits, initial=initial, fabric=fabric, console=console, resume=resume
+        )
         return training.fit()
 
 
 def prepare(
-    config: TrainConfig, *, run: RunFolder, splits: DataSplits, fabric: Fabric, console: Console, resume: bool = False
+    config: TrainConfig,
+    *,
+    run: RunFolder,
+    splits: DataSplits,
+    fabric: Fabric,
+    console: Console,
+    initial: LoadedModel | None = None,
+    resume: bool = False,
 ) -> "Training":
     """Build everything that takes part in a training, put it back where a stopped one was, and announce it."""
     loaders = make_loaders(config, splits=splits, rank=fabric.global_rank, world_size=fabric.world_size)
@@ -74,8 +76,14 @@ def prepare(
     num_classes = len(splits.train.label_map)
     detector: Detector = config.detector.build(num_classes=num_classes, pretrained=starts_bare)
     reinitialised: tuple[str, ...] = ()
-    if config.init_from and not resume:
-        reinitialised = initialise(detector, config.init_from, config=config.detector, label_map=splits.train.label_map)
+    if initial is not None and not resume:
+        reinitialised = initialise(
+            detector,
+            initial,
+            config=config.detector,
+            label_map=splits.train.label_map,
+            source=str(config.init_from),
+        )
     detector = detector.to(fabric.device, memory_format=memory_format(detector, device=fabric.device))  # type: ignore[call-overload]
     # A compiler wants torch's own operators.
     (merge_frozen_norms if config.compile else speed_up_training)(detector)

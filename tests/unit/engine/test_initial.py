@@ -1,4 +1,3 @@
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.detectors.detr import DetrConfig
 from condetr.engine.initial import initialise
 from condetr.errors import InputError
-from condetr.inference.model_folder import LoadedModel, write_model
+from condetr.inference.model_folder import LoadedModel
 from condetr.labels import Category, LabelMap, Rows
 
 BOLT, NUT, WASHER = Category(3, "bolt"), Category(7, "nut"), Category(90, "washer")
@@ -27,24 +26,24 @@ BACKBONE = SmallResNetConfig(widths=(4, 4), blocks=(1,))
 
 
 @pytest.fixture(params=[ConditionalDetrConfig, DetrConfig])
-def source(request: pytest.FixtureRequest, tmp_path: Path) -> LoadedModel:
-    """A model of three classes in a head of 91 rows, and its folder `weights`."""
+def source(request: pytest.FixtureRequest) -> LoadedModel:
+    """A model of three classes in a head of 91 rows."""
     torch.manual_seed(0)
     config = request.param(backbone=BACKBONE, **SIZES)
     label_map = LabelMap((BOLT, NUT, WASHER), rows=Rows((3, 7, 90), 91))
     model = LoadedModel(config.build(num_classes=91), config, LightTransformConfig(), label_map)
-    write_model(tmp_path / "weights", model)
     return model
 
 
-def test_other_classes_re_initialise_the_class_head_and_nothing_else(source: LoadedModel, tmp_path: Path) -> None:
+def test_other_classes_re_initialise_the_class_head_and_nothing_else(source: LoadedModel) -> None:
     torch.manual_seed(1)
     detector = source.detector_config.build(num_classes=2)
     drawn = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
 
     anew = initialise(
         detector,
-        str(tmp_path / "weights"),
+        source,
+        source="it",
         config=source.detector_config,
         label_map=LabelMap((BOLT, Category(1, "screw"))),
     )
@@ -55,12 +54,13 @@ def test_other_classes_re_initialise_the_class_head_and_nothing_else(source: Loa
         torch.testing.assert_close(tensor, expected, rtol=0, atol=0)
 
 
-def test_known_classes_take_their_rows_along(source: LoadedModel, tmp_path: Path) -> None:
+def test_known_classes_take_their_rows_along(source: LoadedModel) -> None:
     detector = source.detector_config.build(num_classes=2)
 
     anew = initialise(
         detector,
-        str(tmp_path / "weights"),
+        source,
+        source="it",
         config=source.detector_config,
         label_map=LabelMap((Category(1, "washer"), BOLT)),
     )
@@ -71,12 +71,13 @@ def test_known_classes_take_their_rows_along(source: LoadedModel, tmp_path: Path
         torch.testing.assert_close(detector.state_dict()[name], source.detector.state_dict()[name][rows])
 
 
-def test_as_many_other_classes_are_not_mistaken_for_the_same(source: LoadedModel, tmp_path: Path) -> None:
+def test_as_many_other_classes_are_not_mistaken_for_the_same(source: LoadedModel) -> None:
     others = LabelMap(tuple(Category(number, f"other {number}") for number in range(91)))
 
     anew = initialise(
         source.detector_config.build(num_classes=91),
-        str(tmp_path / "weights"),
+        source,
+        source="it",
         config=source.detector_config,
         label_map=others,
     )
@@ -84,19 +85,18 @@ def test_as_many_other_classes_are_not_mistaken_for_the_same(source: LoadedModel
     assert anew == CLASS_HEAD
 
 
-def test_more_queries_are_re_initialised(source: LoadedModel, tmp_path: Path) -> None:
+def test_more_queries_are_re_initialised(source: LoadedModel) -> None:
     config = type(source.detector_config)(backbone=BACKBONE, **{**SIZES, "num_queries": 9})
     detector = config.build(num_classes=3)
 
-    anew = initialise(detector, str(tmp_path / "weights"), config=config, label_map=source.label_map)
+    anew = initialise(detector, source, source="it", config=config, label_map=source.label_map)
 
     assert anew == ("query_embedding.weight",)
 
 
-@pytest.mark.usefixtures("source")
-def test_another_detector_is_refused(tmp_path: Path) -> None:
+def test_another_detector_is_refused(source: LoadedModel) -> None:
     config = ConditionalDetrConfig(backbone=BACKBONE, **{**SIZES, "dim": 16})
     wider = config.build(num_classes=3)
 
     with pytest.raises(InputError, match="is another detector"):
-        initialise(wider, str(tmp_path / "weights"), config=config, label_map=LabelMap((BOLT,)))
+        initialise(wider, source, source="it", config=config, label_map=LabelMap((BOLT,)))

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from condetr.engine.loaders import data_findings, open_splits
-from condetr.engine.train import train
+from condetr.api import fit as train
+from condetr.api import open_splits
+from condetr.engine.loaders import data_findings
 from tests.unit.conftest import Config
 
 

@@ -7,9 +7,9 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
+from condetr.api import open_splits
 from condetr.data.batch import Batch
 from condetr.engine.config import TrainConfig
-from condetr.engine.loaders import open_splits
 from condetr.engine.nonfinite import Culprit, find_culprit, record_nonfinite
 from condetr.engine.processes import launch
 from condetr.engine.train import prepare

@@ -1,12 +1,12 @@
 from dataclasses import replace
 from pathlib import Path
 
+from condetr.api import fit as train
 from condetr.backbones.resnet import SmallResNetConfig
 from condetr.data.transforms import LightTransformConfig
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.engine.config import DataConfig, TrainConfig
 from condetr.engine.optim import CosineScheduleConfig, OptimizerConfig
-from condetr.engine.train import train
 from condetr.scenes.shapes import write_scenes
 
 CONFIG = TrainConfig(

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from condetr.api import evaluate
+from condetr.api import fit as train
 from condetr.data.dataset import Finding
 from condetr.engine.config import TrainConfig
 from condetr.engine.results import LastScores, RunFacts
-from condetr.engine.train import train
 from condetr.labels import Category, LabelMap
 from condetr.metrics.coco import CocoResults
 

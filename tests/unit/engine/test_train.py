@@ -11,12 +11,12 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
+from condetr.api import fit as train
+from condetr.api import open_splits
 from condetr.detectors.detr import DetrConfig
 from condetr.engine.checkpoint import Progress, _require_same_data, _require_same_past
 from condetr.engine.config import EarlyStoppingConfig, TrainConfig
-from condetr.engine.loaders import open_splits
 from condetr.engine.optim import CosineScheduleConfig, OptimizerConfig, ScheduleConfig, StepScheduleConfig
-from condetr.engine.train import train
 from condetr.errors import InputError
 from condetr.labels import LabelMap
 from condetr.scenes.shapes import write_scenes

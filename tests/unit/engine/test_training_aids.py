@@ -3,12 +3,13 @@ from pathlib import Path
 
 import torch
 
+from condetr.api import fit as train
+from condetr.api import open_splits
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.engine.config import TrainConfig
 from condetr.engine.initial import initialise
-from condetr.engine.loaders import open_splits
-from condetr.engine.train import train
 from condetr.inference.model_folder import load_model
+from condetr.interop.loading import find_source, read
 from tests.unit.conftest import Config
 
 
@@ -38,7 +39,11 @@ def test_groups_start_from_the_queries_of_a_plain_detector(tiny: Config, tmp_pat
     detector = aided(plain).detector.build(num_classes=6)
     drawn = detector.get_parameter("query_embedding.weight")[5:].clone()
     initialise(
-        detector, str(tmp_path / "plain"), config=aided(plain).detector, label_map=open_splits(plain).train.label_map
+        detector,
+        read(find_source(tmp_path / "plain")),
+        source="plain",
+        config=aided(plain).detector,
+        label_map=open_splits(plain).train.label_map,
     )
     queries = detector.get_parameter("query_embedding.weight")
     torch.testing.assert_close(queries[:5], trained.get_parameter("query_embedding.weight"), rtol=0, atol=0)

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from condetr.api import fit as train
 from condetr.data.dataset import ImageRecord, Split
 from condetr.engine import watch
 from condetr.engine.config import TrainConfig
-from condetr.engine.train import train
 from condetr.labels import Category, LabelMap
 from condetr.shapes import Detections
 

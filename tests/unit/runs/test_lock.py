@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from condetr.engine.train import train
+from condetr.api import fit as train
 from condetr.errors import InputError
 from tests.unit.conftest import Config
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
+from condetr.api import fit as train
 from condetr.engine.config import TrainConfig
-from condetr.engine.train import train
 from condetr.errors import RunError
 from condetr.runs.folder import RunFolder
 from condetr.runs.loggers import running_loggers
