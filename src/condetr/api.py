@@ -24,6 +24,7 @@ from condetr.metrics.coco import CocoResults
 from condetr.report.page import write_report
 from condetr.report.part import open_part
 from condetr.runs.folder import RunFolder
+from condetr.runs.loggers import require_loggers
 
 
 def train(
@@ -67,6 +68,7 @@ def fit(
     """Train as `train` does, without a report."""
     run = RunFolder(Path(out))
     run.require_usable(resume=resume)
+    require_loggers(config.loggers)
     splits = open_splits(config)
     is_resumed = resume and run.last_checkpoint.is_file()
     initial = read(find_source(config.init_from)) if config.init_from and not is_resumed else None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from condetr.cli.options import AsJson, Device, Overwrite, print_json
-from condetr.inference.threshold import DEFAULT_THRESHOLD
+from condetr.inference import DEFAULT_THRESHOLD
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -14,7 +14,6 @@ from typing import Annotated, Any
 import typer
 
 import condetr
-from condetr.cli import config
 from condetr.cli.compare import compare
 from condetr.cli.convert import convert
 from condetr.cli.demo import demo
@@ -22,7 +21,7 @@ from condetr.cli.doctor import doctor
 from condetr.cli.evaluate import evaluate
 from condetr.cli.explain import explain
 from condetr.cli.predict import predict
-from condetr.cli.recipes import recipes
+from condetr.cli.recipes import config_app, recipes
 from condetr.cli.sanity import sanity
 from condetr.cli.synth import synth
 from condetr.cli.train import train
@@ -43,7 +42,7 @@ app = typer.Typer(
 )
 for verb in (demo, synth, doctor, sanity, train, evaluate, predict, explain, compare, convert, recipes):
     app.command()(verb)
-app.add_typer(config.app, name="config")
+app.add_typer(config_app, name="config")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from condetr.cli.options import AsJson, Device, Overwrite, Precision, Weights, print_json
-from condetr.inference.threshold import DEFAULT_THRESHOLD
+from condetr.inference import DEFAULT_THRESHOLD
 from condetr.words import counted
 
 if TYPE_CHECKING:

@@ -1,6 +1,8 @@
-"""`condetr recipes`: the published results that can be trained by name."""
+"""`condetr recipes`: the published results that can be trained by name; `condetr config show`: all settings of one."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from condetr.cli.options import AsJson, print_json
 from condetr.words import ap_text
@@ -62,3 +64,21 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
             "" if row["paper_ap"] is None else ap_text(row["paper_ap"]),
         )
     Console().print(table)
+
+
+config_app = typer.Typer(help="Look at settings.", no_args_is_help=True)
+
+
+@config_app.command()
+def show(
+    recipe: Annotated[str, typer.Argument(help="A name that `condetr recipes` lists, or a YAML file of settings.")],
+    *,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change a setting; may be repeated.")
+    ] = None,
+) -> None:
+    """Print a recipe's settings as YAML, as `condetr train` would take them."""
+    from condetr.config import to_yaml
+    from condetr.recipes import registry
+
+    typer.echo(to_yaml(registry.recipe(recipe, *(assignments or []))), nl=False)

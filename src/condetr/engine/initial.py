@@ -24,8 +24,9 @@ def initialise(
     as it was initialised. Raises InputError if less than half of the tensors fit.
     """
     expected = detector.state_dict()
-    state = _for_classes(label_map, model)
+    one_class_more = blank_state(model.detector_config, num_class_rows=model.label_map.num_rows + 1)
     plain = blank_state(cast(DetectorConfig, config.for_inference()), num_class_rows=len(label_map))
+    state = _for_classes(label_map, model, one_class_more=one_class_more)
     state = {name: _lengthened(tensor, expected.get(name), plain.get(name)) for name, tensor in state.items()}
     fitting = {name: state[name] for name, old in expected.items() if name in state and state[name].shape == old.shape}
     if 2 * len(fitting) < len(expected):
@@ -37,12 +38,11 @@ def initialise(
     return tuple(name for name in expected if name not in fitting)
 
 
-def _for_classes(label_map: LabelMap, model: LoadedModel) -> State:
+def _for_classes(label_map: LabelMap, model: LoadedModel, *, one_class_more: State) -> State:
     """Return the model's state for other classes, or without what belongs to classes where it does not know them."""
     state: State = model.detector.state_dict()
     num_rows = model.label_map.num_rows
-    one_more = blank_state(model.detector_config, num_class_rows=num_rows + 1)
-    per_class = {name: len(one_more[name]) - len(state[name]) for name in state if state[name].dim()}
+    per_class = {name: len(one_class_more[name]) - len(state[name]) for name in state if state[name].dim()}
     per_class = {name: count for name, count in per_class.items() if count}
     rows = dict(zip(model.label_map.names, model.label_map.row_of_each, strict=True))
     if not set(label_map.names) <= set(rows):

@@ -26,11 +26,9 @@ from condetr.engine.recorder import Recorder
 from condetr.engine.results import TrainResult, write_results
 from condetr.engine.step import Stepper
 from condetr.inference.model_folder import LoadedModel
-from condetr.optimize.layout import memory_format
-from condetr.optimize.training import merge_frozen_norms, speed_up_training
+from condetr.optimize.training import memory_format, merge_frozen_norms, speed_up_training
 from condetr.runs.folder import RunFolder
 from condetr.runs.lock import locked
-from condetr.runs.loggers import require_loggers
 from condetr.words import counted
 
 
@@ -47,7 +45,6 @@ def train(
     """Train a detector on splits, from the weights of `initial` if they are given; see `condetr.train`."""
     run.require_usable(resume=resume)
     chosen = None if device is None else training_device(device)
-    require_loggers(config.loggers)
     fabric = launch(config, device=chosen)
     console = (console or Console()) if fabric.is_global_zero else Console(quiet=True)
     lock = locked(run, resume=resume, is_first_process=fabric.is_global_zero, broadcast=fabric.broadcast)

@@ -10,7 +10,7 @@ from torchvision.ops import box_iou
 from condetr.errors import InputError
 from condetr.explain.measures import heads_of_sides
 from condetr.explain.view import Explanation, View
-from condetr.inference.threshold import DEFAULT_THRESHOLD
+from condetr.inference import DEFAULT_THRESHOLD
 
 Query = int | Literal["best", "all"]
 """The query of this number, that of the best detection, or those of all detections."""

@@ -16,9 +16,9 @@ from condetr.data.images import read_image, to_rgb
 from condetr.data.transforms import TransformConfig
 from condetr.detectors.detector import Detector
 from condetr.errors import InputError, first_line
+from condetr.inference import DEFAULT_THRESHOLD
 from condetr.inference.detect import detect_batch
 from condetr.inference.model_folder import CONFIG
-from condetr.inference.threshold import DEFAULT_THRESHOLD
 from condetr.labels import LabelMap
 from condetr.optimize.fast import has_fast_form, optimize
 from condetr.optimize.machine import FastPrecision

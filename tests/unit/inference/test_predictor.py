@@ -11,9 +11,9 @@ from condetr.cli.explain import explain
 from condetr.cli.predict import predict
 from condetr.errors import InputError
 from condetr.explain.choose import choose
+from condetr.inference import DEFAULT_THRESHOLD
 from condetr.inference.model_folder import LoadedModel
 from condetr.inference.predictor import Predictor, usable_device
-from condetr.inference.threshold import DEFAULT_THRESHOLD
 from condetr.interop.loading import load
 from condetr.shapes import Detections
 

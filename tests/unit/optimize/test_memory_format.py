@@ -6,13 +6,13 @@ import torch
 from torch import nn
 
 from condetr.backbones.resnet import SmallResNetConfig
-from condetr.optimize.layout import memory_format
+from condetr.optimize.training import memory_format
 
 CPU = torch.device("cpu")
 LEARN = """
 import torch
 from condetr.backbones.resnet import SmallResNetConfig
-from condetr.optimize.layout import memory_format
+from condetr.optimize.training import memory_format
 backbone = SmallResNetConfig(widths=(4, 8), blocks=(1,)).build(pretrained=False)
 backbone = backbone.to(memory_format=memory_format(backbone, device=torch.device("cpu")))
 for _ in range(30):
