@@ -13,8 +13,7 @@ from condetr.data.dataset import Split
 from condetr.data.loader import eval_loader
 from condetr.data.sources import DataSplits, open_data
 from condetr.engine.config import TrainConfig
-from condetr.engine.evaluate import evaluate_shares
-from condetr.engine.results import TrainResult
+from condetr.engine.results import TrainResult, evaluate_shares
 from condetr.engine.train import train as train_on
 from condetr.errors import InputError, InputWarning
 from condetr.inference.predictor import Predictor

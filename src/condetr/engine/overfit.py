@@ -13,8 +13,8 @@ from condetr.data.dataset import Split
 from condetr.data.loader import eval_loader
 from condetr.detectors.detector import Detector
 from condetr.engine.config import TrainConfig
-from condetr.engine.evaluate import Evaluation, evaluate_shares
 from condetr.engine.optim import CosineScheduleConfig, set_learning_rates
+from condetr.engine.results import Evaluation, evaluate_shares
 from condetr.engine.step import losses_of
 from condetr.errors import InputError
 from condetr.inference.predictor import usable_device

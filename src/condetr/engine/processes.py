@@ -2,7 +2,7 @@
 
 import os
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -15,13 +15,11 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from condetr.data.batch import Batch
-from condetr.detectors.registry import DetectorConfig
 from condetr.engine.config import Precision, TrainConfig
 from condetr.errors import InputError, RunError
 from condetr.inference.predictor import usable_device
 from condetr.losses.criterion import LossReport
 from condetr.optimize.machine import has_native_bf16
-from condetr.shapes import DetectorOutput, Targets
 
 
 class Agreement(NamedTuple):
@@ -96,18 +94,20 @@ def _passed_the_loader(error: Exception) -> bool:
 DEVICES = ("cpu", "cuda", "mps")
 
 
-def launch(config: TrainConfig, *, device: torch.device | None = None) -> Fabric:
+def launch(
+    config: TrainConfig, *, device: torch.device | None = None, has_idle_parameters: Callable[[], bool] = lambda: True
+) -> Fabric:
     """Return a launched fabric; several processes and nodes are started by torchrun, one is the default.
 
     Without a `device` it is the GPU if there is one. An exchange between processes fails when one of them does not
-    answer for `process_timeout_minutes`.
+    answer for `process_timeout_minutes`. Several processes have to know whether some parameters learn nothing.
     """
     local, nodes = _processes_here(), int(os.environ.get("GROUP_WORLD_SIZE", "1"))
     fabric = Fabric(
         accelerator="auto" if device is None else device.type,
         devices=[device.index] if device is not None and device.index is not None else local,
         num_nodes=nodes,
-        strategy=_several_processes(config) if local * nodes > 1 else "auto",
+        strategy=_several_processes(config, has_idle_parameters=has_idle_parameters()) if local * nodes > 1 else "auto",
         precision=resolve_precision(config.precision, device=usable_device(device)),
     )
     fabric.launch()
@@ -141,19 +141,9 @@ def _processes_here() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
-def _several_processes(config: TrainConfig) -> DDPStrategy:
+def _several_processes(config: TrainConfig, *, has_idle_parameters: bool) -> DDPStrategy:
     # Looking for parameters without a gradient costs every step, so it is found out once whether there are any.
     return DDPStrategy(
         timeout=timedelta(minutes=config.process_timeout_minutes),
-        find_unused_parameters=has_idle_parameters(config.detector),
+        find_unused_parameters=has_idle_parameters,
     )
-
-
-def has_idle_parameters(config: DetectorConfig) -> bool:
-    """Tell whether some parameters of a detector learn nothing, on a tiny image: ablations have such."""
-    detector = config.build(num_classes=2, pretrained=False).train()
-    targets = Targets.of([(torch.tensor([0]), torch.tensor([[0.5, 0.5, 0.3, 0.3]]))])
-    output: DetectorOutput = detector(torch.zeros(1, 3, 64, 64), torch.zeros(1, 64, 64, dtype=torch.bool), targets)
-    loss = config.build_criterion()(output, targets, num_boxes=1.0)["loss"]
-    learning = [parameter for parameter in detector.parameters() if parameter.requires_grad]
-    return any(gradient is None for gradient in torch.autograd.grad(loss, learning, allow_unused=True))

@@ -11,7 +11,7 @@ from condetr.detectors.registry import DetectorConfig
 from condetr.engine.checkpoint import Progress, Row, save_checkpoint
 from condetr.engine.config import TrainConfig
 from condetr.engine.display import Means, write_metrics
-from condetr.engine.evaluate import Evaluation
+from condetr.engine.results import Evaluation
 from condetr.engine.step import Stepper
 from condetr.inference.model_folder import save_model
 from condetr.runs.folder import RunFolder

@@ -1,18 +1,24 @@
-"""What a training leaves behind: the numbers of its best model, and what is known about the run."""
+"""Evaluation inside a training, and what a training leaves behind: numbers, detections, facts about the run."""
 
 import json
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
+import numpy as np
+import torch
+
 import condetr
 from condetr.data.dataset import Finding, Split
+from condetr.data.loader import EvalLoader
 from condetr.data.sources import DataSplits
+from condetr.detectors.detector import Detector
 from condetr.engine.checkpoint import Progress, Row
 from condetr.engine.config import TrainConfig
+from condetr.inference.detect import detect
 from condetr.labels import LabelMap
 from condetr.metrics.coco import CocoResults, evaluate_coco, result_rows, without_nan
 from condetr.runs.folder import RunFolder
@@ -148,3 +154,43 @@ def _versions() -> dict[str, str]:
         "python": platform.python_version(),
         **{library: version(library) for library in libraries},
     }
+
+
+class Evaluation(NamedTuple):
+    """The numbers and what they were computed from."""
+
+    results: CocoResults
+    detections: dict[int, Detections]
+    """By image id; those whose score or box is not finite are left out."""
+    left_out: int
+    """How many of these there were."""
+
+
+def evaluate_shares(
+    detector: Detector,
+    *,
+    split: Split,
+    loader: EvalLoader,
+    device: torch.device,
+    progress: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Score a detector on a split; `loader` holds this process's share of it. Always in fp32."""
+    found = detect(detector, loader, label_map=split.label_map, device=device, progress=progress)
+    everything = _gather(found)
+    detections = {image_id: _finite(each) for image_id, each in everything.items()}
+    left_out = sum(map(len, everything.values())) - sum(map(len, detections.values()))
+    return Evaluation(evaluate_coco(split, detections), detections, left_out)
+
+
+def _gather(found: dict[int, Detections]) -> dict[int, Detections]:
+    """Return the detections of all processes."""
+    if not torch.distributed.is_initialized():
+        return found
+    shares: list[dict[int, Detections]] = [{} for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather_object(shares, found)
+    return {image_id: detections for share in shares for image_id, detections in share.items()}
+
+
+def _finite(found: Detections) -> Detections:
+    """Leave out what a detector whose weights have blown up says."""
+    return found.where(np.isfinite(found.scores) & np.isfinite(found.boxes_xyxy).all(axis=1))

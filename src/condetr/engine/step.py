@@ -8,13 +8,14 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from condetr.data.batch import Batch
+from condetr.data.batch import Batch, collate_images
 from condetr.detectors.detector import Detector
+from condetr.detectors.registry import DetectorConfig
 from condetr.engine.config import TrainConfig
 from condetr.engine.optim import Ema, Schedule, set_learning_rates
 from condetr.engine.processes import agree, boxes_per_process
 from condetr.losses.criterion import Criterion, LossReport
-from condetr.shapes import DetectorOutput
+from condetr.shapes import DetectorOutput, Targets
 
 
 class Outcome(NamedTuple):
@@ -102,6 +103,16 @@ def losses_of(
     """Predict in a batch, match and return the losses."""
     output = model(batch.normalised(), batch.is_padding, batch.targets)
     return criterion(output, batch.targets, num_boxes=num_boxes)
+
+
+def has_idle_parameters(config: DetectorConfig) -> bool:
+    """Tell whether some parameters of a detector learn nothing, as in some ablations; a tiny image shows it."""
+    detector = config.build(num_classes=2, pretrained=False).train()
+    batch = collate_images([torch.zeros(3, 64, 64, dtype=torch.uint8)], original_sizes_hw=[(64, 64)])
+    batch = batch._replace(targets=Targets.of([(torch.tensor([0]), torch.tensor([[0.5, 0.5, 0.3, 0.3]]))]))
+    loss = losses_of(detector, config.build_criterion(), batch, num_boxes=1.0)["loss"]
+    learning = [parameter for parameter in detector.parameters() if parameter.requires_grad]
+    return any(gradient is None for gradient in torch.autograd.grad(loss, learning, allow_unused=True))
 
 
 def _mean(reports: Sequence[LossReport]) -> LossReport:

@@ -16,15 +16,14 @@ from condetr.engine import watch
 from condetr.engine.checkpoint import Progress, Restored, Row, restore_checkpoint
 from condetr.engine.config import TrainConfig
 from condetr.engine.display import Display, Means
-from condetr.engine.evaluate import Evaluation, evaluate_shares
 from condetr.engine.initial import initialise
 from condetr.engine.interrupt import StopRequest
 from condetr.engine.loaders import Loaders, data_findings, make_loaders
 from condetr.engine.nonfinite import SkippedSteps
 from condetr.engine.processes import average_statistics, launch, lost_processes_named, training_device
 from condetr.engine.recorder import Recorder
-from condetr.engine.results import TrainResult, write_results
-from condetr.engine.step import Stepper
+from condetr.engine.results import Evaluation, TrainResult, evaluate_shares, write_results
+from condetr.engine.step import Stepper, has_idle_parameters
 from condetr.inference.model_folder import LoadedModel
 from condetr.optimize.training import memory_format, merge_frozen_norms, speed_up_training
 from condetr.runs.folder import RunFolder
@@ -45,7 +44,7 @@ def train(
     """Train a detector on splits, from the weights of `initial` if they are given; see `condetr.train`."""
     run.require_usable(resume=resume)
     chosen = None if device is None else training_device(device)
-    fabric = launch(config, device=chosen)
+    fabric = launch(config, device=chosen, has_idle_parameters=lambda: has_idle_parameters(config.detector))
     console = (console or Console()) if fabric.is_global_zero else Console(quiet=True)
     lock = locked(run, resume=resume, is_first_process=fabric.is_global_zero, broadcast=fabric.broadcast)
     with lost_processes_named(checkpoint=run.last_checkpoint), lock:

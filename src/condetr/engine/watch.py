@@ -13,7 +13,7 @@ from jaxtyping import Float
 from condetr.data.dataset import Split
 from condetr.engine.checkpoint import Progress
 from condetr.engine.config import Precision, TrainConfig
-from condetr.engine.evaluate import Evaluation
+from condetr.engine.results import Evaluation
 from condetr.optimize.machine import is_emulated
 from condetr.shapes import Detections
 from condetr.words import ap_text, counted
