@@ -127,7 +127,8 @@ def leniently(reading: Reading[_Result]) -> tuple[_Result, tuple[Note, ...]]:
 
 def places_of(notes: Sequence[Note], fault: Fault) -> tuple[str, ...]:
     """Return the places of a fault."""
-    return tuple(_printable(note.place) for note in notes if note.fault is fault)
+    # File names may hold what is no text.
+    return tuple(note.place.encode(errors="backslashreplace").decode() for note in notes if note.fault is fault)
 
 
 def findings_of(notes: Sequence[Note], *, most_examples: int | None = _EXAMPLES) -> tuple[Finding, ...]:
@@ -160,9 +161,5 @@ def _finding(fault: Fault, notes: Sequence[Note], most_examples: int | None) -> 
         severity=fault.severity,
         what=f"{count} {fault.one if count == 1 else fault.many} {fault.what}",
         count=count,
-        examples=tuple(_printable(note.place) for note in notes[:most_examples]),
+        examples=places_of(notes[:most_examples], fault),
     )
-
-
-def _printable(place: str) -> str:
-    return place.encode(errors="backslashreplace").decode()  # as file names may hold what is no text

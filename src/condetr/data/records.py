@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from condetr.data.dataset import ImageRecord, Split
 from condetr.data.findings import Fault, Note, Reading, refused
 from condetr.data.images import ImageHeader, read_headers
-from condetr.data.raw import RawImage
+from condetr.data.raw import RawData, RawImage
 from condetr.errors import InputError
 from condetr.labels import LabelMap
 
@@ -21,18 +21,12 @@ _MOST = 0.9  # of the boxes lie between 0 and 1 where they are fractions
 _PAIRS_AT_ONCE = 2**20
 
 
-def build_split(
-    name: str,
-    *,
-    images: Sequence[RawImage],
-    label_map: LabelMap,
-    root: Path,
-    skip_unreadable: bool,
-) -> Reading[Split]:
+def build_split(raw: RawData, name: str, *, root: Path, skip_unreadable: bool = False) -> Reading[Split]:
     """Check every image file, clip the boxes, drop those without area, and note what was wrong.
 
     Missing and unreadable files are refused, unless `skip_unreadable` leaves them out.
     """
+    images = raw.images.get(name, ())
     yield from _refuse_fractions(images, name)
     for path, count in Counter(image.path for image in images).items():
         if count > 1:
@@ -40,14 +34,14 @@ def build_split(
     headers = read_headers([image.path for image in images])
     errors = [header for header in headers if isinstance(header, InputError)]
     yield from _skip_unreadable(errors) if skip_unreadable else _refuse_unreadable(errors, name)
-    builder = _RecordBuilder(label_map=label_map, root=root.absolute())
+    builder = _RecordBuilder(label_map=raw.label_map, root=root.absolute())
     records = []
     for image, header in zip(images, headers, strict=True):
         if isinstance(header, ImageHeader):
             records.append((yield from builder.build(image, header)))
     if not records:
         yield refused(Fault.NOTHING, f"the split {name!r} of {root} has no {'readable ' if images else ''}image")
-    return Split(name=name, records=tuple(records), label_map=label_map)
+    return Split(name=name, records=tuple(records), label_map=raw.label_map)
 
 
 class PixelBoxes(NamedTuple):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from condetr.data.dataset import Finding, Split
 from condetr.data.findings import Fault, Note, Reading, findings_of, refused, strictly
-from condetr.data.raw import RawData, Source
+from condetr.data.raw import Source
 from condetr.data.recognise import recognise
 from condetr.data.records import build_split
 from condetr.data.splits import hold_out, named_split, role, split_of_role
@@ -66,18 +66,7 @@ def read_split(path: Path, *, split: str | None = None, skip_unreadable: bool = 
 def read_named(source: Source, name: str, *, skip_unreadable: bool = False) -> Reading[Split]:
     """Read one split of a recognised data set."""
     raw = yield from source.read([name])
-    return (yield from build(source, raw, name, skip_unreadable=skip_unreadable))
-
-
-def build(source: Source, raw: RawData, name: str, *, skip_unreadable: bool = False) -> Reading[Split]:
-    """Make records of a split's annotations."""
-    return build_split(
-        name,
-        images=raw.images.get(name, ()),
-        label_map=raw.label_map,
-        root=source.root,
-        skip_unreadable=skip_unreadable,
-    )
+    return (yield from build_split(raw, name, root=source.root, skip_unreadable=skip_unreadable))
 
 
 def choose_splits(
@@ -109,14 +98,14 @@ def _read_both(
     """Read the training and the validation split; hold out the latter where it has no name."""
     train_name, val_name = names
     raw = yield from source.read(list(dict.fromkeys((train_name, val_name or train_name))))
-    train = yield from build(source, raw, train_name, skip_unreadable=skip_unreadable)
+    train = yield from build_split(raw, train_name, root=source.root, skip_unreadable=skip_unreadable)
     if val_name is None:
         train, val = hold_out(train, fraction=val_fraction, seed=seed)
         yield Note(Fault.HELD_OUT, val.name, count=len(val))
     elif val_name == train_name:
         val = train
     else:
-        val = yield from build(source, raw, val_name, skip_unreadable=skip_unreadable)
+        val = yield from build_split(raw, val_name, root=source.root, skip_unreadable=skip_unreadable)
     yield from check_classes(train, val)
     for path_in_both in sorted({record.path for record in train.records} & {record.path for record in val.records}):
         yield Note(Fault.LEAK, path_in_both.name)

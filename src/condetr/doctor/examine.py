@@ -10,7 +10,8 @@ from condetr.data.findings import Fault, Note, Reading, findings_of, leniently, 
 from condetr.data.images import ImageHeader, read_headers
 from condetr.data.raw import RawData, Source
 from condetr.data.recognise import recognise
-from condetr.data.sources import build, check_classes, choose_splits, read_named
+from condetr.data.records import build_split
+from condetr.data.sources import check_classes, choose_splits, read_named
 from condetr.data.splits import role
 from condetr.doctor.contents import Content, Pair, content_findings, read_contents, similar_images
 from condetr.doctor.plan import Plan
@@ -121,7 +122,7 @@ def _read(source: Source) -> Reading[_Annotated]:
     raw = yield from source.read(_apart(source.splits))
     splits = {}
     for name in raw.images:
-        splits[name] = yield from build(source, raw, name)
+        splits[name] = yield from build_split(raw, name, root=source.root)
     train, val = yield from _chosen(source, splits)
     yield from check_classes(splits[train], splits[val or train])
     return _Annotated(raw, splits, train, val)
