@@ -67,7 +67,7 @@ class Adviser:
         if cleaned is not None:
             summary = DataSummary(cleaned.data, train, examination.val, num_images=cleaned.training_images)
             return self._advice(summary, examination.plan)
-        unreadable = len(examination.counter.places(Fault.BROKEN_IMAGE))
+        unreadable = len(examination.places(Fault.BROKEN_IMAGE))
         summary = DataSummary(data, train, examination.val, num_images=len(train), num_unreadable=unreadable)
         return with_cleaning(examination, summary, advise=lambda some: self._advice(some, examination.plan))
 

@@ -47,7 +47,6 @@ def evaluate(
     """Measure a model on a data set: average precision and recall as COCO defines them, and for each class."""
     say_what_was_understood(data, quiet=as_json)
     from condetr.api import in_classes_of
-    from condetr.data.findings import FindingCounter
     from condetr.interop.loading import load
     from condetr.optimize.machine import keep_memory
     from condetr.report.part import open_part
@@ -57,10 +56,9 @@ def evaluate(
         require_free(out, overwrite=overwrite)
     keep_memory()
     predictor = load(weights, device=device).optimize(precision)
-    counter = FindingCounter()
-    part = open_part(data, weights=weights, split=split, skip_unreadable=skip_unreadable, counter=counter)
+    part = open_part(data, weights=weights, split=split, skip_unreadable=skip_unreadable)
     truth = in_classes_of(predictor.label_map, part.split, weights=weights, data=data)
-    for finding in counter.findings():
+    for finding in part.findings:
         if finding.severity == "warning":
             typer.echo(finding.sentence, err=True)
     results = _evaluate(predictor, truth, batch_size=batch_size, workers=workers)

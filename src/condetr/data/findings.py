@@ -1,7 +1,14 @@
-"""What can be wrong or worth knowing in data, and its counting."""
+"""What can be wrong or worth knowing in data, and how readers tell it.
 
+What reads data is a generator: it yields a note for everything that is worth one, and returns what it read. One reader
+calls another with `result = yield from read_part(...)`, so that notes come in the order of reading. Whoever needs the
+result decides what a refusal means: `strictly` stops at the first one, `leniently` goes on without what is faulty.
+"""
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from enum import Enum
-from typing import Literal
+from typing import Literal, TypeAlias, TypeVar
 
 from condetr.data.dataset import Finding
 from condetr.errors import InputError
@@ -86,45 +93,73 @@ class Fault(Enum):
         self.what = what
 
 
-class FindingCounter:
-    """Counts faults while data is read, and remembers the first places of each.
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A fault, and where it is."""
 
-    With `on_error="raise"` the first error ends the reading; with `"count"` readers leave out what is faulty and go on.
-    Of each fault `most_examples` places are remembered, or all.
-    """
+    fault: Fault
+    place: str
+    """Such as `images/12.jpg: annotation 3`."""
+    count: int = 1
+    refusal: str | None = None
+    """What a strict reading ends with; None where it goes on. After a refusal readers leave out what is faulty."""
 
-    def __init__(self, *, on_error: Literal["raise", "count"] = "raise", most_examples: int | None = _EXAMPLES) -> None:
-        self.on_error = on_error
-        self.most_examples = most_examples
-        self._counts = dict.fromkeys(Fault, 0)
-        self._examples: dict[Fault, list[str]] = {fault: [] for fault in Fault}
 
-    def add(self, fault: Fault, place: str, *, count: int = 1) -> None:
-        """Count a fault at a place such as `images/12.jpg: annotation 3`."""
-        place = place.encode(errors="backslashreplace").decode()  # as file names may hold what is no text
-        self._counts[fault] += count
-        if self.most_examples is None or len(self._examples[fault]) < self.most_examples:
-            self._examples[fault].append(place)
+_Result = TypeVar("_Result")
+Reading: TypeAlias = Generator[Note, None, _Result]
+"""What yields notes and returns a result; it does nothing until it is run, by `yield from` or one of the two below."""
 
-    def refuse(self, fault: Fault, sentence: str | InputError) -> None:
-        """Raise an InputError that says the sentence, or count it; the caller then leaves out what is faulty."""
-        if self.on_error == "raise":
-            raise InputError(str(sentence)) from None
-        self.add(fault, str(sentence))
 
-    def places(self, fault: Fault) -> tuple[str, ...]:
-        """Return the places of a fault, as many as are remembered."""
-        return tuple(self._examples[fault])
+def refused(fault: Fault, sentence: str | InputError) -> Note:
+    """Return the note of what cannot be used, at which a strict reading ends with the sentence."""
+    return Note(fault, str(sentence), refusal=str(sentence))
 
-    def findings(self) -> tuple[Finding, ...]:
-        """Return what was counted, errors first, then warnings."""
-        return tuple(
-            Finding(
-                severity=fault.severity,
-                what=f"{count} {fault.one if count == 1 else fault.many} {fault.what}",
-                count=count,
-                examples=tuple(self._examples[fault]),
-            )
-            for fault, count in self._counts.items()
-            if count
-        )
+
+def strictly(reading: Reading[_Result]) -> tuple[_Result, tuple[Note, ...]]:
+    """Read to the end, and return the result and the notes; raises InputError at the first refusal."""
+    return _run(reading, check=_raise_refusal)
+
+
+def leniently(reading: Reading[_Result]) -> tuple[_Result, tuple[Note, ...]]:
+    """Read to the end whatever is refused, and return the result and the notes."""
+    return _run(reading, check=lambda note: None)
+
+
+def places_of(notes: Sequence[Note], fault: Fault) -> tuple[str, ...]:
+    """Return the places of a fault."""
+    # File names may hold what is no text.
+    return tuple(note.place.encode(errors="backslashreplace").decode() for note in notes if note.fault is fault)
+
+
+def findings_of(notes: Sequence[Note], *, most_examples: int | None = _EXAMPLES) -> tuple[Finding, ...]:
+    """Sum up notes, errors first, then warnings; of each fault the first places are told, or all."""
+    by_fault: dict[Fault, list[Note]] = {fault: [] for fault in Fault}
+    for note in notes:
+        by_fault[note.fault].append(note)
+    return tuple(_finding(fault, some, most_examples) for fault, some in by_fault.items() if some)
+
+
+def _run(reading: Reading[_Result], *, check: Callable[[Note], None]) -> tuple[_Result, tuple[Note, ...]]:
+    notes: list[Note] = []
+    while True:
+        try:
+            note = next(reading)
+        except StopIteration as end:
+            return end.value, tuple(notes)
+        check(note)
+        notes.append(note)
+
+
+def _raise_refusal(note: Note) -> None:
+    if note.refusal is not None:
+        raise InputError(note.refusal)
+
+
+def _finding(fault: Fault, notes: Sequence[Note], most_examples: int | None) -> Finding:
+    count = sum(note.count for note in notes)
+    return Finding(
+        severity=fault.severity,
+        what=f"{count} {fault.one if count == 1 else fault.many} {fault.what}",
+        count=count,
+        examples=places_of(notes[:most_examples], fault),
+    )

@@ -1,13 +1,13 @@
 """Annotation files that belong to one image each: which image, and which split."""
 
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from condetr.data.findings import Fault, FindingCounter
+from condetr.data.findings import Fault, Note, refused
 from condetr.data.index import Index, folder_of, is_image, join, name_of, shown_folder, spelling, stem
-from condetr.data.resolve import Match, Place, Resolver, report_match, role_of
+from condetr.data.resolve import Match, Place, Resolver, notes_of_match, role_of
 from condetr.data.splits import role
 from condetr.errors import InputError
 
@@ -80,18 +80,18 @@ class Pairs:
         rest = [image for image in self.unannotated if image not in taken]
         return replace(self, pairs=pairs, unannotated=rest)
 
-    def report_unannotated(self, counter: FindingCounter) -> None:
-        """Count images without an annotation file, which are left out or taken as empty."""
+    def notes_of_unannotated(self) -> Iterator[Note]:
+        """Note images without an annotation file, which are left out or taken as empty."""
         for image in self.unannotated:
-            counter.add(Fault.NOT_ANNOTATED if self.most_are_unannotated else Fault.UNANNOTATED, image)
+            yield Note(Fault.NOT_ANNOTATED if self.most_are_unannotated else Fault.UNANNOTATED, image)
 
-    def report(self, counter: FindingCounter) -> None:
-        """Count what was found otherwise than by its place, and what is unclear."""
+    def notes(self) -> Iterator[Note]:
+        """Note what was found otherwise than by its place, and what is unclear."""
         for error in self.unclear.values():
-            counter.refuse(Fault.AMBIGUOUS, error)
+            yield refused(Fault.AMBIGUOUS, error)
         for pair in self.pairs:
             if pair.match is not None:
-                report_match(pair.match, stem(name_of(pair.file)), where=pair.file, counter=counter)
+                yield from notes_of_match(pair.match, stem(name_of(pair.file)), where=pair.file)
 
 
 def find_pairs(index: Index, files: Sequence[str]) -> Pairs:

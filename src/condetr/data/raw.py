@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from condetr.data.findings import FindingCounter
+from condetr.data.findings import Reading
 from condetr.labels import LabelMap
 
 
@@ -61,7 +61,8 @@ class Source:
     """Where the images lie, as far as recognising tells, without links."""
     num_images: int
     """How many images are annotated, as far as recognising tells."""
-    read: Callable[[Sequence[str], FindingCounter], RawData]
+    read: Callable[[Sequence[str]], Reading[RawData]]
+    """Reads the splits that are named."""
     description: Path | None = None
     """The file that names the places, where the layout has one."""
     files: tuple[Path, ...] = ()

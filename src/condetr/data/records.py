@@ -1,7 +1,7 @@
-"""From annotations as a reader found them to records that can be trusted, with every fault counted."""
+"""From annotations as a reader found them to records that can be trusted, with every fault noted."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from condetr.data.dataset import ImageRecord, Split
-from condetr.data.findings import Fault, FindingCounter
+from condetr.data.findings import Fault, Note, Reading, refused
 from condetr.data.images import ImageHeader, read_headers
-from condetr.data.raw import RawImage
+from condetr.data.raw import RawData, RawImage
 from condetr.errors import InputError
 from condetr.labels import LabelMap
 
@@ -21,34 +21,27 @@ _MOST = 0.9  # of the boxes lie between 0 and 1 where they are fractions
 _PAIRS_AT_ONCE = 2**20
 
 
-def build_split(
-    name: str,
-    *,
-    images: Sequence[RawImage],
-    label_map: LabelMap,
-    root: Path,
-    counter: FindingCounter,
-    skip_unreadable: bool,
-) -> Split:
-    """Check every image file, clip the boxes, drop those without area, and count what was wrong.
+def build_split(raw: RawData, name: str, *, root: Path, skip_unreadable: bool = False) -> Reading[Split]:
+    """Check every image file, clip the boxes, drop those without area, and note what was wrong.
 
-    Raises InputError where files are missing or unreadable, unless `skip_unreadable` leaves them out.
+    Missing and unreadable files are refused, unless `skip_unreadable` leaves them out.
     """
-    _refuse_fractions(images, name, counter)
+    images = raw.images.get(name, ())
+    yield from _refuse_fractions(images, name)
     for path, count in Counter(image.path for image in images).items():
         if count > 1:
-            counter.add(Fault.LISTED_TWICE, f"{name}: {path.name}")
+            yield Note(Fault.LISTED_TWICE, f"{name}: {path.name}")
     headers = read_headers([image.path for image in images])
-    _report_unreadable([header for header in headers if isinstance(header, InputError)], name, counter, skip_unreadable)
-    builder = _RecordBuilder(label_map=label_map, root=root.absolute(), counter=counter)
-    records = [
-        builder.build(image, header)
-        for image, header in zip(images, headers, strict=True)
-        if isinstance(header, ImageHeader)
-    ]
+    errors = [header for header in headers if isinstance(header, InputError)]
+    yield from _skip_unreadable(errors) if skip_unreadable else _refuse_unreadable(errors, name)
+    builder = _RecordBuilder(label_map=raw.label_map, root=root.absolute())
+    records = []
+    for image, header in zip(images, headers, strict=True):
+        if isinstance(header, ImageHeader):
+            records.append((yield from builder.build(image, header)))
     if not records:
-        counter.refuse(Fault.NOTHING, f"the split {name!r} of {root} has no {'readable ' if images else ''}image")
-    return Split(name=name, records=tuple(records), label_map=label_map)
+        yield refused(Fault.NOTHING, f"the split {name!r} of {root} has no {'readable ' if images else ''}image")
+    return Split(name=name, records=tuple(records), label_map=raw.label_map)
 
 
 class PixelBoxes(NamedTuple):
@@ -74,45 +67,49 @@ def has_area(corners: Float[np.ndarray, "T 4"]) -> Bool[np.ndarray, " T"]:
     return is_box
 
 
-def _refuse_fractions(images: Sequence[RawImage], split: str, counter: FindingCounter) -> None:
+def _refuse_fractions(images: Sequence[RawImage], split: str) -> Iterator[Note]:
     """Refuse boxes that can only be meant relative to the image, where the layout has pixels."""
     corners = np.array([box.corners for image in images if not image.is_relative for box in image.boxes])
     if corners.size and np.mean(np.abs(corners).max(axis=1) <= 1) >= _MOST and not (corners == np.round(corners)).all():
-        counter.refuse(
+        yield refused(
             Fault.FRACTIONS,
             f"the boxes of the split {split!r} lie between 0 and 1, as fractions of the image do, where pixels are "
             "meant: multiply them by the width and height of their images",
         )
 
 
-def _report_unreadable(errors: list[InputError], split: str, counter: FindingCounter, skip: bool) -> None:  # noqa: FBT001
-    if errors and not skip and counter.on_error == "raise":
-        first = "; ".join(str(error) for error in errors[:3])
-        count = f"{len(errors)} images are" if len(errors) > 1 else "1 image is"
-        raise InputError(
-            f"in the split {split!r} {count} missing or unreadable"
-            f" (repair, remove, or leave out with skip_unreadable): {first}"
-        )
+def _skip_unreadable(errors: Sequence[InputError]) -> Iterator[Note]:
     for error in errors:
-        counter.add(Fault.UNREADABLE if skip else Fault.BROKEN_IMAGE, str(error))
+        yield Note(Fault.UNREADABLE, str(error))
+
+
+def _refuse_unreadable(errors: Sequence[InputError], split: str) -> Iterator[Note]:
+    """Refuse images one by one, each with the sentence about all of them."""
+    first = "; ".join(str(error) for error in errors[:3])
+    count = f"{len(errors)} images are" if len(errors) > 1 else "1 image is"
+    refusal = (
+        f"in the split {split!r} {count} missing or unreadable"
+        f" (repair, remove, or leave out with skip_unreadable): {first}"
+    )
+    for error in errors:
+        yield Note(Fault.BROKEN_IMAGE, str(error), refusal=refusal)
 
 
 class _RecordBuilder:
-    def __init__(self, *, label_map: LabelMap, root: Path, counter: FindingCounter) -> None:
+    def __init__(self, *, label_map: LabelMap, root: Path) -> None:
         self.training_ids = label_map.training_ids
         self.root = root
-        self.counter = counter
 
-    def build(self, image: RawImage, header: ImageHeader) -> ImageRecord:
-        self._compare_sizes(image, header)
+    def build(self, image: RawImage, header: ImageHeader) -> Reading[ImageRecord]:
+        yield from self._notes_of_size(image, header)
         corners, clipped = pixel_boxes(image, size_hw=header.size_hw)
-        self._report_boxes(image, corners, clipped)
+        yield from self._notes_of_boxes(image, corners, clipped)
         keep = has_area(clipped)
         boxes = [box for box, kept in zip(image.boxes, keep, strict=True) if kept]
         if not boxes:
-            self.counter.add(Fault.EMPTY, self._shown(image.path))
+            yield Note(Fault.EMPTY, self._shown(image.path))
         for index in repeated_boxes(clipped[keep], [box.dataset_id for box in boxes]):
-            self.counter.add(Fault.REPEATED_BOX, f"{self._shown(image.path)}: {boxes[index].place}")
+            yield Note(Fault.REPEATED_BOX, f"{self._shown(image.path)}: {boxes[index].place}")
         sides = clipped[keep, 2:] - clipped[keep, :2]
         given = np.array([np.nan if box.area is None else box.area for box in boxes], dtype=np.float64)
         return ImageRecord(
@@ -125,16 +122,16 @@ class _RecordBuilder:
             areas=np.where(np.isnan(given), sides.prod(axis=1), given),
         )
 
-    def _compare_sizes(self, image: RawImage, header: ImageHeader) -> None:
+    def _notes_of_size(self, image: RawImage, header: ImageHeader) -> Iterator[Note]:
         if image.size_hw is None or image.size_hw == header.size_hw:
             return
         fault = Fault.TURNED if header.is_turned and image.size_hw == header.size_hw[::-1] else Fault.OTHER_SIZE
         said, is_now = ("x".join(map(str, size[::-1])) for size in (image.size_hw, header.size_hw))
-        self.counter.add(fault, f"{self._shown(image.path)}: {said} in the annotations, {is_now} in the file")
+        yield Note(fault, f"{self._shown(image.path)}: {said} in the annotations, {is_now} in the file")
 
-    def _report_boxes(
+    def _notes_of_boxes(
         self, image: RawImage, corners: Float[np.ndarray, "T 4"], clipped: Float[np.ndarray, "T 4"]
-    ) -> None:
+    ) -> Iterator[Note]:
         is_box, is_box_inside = has_area(corners), has_area(clipped)
         overhangs = (np.abs(corners - clipped) > _ROUNDING).any(axis=1)
         for fault, mask in (
@@ -143,7 +140,7 @@ class _RecordBuilder:
             (Fault.CLIPPED, is_box_inside & overhangs),
         ):
             for index in np.flatnonzero(mask).tolist():
-                self.counter.add(fault, f"{self._shown(image.path)}: {image.boxes[index].place}")
+                yield Note(fault, f"{self._shown(image.path)}: {image.boxes[index].place}")
 
     def _shown(self, path: Path) -> str:
         whole = path.absolute()

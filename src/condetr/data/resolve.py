@@ -2,14 +2,14 @@
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from condetr.data.findings import Fault, FindingCounter
+from condetr.data.findings import Fault, Note, Reading, refused
 from condetr.data.index import Index, folder_of, is_image, join, name_of, spelling, stem
 from condetr.data.splits import ROLES, role
 from condetr.errors import InputError
@@ -197,32 +197,29 @@ def role_of(path: str) -> str | None:
 
 
 class Finder:
-    """Finds the images that one file lists, and counts what is odd about it."""
+    """Finds the images that one file lists, and notes what is odd about it."""
 
-    def __init__(
-        self, resolver: Resolver, names: Sequence[str], place: Place, *, where: str, counter: FindingCounter
-    ) -> None:
+    def __init__(self, resolver: Resolver, names: Sequence[str], place: Place, *, where: str) -> None:
         self.resolver = resolver
         self.place = place
         self.where = where
-        self.counter = counter
         self.base = resolver.base(names, place)
 
-    def path(self, name: str) -> Path | None:
+    def path(self, name: str) -> Reading[Path | None]:
         """Return where an image is or, if it is nowhere, where it should be; None where that is refused."""
         root = self.resolver.index.root
         try:
             match = self.resolver.image(name, self.place, base=self.base)
         except InputError as error:
-            self.counter.refuse(Fault.AMBIGUOUS, error)
+            yield refused(Fault.AMBIGUOUS, error)
             return None
         if match is not None:
-            report_match(match, name, where=self.where, counter=self.counter)
+            yield from notes_of_match(match, name, where=self.where)
             return self.resolver.index.path(match.file)
         folder = root / (self.place.folder if self.base is None else self.base)
         if leads_out(name, folder) and leads_out(name, root):
             sentence = f"the file name {name!r} leads out of the data folder {root}: file names must stay inside it"
-            self.counter.refuse(Fault.LEAVING, sentence)
+            yield refused(Fault.LEAVING, sentence)
             return None
         return folder / name.replace("\\", "/")
 
@@ -234,10 +231,10 @@ class Finder:
             return True  # two files do
 
 
-def report_match(match: Match, name: str, *, where: str, counter: FindingCounter) -> None:
-    """Count an image that was found otherwise than by its path."""
+def notes_of_match(match: Match, name: str, *, where: str) -> Iterator[Note]:
+    """Note an image that was found otherwise than by its path."""
     if not match.is_as_written:
-        counter.add(Fault.FOUND_ELSEWHERE, f"{where}: {name} is {match.file}")
+        yield Note(Fault.FOUND_ELSEWHERE, f"{where}: {name} is {match.file}")
 
 
 def leads_out(name: str, root: Path) -> bool:

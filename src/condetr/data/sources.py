@@ -1,12 +1,13 @@
 """Open a data set of any known layout, recognised by looking at what the user pointed to."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from condetr.data.dataset import Finding, Split
-from condetr.data.findings import Fault, FindingCounter
-from condetr.data.raw import RawData, Source
+from condetr.data.findings import Fault, Note, Reading, findings_of, refused, strictly
+from condetr.data.raw import Source
 from condetr.data.recognise import recognise
 from condetr.data.records import build_split
 from condetr.data.splits import hold_out, named_split, role, split_of_role
@@ -41,36 +42,31 @@ def open_data(
     are missing or broken. Raises InputError for everything that cannot be used.
     """
     source = recognise(path)
-    train_name, val_name = choose_splits(source, train_split=train_split, val_split=val_split)
-    counter = FindingCounter()
-    raw = source.read(list(dict.fromkeys((train_name, val_name or train_name))), counter)
-    train = _build(source, raw, train_name, counter, skip_unreadable=skip_unreadable)
-    if val_name is None:
-        train, val = hold_out(train, fraction=val_fraction, seed=seed)
-        counter.add(Fault.HELD_OUT, val.name, count=len(val))
-    elif val_name == train_name:
-        val = train
-    else:
-        val = _build(source, raw, val_name, counter, skip_unreadable=skip_unreadable)
-    check_classes(train, val, counter=counter)
-    for path_in_both in sorted({record.path for record in train.records} & {record.path for record in val.records}):
-        counter.add(Fault.LEAK, path_in_both.name)
+    names = choose_splits(source, train_split=train_split, val_split=val_split)
+    reading = _read_both(source, names, val_fraction=val_fraction, seed=seed, skip_unreadable=skip_unreadable)
+    (train, val), notes = strictly(reading)
     return DataSplits(
-        layout=source.layout, understood=source.understood, train=train, val=val, findings=counter.findings()
+        layout=source.layout, understood=source.understood, train=train, val=val, findings=findings_of(notes)
     )
 
 
-def open_split(
-    path: Path, *, split: str | None = None, skip_unreadable: bool = False, counter: FindingCounter | None = None
-) -> Split:
-    """Read one split: the named one, else the validation split, else the test split, else the only one there is.
+def open_split(path: Path, *, split: str | None = None, skip_unreadable: bool = False) -> Split:
+    """Read one split: the named one, else the validation split, else the test split, else the only one there is."""
+    found, _ = strictly(read_split(path, split=split, skip_unreadable=skip_unreadable))
+    return found
 
-    What is found wrong is counted by `counter`.
-    """
+
+def read_split(path: Path, *, split: str | None = None, skip_unreadable: bool = False) -> Reading[Split]:
+    """Read the split that `open_split` opens, and note what is wrong with it."""
     source = recognise(path)
     name = named_split(source.splits, split, path=path) if split else _eval_split(source)
-    counter = counter or FindingCounter()
-    return _build(source, source.read([name], counter), name, counter, skip_unreadable=skip_unreadable)
+    return read_named(source, name, skip_unreadable=skip_unreadable)
+
+
+def read_named(source: Source, name: str, *, skip_unreadable: bool = False) -> Reading[Split]:
+    """Read one split of a recognised data set."""
+    raw = yield from source.read([name])
+    return (yield from build_split(raw, name, root=source.root, skip_unreadable=skip_unreadable))
 
 
 def choose_splits(
@@ -81,19 +77,39 @@ def choose_splits(
     return train_name, _val_split(source, val_split, train_name=train_name)
 
 
-def check_classes(train: Split, val: Split, *, counter: FindingCounter) -> None:
-    """Count classes that cannot be learned, and refuse a training split from which nothing can be learned."""
+def check_classes(train: Split, val: Split) -> Iterator[Note]:
+    """Note classes that cannot be learned, and refuse a training split from which nothing can be learned."""
     used = {int(label) for record in train.records for label in record.labels[~record.is_crowd]}
     if not used:
-        counter.refuse(Fault.NOTHING, f"the training split {train.name!r} has no boxes, so there is nothing to learn")
+        yield refused(Fault.NOTHING, f"the training split {train.name!r} has no boxes, so there is nothing to learn")
     spelt = Counter(" ".join(name.casefold().split()) for name in train.label_map.names)
     for training_id, name in enumerate(train.label_map.names):
         if spelt[" ".join(name.casefold().split())] > 1:
-            counter.add(Fault.NAMED_ALIKE, repr(name))
+            yield Note(Fault.NAMED_ALIKE, repr(name))
         if training_id not in used:
-            counter.add(Fault.UNUSED_CLASS, name)
+            yield Note(Fault.UNUSED_CLASS, name)
     if not any((~record.is_crowd).any() for record in val.records):
-        counter.add(Fault.NO_VALIDATION_BOX, val.name)
+        yield Note(Fault.NO_VALIDATION_BOX, val.name)
+
+
+def _read_both(
+    source: Source, names: tuple[str, str | None], *, val_fraction: float, seed: int, skip_unreadable: bool
+) -> Reading[tuple[Split, Split]]:
+    """Read the training and the validation split; hold out the latter where it has no name."""
+    train_name, val_name = names
+    raw = yield from source.read(list(dict.fromkeys((train_name, val_name or train_name))))
+    train = yield from build_split(raw, train_name, root=source.root, skip_unreadable=skip_unreadable)
+    if val_name is None:
+        train, val = hold_out(train, fraction=val_fraction, seed=seed)
+        yield Note(Fault.HELD_OUT, val.name, count=len(val))
+    elif val_name == train_name:
+        val = train
+    else:
+        val = yield from build_split(raw, val_name, root=source.root, skip_unreadable=skip_unreadable)
+    yield from check_classes(train, val)
+    for path_in_both in sorted({record.path for record in train.records} & {record.path for record in val.records}):
+        yield Note(Fault.LEAK, path_in_both.name)
+    return train, val
 
 
 def _train_split(source: Source, wanted: str | None) -> str:
@@ -124,14 +140,3 @@ def _eval_split(source: Source) -> str:
 
 def _only_split(source: Source) -> str | None:
     return source.splits[0] if len(source.splits) == 1 else None
-
-
-def _build(source: Source, raw: RawData, name: str, counter: FindingCounter, *, skip_unreadable: bool) -> Split:
-    return build_split(
-        name,
-        images=raw.images[name],
-        label_map=raw.label_map,
-        root=source.root,
-        counter=counter,
-        skip_unreadable=skip_unreadable,
-    )

@@ -139,11 +139,11 @@ def _errors_left(examination: Examination) -> list[str]:
     if examination.source.layout == "coco":
         cured.discard(Fault.FAULTY_FILE)  # a whole split would be missing
     faults = [fault for fault in Fault if fault.severity == "error" and fault not in cured]
-    return [place for fault in faults for place in examination.counter.places(fault)]
+    return [place for fault in faults for place in examination.places(fault)]
 
 
 def _needs_cleaning(examination: Examination) -> bool:
-    is_faulty = any(examination.counter.places(fault) for fault in _CLEANED_AWAY)
+    is_faulty = any(examination.places(fault) for fault in _CLEANED_AWAY)
     return is_faulty or any(content.broken for content in examination.contents.values())
 
 

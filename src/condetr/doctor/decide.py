@@ -59,10 +59,10 @@ def decide(examination: Examination) -> Decisions:
     """Drop what a training could not use, images of the training split that another split has, and repeated boxes."""
     decisions = Decisions()
     for fault in DROPPED_BY_READERS:
-        decisions.dropped += [f"{place}: {fault.one} {fault.what}" for place in examination.counter.places(fault)]
+        decisions.dropped += [f"{place}: {fault.one} {fault.what}" for place in examination.places(fault)]
     for fault in UNDECIDED:
-        decisions.undecided += [f"{place}: {fault.one} {fault.what}" for place in examination.counter.places(fault)]
-    decisions.changed += [f"{place}: gets an id of its own" for place in examination.counter.places(Fault.REPEATED_ID)]
+        decisions.undecided += [f"{place}: {fault.one} {fault.what}" for place in examination.places(fault)]
+    decisions.changed += [f"{place}: gets an id of its own" for place in examination.places(Fault.REPEATED_ID)]
     leaked = shared_with(
         examination.readable[examination.train],
         [paths for name, paths in examination.readable.items() if name != examination.train],

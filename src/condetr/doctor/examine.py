@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from condetr.data.dataset import Finding, Split
-from condetr.data.findings import Fault, FindingCounter
+from condetr.data.findings import Fault, Note, Reading, findings_of, leniently, places_of, refused
 from condetr.data.images import ImageHeader, read_headers
 from condetr.data.raw import RawData, Source
 from condetr.data.recognise import recognise
 from condetr.data.records import build_split
-from condetr.data.sources import check_classes, choose_splits
+from condetr.data.sources import check_classes, choose_splits, read_named
 from condetr.data.splits import role
 from condetr.doctor.contents import Content, Pair, content_findings, read_contents, similar_images
 from condetr.doctor.plan import Plan
@@ -44,8 +44,8 @@ class Examination:
     """What the data was held against."""
     similar: Sequence[Pair]
     """Images that look the same, although their bytes differ."""
-    counter: FindingCounter
-    """Every place of every fault that reading the annotations found."""
+    notes: tuple[Note, ...]
+    """What reading the annotations found."""
     findings: tuple[Finding, ...]
     """Errors first, then warnings."""
 
@@ -53,6 +53,10 @@ class Examination:
     def label_map(self) -> LabelMap:
         """The classes, over all splits."""
         return self.raw.label_map
+
+    def places(self, fault: Fault) -> tuple[str, ...]:
+        """Return every place of a fault in the annotations."""
+        return places_of(self.notes, fault)
 
     @property
     def has_error(self) -> bool:
@@ -74,29 +78,15 @@ def examine(
     all: no known layout, or no annotation file that is one.
     """
     source = recognise(path)
-    counter = FindingCounter(on_error="count", most_examples=None)
-    raw = source.read(_apart(source.splits), counter)
-    splits = {
-        name: build_split(
-            name,
-            images=images,
-            label_map=raw.label_map,
-            root=source.root,
-            counter=counter,
-            skip_unreadable=False,
-        )
-        for name, images in raw.images.items()
-    }
-    train, val = _chosen(source, splits, counter)
+    (raw, splits, train, val), notes = leniently(_read(source))
     plan = plan_for(len(splits[train]))
-    check_classes(splits[train], splits[val or train], counter=counter)
     headers = _headers(raw)
     contents = read_contents(list(headers), progress=progress)
     readable = {name: [image.path for image in images if image.path in headers] for name, images in raw.images.items()}
     similar = tuple(similar_images(readable, contents))
     train_and_others = [splits[train], *(split for name, split in splits.items() if name != train)]
     found = (
-        counter.findings(),
+        findings_of(notes, most_examples=None),
         content_findings(readable, contents, headers=headers, similar=similar),
         _turned(headers),
         _several_frames(headers),
@@ -115,9 +105,27 @@ def examine(
         readable=readable,
         plan=plan,
         similar=similar,
-        counter=counter,
+        notes=notes,
         findings=tuple(sorted(findings, key=lambda finding: _SEVERITIES.index(finding.severity))),
     )
+
+
+class _Annotated(NamedTuple):
+    raw: RawData
+    splits: dict[str, Split]
+    train: str
+    val: str | None
+
+
+def _read(source: Source) -> Reading[_Annotated]:
+    """Read all splits, and hold the training split against the validation split."""
+    raw = yield from source.read(_apart(source.splits))
+    splits = {}
+    for name in raw.images:
+        splits[name] = yield from build_split(raw, name, root=source.root)
+    train, val = yield from _chosen(source, splits)
+    yield from check_classes(splits[train], splits[val or train])
+    return _Annotated(raw, splits, train, val)
 
 
 class Glance(NamedTuple):
@@ -137,15 +145,11 @@ def glance(path: Path, *, train_split: str | None = None, val_split: str | None 
     What is wrong is told by the training that follows. Raises InputError where the data cannot be read at all.
     """
     source = recognise(path)
-    counter = FindingCounter(on_error="count", most_examples=None)
     train, val = choose_splits(source, train_split=train_split, val_split=val_split)
-    raw = source.read([train], counter)
-    images = raw.images.get(train, [])
-    root, label_map = source.root, raw.label_map
-    split = build_split(train, images=images, label_map=label_map, root=root, counter=counter, skip_unreadable=False)
+    split, notes = leniently(read_named(source, train))
     faults = [fault for fault in Fault if fault.severity == "error" and fault is not Fault.BROKEN_IMAGE]
-    refused = next((place for fault in faults for place in counter.places(fault)), None)
-    return Glance(source, split, val, num_unreadable=len(counter.places(Fault.BROKEN_IMAGE)), refused=refused)
+    refusal = next((place for fault in faults for place in places_of(notes, fault)), None)
+    return Glance(source, split, val, num_unreadable=len(places_of(notes, Fault.BROKEN_IMAGE)), refused=refusal)
 
 
 def _apart(splits: Sequence[str]) -> list[str]:
@@ -154,11 +158,11 @@ def _apart(splits: Sequence[str]) -> list[str]:
     return [split for split in splits if role(split) != "trainval" or "train" not in roles]
 
 
-def _chosen(source: Source, splits: Mapping[str, Split], counter: FindingCounter) -> tuple[str, str | None]:
+def _chosen(source: Source, splits: Mapping[str, Split]) -> Reading[tuple[str, str | None]]:
     try:
         train, val = choose_splits(source)
     except InputError as error:
-        counter.refuse(Fault.SPLIT_UNCLEAR, error)
+        yield refused(Fault.SPLIT_UNCLEAR, error)
         return next(iter(splits)), None
     return (train if train in splits else next(iter(splits))), (val if val in splits else None)
 

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 from condetr.config import read_yaml, yaml_text
 from condetr.data.files import absolute, is_file, read_bytes, read_lines
-from condetr.data.findings import FindingCounter
+from condetr.data.findings import leniently
 from condetr.data.layouts.coco_file import is_category, load_coco
 from condetr.data.layouts.voc import listed_name, read_xml
 from condetr.data.layouts.yolo_labels import images_below, label_file, listed_images
@@ -206,7 +206,7 @@ def _yolo_line(line: str, corners: Corners | None, size_hw: tuple[int, int], *, 
 
 
 def _yolo_list(file: Path, root: Path, paths: set[Path]) -> bytes:
-    found = listed_images(file, root, counter=FindingCounter(on_error="count"))
+    found, _ = leniently(listed_images(file, root))
     return _lines(dict.fromkeys(os.path.relpath(path, root.absolute()) for _, path in found if path in paths))
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from condetr.data.dataset import Split
-from condetr.data.findings import Fault, FindingCounter
+from condetr.data.findings import Fault, places_of, strictly
 from condetr.data.recognise import recognise
-from condetr.data.sources import open_data, open_split
+from condetr.data.sources import open_data, open_split, read_split
 from condetr.errors import InputError
 from tests.layouts import BOX, coco, label, picture, text, xml
 
@@ -85,9 +85,8 @@ class TestVoc:
             xml(tmp_path / "annotations" / f"{name}.xml", filename=said, name=name)
         for name in ("a", "b", "d"):
             picture(tmp_path / "images" / f"{name}.jpg")
-        counter = FindingCounter()
 
-        split = open_split(tmp_path, counter=counter)
+        split = open_split(tmp_path)
 
         found = {record.path.stem: split.label_map.names[record.labels[0]] for record in split.records}
         assert found == {"a": "a", "b": "b", "d": "c"}
@@ -98,12 +97,11 @@ class TestVoc:
         for kind in ("defect", "part"):
             xml(tmp_path / "set" / "labels" / kind / "1.xml", name=kind)
         xml(tmp_path / "other" / "labels" / "1.xml", name="part", size=(65, 48))
-        counter = FindingCounter()
 
-        split = open_split(tmp_path, counter=counter)
+        split, notes = strictly(read_split(tmp_path))
 
         assert {record.path.parts[-3]: len(record.labels) for record in split.records} == {"set": 2, "other": 1}
-        assert counter.places(Fault.JOINED) == ("set/images/1.jpg",)
+        assert places_of(notes, Fault.JOINED) == ("set/images/1.jpg",)
 
     def test_two_versions_of_the_annotations_are_refused_and_named(self, tmp_path: Path) -> None:
         picture(tmp_path / "images" / "1.jpg")
@@ -117,29 +115,29 @@ class TestVoc:
         for folder in ("train", "train_zip/train", "test"):
             xml(tmp_path / folder / "1.xml", name=folder[:4])
             picture(tmp_path / folder / "1.jpg", form="PNG")  # as many downloaded pictures are
-        counter = FindingCounter()
 
-        split = open_split(tmp_path, split="train", counter=counter)
+        split, notes = strictly(read_split(tmp_path, split="train"))
 
         assert names_of(split, tmp_path) == ["train/1.jpg"]
-        assert counter.places(Fault.COPIED) == ("train_zip/train",)
+        assert places_of(notes, Fault.COPIED) == ("train_zip/train",)
 
     def test_sizes_of_zero_say_nothing(self, tmp_path: Path) -> None:
         xml(tmp_path / "1.xml", size=(0, 0))
         picture(tmp_path / "1.jpg")
-        counter = FindingCounter()
-        open_split(tmp_path, counter=counter)
 
-        assert not counter.findings()
+        _, notes = strictly(read_split(tmp_path))
+
+        assert not notes
 
     def test_images_that_nobody_annotated_yet_are_left_out(self, tmp_path: Path) -> None:
         xml(tmp_path / "annotations" / "1.xml")
         for number in (1, 2, 3):
             picture(tmp_path / "images" / f"{number}.jpg")
-        counter = FindingCounter()
 
-        assert len(open_split(tmp_path, counter=counter)) == 1
-        assert counter.places(Fault.NOT_ANNOTATED) == ("images/2.jpg", "images/3.jpg")
+        split, notes = strictly(read_split(tmp_path))
+
+        assert len(split) == 1
+        assert places_of(notes, Fault.NOT_ANNOTATED) == ("images/2.jpg", "images/3.jpg")
 
     def test_two_folders_that_fit_alike_are_refused_and_named(self, tmp_path: Path) -> None:
         xml(tmp_path / "boxes" / "1.xml")
@@ -184,12 +182,11 @@ class TestCoco:
         picture(tmp_path / "images" / there)
         picture(tmp_path / "images" / "other.jpg")
         coco(tmp_path / "annotations.json", listed, "other.jpg")
-        counter = FindingCounter()
 
-        split = open_split(tmp_path, counter=counter)
+        split, notes = strictly(read_split(tmp_path))
 
         assert [record.path.name for record in split.records] == [there, "other.jpg"]
-        assert counter.places(Fault.FOUND_ELSEWHERE) == (f"annotations.json: {listed} is images/{there}",)
+        assert places_of(notes, Fault.FOUND_ELSEWHERE) == (f"annotations.json: {listed} is images/{there}",)
 
     def test_splits_may_have_images_of_the_same_names(self, tmp_path: Path) -> None:
         for split in ("train", "val"):
@@ -256,10 +253,11 @@ class TestCoco:
         coco(tmp_path / "annotations.json", "1.jpg")
         file = tmp_path / "annotations.json"
         file.write_text(file.read_text(), encoding="utf-16")
-        counter = FindingCounter()
 
-        assert len(open_split(tmp_path, counter=counter)) == 1
-        assert counter.places(Fault.OTHER_ENCODING) == ("annotations.json",)
+        split, notes = strictly(read_split(tmp_path))
+
+        assert len(split) == 1
+        assert places_of(notes, Fault.OTHER_ENCODING) == ("annotations.json",)
 
     @pytest.mark.parametrize(
         ("content", "sentence"),
@@ -412,17 +410,16 @@ class TestYolo:
         for name, listed in {"train": "12", "test": "3", "train2": "12", "test2": "34", "full": "1"}.items():
             text(tmp_path / f"{name}.txt", "".join(f"aerial/{number}.jpg\n" for number in listed))
         text(tmp_path / "train2.txt", (tmp_path / "train2.txt").read_text() + "aerial/lost.jpg\n")
-        counter = FindingCounter()
 
         splits = splits_of(tmp_path)
-        open_split(tmp_path, split="train2", counter=counter)
+        _, notes = strictly(read_split(tmp_path, split="train2"))
 
         assert {name: names_of(split, tmp_path) for name, split in splits.items()} == {
             "test2": ["3.jpg", "4.jpg"],
             "train2": ["1.jpg", "2.jpg"],
         }
-        assert set(counter.places(Fault.NOT_READ)) == {"test.txt", "train.txt"}
-        assert counter.places(Fault.UNREADABLE) == ("train2.txt: aerial/lost.jpg",)
+        assert set(places_of(notes, Fault.NOT_READ)) == {"test.txt", "train.txt"}
+        assert places_of(notes, Fault.UNREADABLE) == ("train2.txt: aerial/lost.jpg",)
 
     def test_images_of_one_name_share_no_label_file(self, tmp_path: Path) -> None:
         for name in ("1.jpg", "1.png", "2.jpg"):
@@ -430,10 +427,11 @@ class TestYolo:
         for name in ("1", "2"):
             label(tmp_path / "labels" / f"{name}.txt")
         text(tmp_path / "classes.txt", "cat\n")
-        counter = FindingCounter()
 
-        assert names_of(open_split(tmp_path, counter=counter), tmp_path) == ["images/1.jpg", "images/2.jpg"]
-        assert counter.places(Fault.NAMESAKE) == ("images/1.png",)
+        split, notes = strictly(read_split(tmp_path))
+
+        assert names_of(split, tmp_path) == ["images/1.jpg", "images/2.jpg"]
+        assert places_of(notes, Fault.NAMESAKE) == ("images/1.png",)
 
     def test_two_label_files_of_an_image_are_refused_and_named(self, tmp_path: Path) -> None:
         picture(tmp_path / "photos" / "1.jpg")
@@ -447,10 +445,11 @@ class TestYolo:
         picture(tmp_path / "images" / "1.jpg")
         label(tmp_path / "Labels" / "1.txt")
         text(tmp_path / "data.yaml", "names: [cat]\ntrain: images\n")
-        counter = FindingCounter()
 
-        assert_all_boxes({"train": open_split(tmp_path, split="train", counter=counter)})
-        assert counter.places(Fault.OTHER_LABELS_FOLDER) == ("train: there is no folder labels/, so Labels/ is read",)
+        split, notes = strictly(read_split(tmp_path, split="train"))
+
+        assert_all_boxes({"train": split})
+        assert places_of(notes, Fault.OTHER_LABELS_FOLDER) == ("train: there is no folder labels/, so Labels/ is read",)
 
     def test_a_split_without_any_label_file_is_refused_with_the_folder_that_is_missing(self, tmp_path: Path) -> None:
         picture(tmp_path / "images" / "1.jpg")
@@ -582,10 +581,11 @@ class TestCsv:
     def test_without_a_column_of_classes_all_boxes_are_of_one_class(self, tmp_path: Path) -> None:
         picture(tmp_path / "1.jpg")
         text(tmp_path / "train.csv", 'image_id,width,height,bbox,source\n1,64,48,"[4, 5, 20, 10]",usask_1\n')
-        counter = FindingCounter()
 
-        assert open_split(tmp_path, split="train", counter=counter).label_map.names == ("object",)
-        assert len(counter.places(Fault.UNNAMED_CLASS)) == 1
+        split, notes = strictly(read_split(tmp_path, split="train"))
+
+        assert split.label_map.names == ("object",)
+        assert len(places_of(notes, Fault.UNNAMED_CLASS)) == 1
 
     def test_xml_is_read_where_a_table_was_made_from_it(self, tmp_path: Path) -> None:
         xml(tmp_path / "annotations" / "1.xml")
@@ -602,9 +602,8 @@ class TestNothingIsLostWithoutAWord:
     """Parts of a data set that the chosen layout does not reach are told."""
 
     def warned(self, folder: Path, fault: Fault, *, split: str | None = None) -> tuple[str, ...]:
-        counter = FindingCounter()
-        open_split(folder, split=split, counter=counter)
-        return counter.places(fault)
+        _, notes = strictly(read_split(folder, split=split))
+        return places_of(notes, fault)
 
     @pytest.mark.parametrize("yaml", [None, "names: [cat]\ntrain: images\n"])
     def test_labelled_images_beside_the_usual_folders(self, tmp_path: Path, yaml: str | None) -> None:

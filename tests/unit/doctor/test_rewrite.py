@@ -2,7 +2,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from condetr.data.findings import FindingCounter
+from condetr.data.findings import strictly
 from condetr.data.recognise import recognise
 from condetr.doctor.decide import Decisions, KeptImage
 from condetr.doctor.rewrite import rewrite
@@ -15,7 +15,7 @@ def test_keypoints_stay_behind_a_box_that_changes(tmp_path: Path) -> None:
     Image.new("RGB", (100, 50)).save(tmp_path / "images" / "a.png")
     (tmp_path / "labels" / "a.txt").write_text("0 .5 .5 2 .4 .1 .1 2\n")
     source = recognise(tmp_path)
-    raw = source.read(["train"], FindingCounter())
+    raw, _ = strictly(source.read(["train"]))
     (image,) = raw.images["train"]
     kept = KeptImage(image, size_hw=(50, 100), boxes={0: (0.0, 15.0, 100.0, 35.0)})
 

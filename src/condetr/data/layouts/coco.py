@@ -4,13 +4,13 @@ import json
 import mmap
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from condetr.data.files import is_utf16, read_bytes
-from condetr.data.findings import Fault, FindingCounter
+from condetr.data.findings import Fault, Note, Reading, refused
 from condetr.data.index import Index, folder_of, index_folder, join, name_of, shown_folder
 from condetr.data.layouts.coco_file import CocoAnnotation, CocoCategory, CocoFile, ParsedCoco, parse_coco
 from condetr.data.raw import RawBox, RawData, RawImage, Source
@@ -221,71 +221,67 @@ def _split_name(file: str) -> str:
     return name
 
 
-def _read(files: _Files, splits: Sequence[str], counter: FindingCounter) -> RawData:
+def _read(files: _Files, splits: Sequence[str]) -> Reading[RawData]:
     paths = {split: files.resolver.index.path(file) for split, file in files.splits.items()}
     for file in files.left_out:
-        counter.add(Fault.NOT_READ, file)
-    parsed = _parse_all({split: paths[split] for split in splits}, counter)
-    label_map = _label_map({paths[split]: content for split, (content, _) in parsed.items()}, counter)
+        yield Note(Fault.NOT_READ, file)
+    parsed = yield from _parse_all({split: paths[split] for split in splits})
+    label_map = yield from _label_map({paths[split]: content for split, (content, _) in parsed.items()})
     images = {}
-    for split, (content, positions) in parsed.items():
-        finder = _finder(files, split, content, paths[split], counter)
-        images[split] = _images(
-            content, paths[split], positions=positions, finder=finder, label_map=label_map, counter=counter
-        )
+    for split, some in parsed.items():
+        finder = yield from _finder(files, split, some.content, paths[split])
+        images[split] = yield from _images(some, paths[split], finder=finder, label_map=label_map)
     return RawData(label_map=label_map, images=images)
 
 
-def _parse_all(files: Mapping[str, Path], counter: FindingCounter) -> dict[str, ParsedCoco]:
+def _parse_all(files: Mapping[str, Path]) -> Reading[dict[str, ParsedCoco]]:
+    """Parse every file; raise InputError where none can be."""
     parsed, errors = {}, []
     for split, file in files.items():
         try:
-            parsed[split] = parse_coco(file, counter)
+            parsed[split] = yield from parse_coco(file)
         except InputError as error:
+            yield refused(Fault.FAULTY_FILE, error)
             errors.append(error)
     if errors and not parsed:
         raise errors[0]
-    for refused in errors:
-        counter.refuse(Fault.FAULTY_FILE, refused)
     return parsed
 
 
-def _label_map(contents: Mapping[Path, CocoFile], counter: FindingCounter) -> LabelMap:
+def _label_map(contents: Mapping[Path, CocoFile]) -> Reading[LabelMap]:
     """Sort the categories of all files by id; the files must agree about every id and name that they share."""
     used = {annotation.category_id for content in contents.values() for annotation in content.annotations}
     names: dict[int, str] = {}
     for file, content in contents.items():
-        categories = _without_unused_parents(content.categories, used=used, counter=counter)
+        categories = yield from _without_unused_parents(content.categories, used=used)
         try:
             LabelMap(tuple(Category(category.id, category.name) for category in categories))
         except InputError as error:
-            counter.refuse(Fault.CATEGORY_CLASH, f"{file}: {error}")
+            yield refused(Fault.CATEGORY_CLASH, f"{file}: {error}")
         for category in categories:
             if names.setdefault(category.id, category.name) != category.name:
-                counter.refuse(
+                yield refused(
                     Fault.CATEGORY_CLASH,
                     f"the splits disagree: category {category.id} is {names[category.id]!r} in one"
                     f" and {category.name!r} in {file}",
                 )
     if not names:
-        counter.refuse(Fault.NOTHING, f"{next(iter(contents))} has no categories")
-    return _told_apart([Category(dataset_id, names[dataset_id]) for dataset_id in sorted(names)], counter)
+        yield refused(Fault.NOTHING, f"{next(iter(contents))} has no categories")
+    return (yield from _told_apart([Category(dataset_id, names[dataset_id]) for dataset_id in sorted(names)]))
 
 
-def _told_apart(categories: Sequence[Category], counter: FindingCounter) -> LabelMap:
+def _told_apart(categories: Sequence[Category]) -> Reading[LabelMap]:
     """Refuse names that stand for several ids; where reading goes on, the ids are added to them."""
     try:
         return LabelMap(tuple(categories))
     except InputError as error:
-        counter.refuse(Fault.CATEGORY_CLASH, error)
+        yield refused(Fault.CATEGORY_CLASH, error)
     return LabelMap(
         tuple(category._replace(name=f"{category.name} ({category.dataset_id})") for category in categories)
     )
 
 
-def _without_unused_parents(
-    categories: Sequence[CocoCategory], *, used: set[int], counter: FindingCounter
-) -> list[CocoCategory]:
+def _without_unused_parents(categories: Sequence[CocoCategory], *, used: set[int]) -> Reading[list[CocoCategory]]:
     """Leave out what Roboflow adds to its files: a parent category without boxes, often named like its only child."""
     parents = {category.supercategory for category in categories}
     unused = [category for category in categories if category.id not in used and category.supercategory == "none"]
@@ -294,45 +290,38 @@ def _without_unused_parents(
         category.id: category.name for category in unused if category.name in parents and named[category.name] > 1
     }
     for dataset_id, name in repeated.items():
-        counter.add(Fault.REPEATED_CATEGORY, f"category {dataset_id} {name!r}")
+        yield Note(Fault.REPEATED_CATEGORY, f"category {dataset_id} {name!r}")
     return [category for category in categories if category.id not in repeated]
 
 
-def _finder(files: _Files, split: str, content: CocoFile, file: Path, counter: FindingCounter) -> Finder:
+def _finder(files: _Files, split: str, content: CocoFile, file: Path) -> Reading[Finder]:
     """Return what finds the images that a file lists; refuse a file of which none is there."""
     place = Place(folder_of(files.splits[split]), _role(split))
     names = [image.file_name for image in content.images]
     if not names:
-        counter.refuse(Fault.NOTHING, f"{file} lists no images")
-    finder = Finder(files.resolver, names, place, where=file.name, counter=counter)
+        yield refused(Fault.NOTHING, f"{file} lists no images")
+    finder = Finder(files.resolver, names, place, where=file.name)
     if names and finder.base is None and not any(finder.is_somewhere(name) for name in names):
         root = files.resolver.index.root
         sentence = f"the images of {file} are not there: no file below {root} is called {name_of(names[0])}"
-        counter.refuse(Fault.NOTHING, sentence)
+        yield refused(Fault.NOTHING, sentence)
     return finder
 
 
-def _images(
-    content: CocoFile,
-    file: Path,
-    *,
-    positions: Mapping[str, Sequence[int]],
-    finder: Finder,
-    label_map: LabelMap,
-    counter: FindingCounter,
-) -> list[RawImage]:
+def _images(parsed: ParsedCoco, file: Path, *, finder: Finder, label_map: LabelMap) -> Reading[list[RawImage]]:
+    content, positions = parsed
     images: list[RawImage] = []
     counts = Counter(image.id for image in content.images)
     boxes: dict[int, list[RawBox]] = {image.id: [] for image in content.images}
-    _sort_in(content, boxes, file=file, positions=positions["annotations"], label_map=label_map, counter=counter)
+    yield from _sort_in(parsed, boxes, file=file, label_map=label_map)
     for number, image in zip(positions["images"], content.images, strict=True):
         if counts[image.id] > 1:  # nobody can tell which of them an annotation means
-            counter.refuse(
+            yield refused(
                 Fault.REPEATED_IMAGE_ID,
                 f"{file} has several images of id {image.id}, one of them {image.file_name}: image ids must be unique",
             )
             continue
-        path = finder.path(image.file_name)
+        path = yield from finder.path(image.file_name)
         if path is None:
             continue
         size_hw = (int(image.height), int(image.width)) if image.height and image.width else None
@@ -342,36 +331,28 @@ def _images(
     return images
 
 
-def _sort_in(
-    content: CocoFile,
-    boxes: dict[int, list[RawBox]],
-    *,
-    file: Path,
-    positions: Sequence[int],
-    label_map: LabelMap,
-    counter: FindingCounter,
-) -> None:
+def _sort_in(parsed: ParsedCoco, boxes: dict[int, list[RawBox]], *, file: Path, label_map: LabelMap) -> Iterator[Note]:
     """Put every annotation into the list of its image."""
     seen: set[int] = set()
-    for index, annotation in zip(positions, content.annotations, strict=True):
+    for index, annotation in zip(parsed.positions["annotations"], parsed.content.annotations, strict=True):
         place = f"annotation {annotation.id}" if annotation.id is not None else f"annotation number {index}"
         if annotation.id in seen:
-            counter.add(Fault.REPEATED_ID, f"{file.name}: {place}")
+            yield Note(Fault.REPEATED_ID, f"{file.name}: {place}")
         if annotation.id is not None:
             seen.add(annotation.id)
         if annotation.category_id not in label_map.training_ids:
-            counter.refuse(
+            yield refused(
                 Fault.UNKNOWN_CATEGORY,
                 f"{file}: {place} has category_id {annotation.category_id}, which no category has",
             )
             continue
         if annotation.image_id not in boxes:
-            counter.add(Fault.ORPHAN, f"{file.name}: {place} of image {annotation.image_id}")
+            yield Note(Fault.ORPHAN, f"{file.name}: {place} of image {annotation.image_id}")
             continue
         if annotation.iscrowd:
-            counter.add(Fault.CROWD, f"{file.name}: {place}")
+            yield Note(Fault.CROWD, f"{file.name}: {place}")
         if annotation.area is not None and annotation.square_pixels is None:
-            counter.add(Fault.BAD_AREA, f"{file.name}: {place} has area {annotation.area!r}"[:200])
+            yield Note(Fault.BAD_AREA, f"{file.name}: {place} has area {annotation.area!r}"[:200])
         boxes[annotation.image_id].append(_raw_box(annotation, place, number=index))
 
 

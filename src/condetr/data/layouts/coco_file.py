@@ -12,7 +12,7 @@ from pydantic import Field
 from pydantic_core import ErrorDetails
 
 from condetr.data.files import is_utf16, known_kind, read_bytes, read_text
-from condetr.data.findings import Fault, FindingCounter
+from condetr.data.findings import Fault, Note, Reading, refused
 from condetr.errors import InputError
 
 _LARGEST_COORDINATE = 1e9  # pixels; sums and areas of such numbers are still exact enough
@@ -84,13 +84,13 @@ class ParsedCoco(NamedTuple):
     positions: Mapping[str, Sequence[int]]
 
 
-def parse_coco(file: Path, counter: FindingCounter) -> ParsedCoco:
-    """Read a file; entries that cannot be understood are refused through the counter, and left out.
+def parse_coco(file: Path) -> Reading[ParsedCoco]:
+    """Read a file; entries that cannot be understood are refused, and left out.
 
     Raises InputError where the file is no JSON or holds other things than COCO's lists.
     """
     if is_utf16(read_bytes(file, most=2)):
-        counter.add(Fault.OTHER_ENCODING, file.name)
+        yield Note(Fault.OTHER_ENCODING, file.name)
     try:
         return _whole(_ADAPTER.validate_json(_text(file)))
     except pydantic.ValidationError as error:
@@ -99,7 +99,8 @@ def parse_coco(file: Path, counter: FindingCounter) -> ParsedCoco:
     try:
         return _whole(_ADAPTER.validate_python(content))
     except pydantic.ValidationError as error:
-        return _without_faulty(content, error.errors(include_url=False), file=file, counter=counter)
+        errors = error.errors(include_url=False)
+    return (yield from _without_faulty(content, errors, file=file))
 
 
 def load_coco(file: Path) -> Any:  # noqa: ANN401 - JSON holds anything
@@ -150,14 +151,13 @@ def _without_faulty(
     errors: Sequence[ErrorDetails],
     *,
     file: Path,
-    counter: FindingCounter,
-) -> ParsedCoco:
+) -> Reading[ParsedCoco]:
     """Refuse every faulty entry, and return what is left where refusing does not end the reading."""
     faulty: dict[str, set[int]] = {section: set() for section in _SECTIONS}
     for error in errors:
         section, index = str(error["loc"][0]), int(error["loc"][1])
         if index not in faulty[section]:
-            counter.refuse(Fault.FAULTY_ENTRY, f"{file} {_complaint(error, content)}")
+            yield refused(Fault.FAULTY_ENTRY, f"{file} {_complaint(error, content)}")
         faulty[section].add(index)
     positions = {
         section: [index for index in range(len(content[section])) if index not in faulty[section]]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from condetr.data.files import is_utf16, read_bytes, read_text
-from condetr.data.findings import Fault, FindingCounter
+from condetr.data.findings import Fault, Note, Reading, refused
 from condetr.data.index import Index, folder_of, index_folder, is_image, name_of, shown_folder
 from condetr.data.pairs import ALL, own_name, split_names, told_splits
 from condetr.data.raw import RawBox, RawData, RawImage, Source
@@ -197,29 +197,26 @@ def _is_headless(line: Sequence[str]) -> bool:
     return not any(numbers) or all(math.isfinite(_number(word)) for word in numbers)
 
 
-def _read(data: _Data, splits: Sequence[str], counter: FindingCounter) -> RawData:
+def _read(data: _Data, splits: Sequence[str]) -> Reading[RawData]:
     index = data.resolver.index
     for file in data.left_out:
-        counter.add(Fault.NOT_READ, file)
-    rows = {}
-    for file in data.files:
-        try:
-            rows[file] = [row for row in _rows(index.path(file)) if _is_whole(row, file, counter)]
-        except InputError as error:
-            counter.refuse(Fault.FAULTY_FILE, error)
+        yield Note(Fault.NOT_READ, file)
+    rows = yield from _whole_rows(data)
     everything = [row for some in rows.values() for row in some]
     if everything and not any("class" in row.values for row in everything):
-        counter.add(Fault.UNNAMED_CLASS, f"all boxes are of one class, {_ONLY_CLASS!r}, as no column names it")
+        yield Note(Fault.UNNAMED_CLASS, f"all boxes are of one class, {_ONLY_CLASS!r}, as no column names it")
         for row in everything:
             row.values["class"] = _ONLY_CLASS
     names = sorted({row.values["class"] for row in everything if row.values.get("class")})
     if not names:
-        counter.refuse(Fault.NOTHING, f"the CSV files in {index.root} hold no class")
+        yield refused(Fault.NOTHING, f"the CSV files in {index.root} hold no class")
     ids = {name: number for number, name in enumerate(names, start=1)}
     shown = _shown_names(index)
     categories = tuple(Category(number, shown.get(name, name)) for name, number in ids.items())
     label_map = LabelMap(categories, ids_are_counted=True)
-    boxes = {file: list(_boxes(some, file, ids, counter)) for file, some in rows.items()}
+    boxes = {}
+    for file, some in rows.items():
+        boxes[file] = yield from _boxes(some, file, ids)
     is_relative = _are_fractions([box.corners for some in boxes.values() for _, box in some])
     images: dict[str, list[RawImage]] = {split: [] for split in splits}
     for file, some in rows.items():
@@ -227,16 +224,28 @@ def _read(data: _Data, splits: Sequence[str], counter: FindingCounter) -> RawDat
             mine = [row for row in some if split == (_split_of(row) if data.columns[file] else data.files[file])]
             numbers = {row.number for row in mine}
             its_boxes = [(name, box) for name, box in boxes[file] if box.number in numbers]
-            images[split] += _images(file, mine, its_boxes, data=data, is_relative=is_relative, counter=counter)
-    joined = {split: _joined(found, counter, index) for split, found in images.items()}
-    return RawData(label_map=label_map, images=joined)
+            images[split] += yield from _images(file, mine, its_boxes, data=data, is_relative=is_relative)
+    for split, found in images.items():
+        images[split] = yield from _joined(found)
+    return RawData(label_map=label_map, images=images)
 
 
-def _is_whole(row: _Row, file: str, counter: FindingCounter) -> bool:
-    if row.values.get("image"):
-        return True
-    counter.refuse(Fault.FAULTY_ENTRY, f"{file}: row {row.number} names no image")
-    return False
+def _whole_rows(data: _Data) -> Reading[dict[str, list[_Row]]]:
+    """Return the rows of each file that name an image."""
+    whole = {}
+    for file in data.files:
+        rows = []
+        try:
+            for row in _rows(data.resolver.index.path(file)):
+                if row.values.get("image"):
+                    rows.append(row)
+                else:
+                    yield refused(Fault.FAULTY_ENTRY, f"{file}: row {row.number} names no image")
+        except InputError as error:
+            yield refused(Fault.FAULTY_FILE, error)
+        else:
+            whole[file] = rows
+    return whole
 
 
 def _shown_names(index: Index) -> dict[str, str]:
@@ -255,17 +264,16 @@ def _images(
     *,
     data: _Data,
     is_relative: bool,
-    counter: FindingCounter,
-) -> list[RawImage]:
+) -> Reading[list[RawImage]]:
     first = {row.values["image"]: row for row in reversed(rows)}
     of_image: dict[str, list[RawBox]] = {row.values["image"]: [] for row in rows}
     for name, box in boxes:
         of_image[name].append(box)
     place = Place(folder_of(file), role_of(file.rpartition(".")[0]))
-    finder = Finder(data.resolver, list(of_image), place, where=name_of(file), counter=counter)
+    finder = Finder(data.resolver, list(of_image), place, where=name_of(file))
     images = []
     for number, (name, some) in enumerate(of_image.items()):
-        path = finder.path(name)
+        path = yield from finder.path(name)
         if path is not None:
             images.append(
                 RawImage(
@@ -281,13 +289,13 @@ def _images(
     return images
 
 
-def _joined(images: Sequence[RawImage], counter: FindingCounter, index: Index) -> list[RawImage]:
+def _joined(images: Sequence[RawImage]) -> Reading[list[RawImage]]:
     """Put together what several files say about an image, and number the images."""
     by_path: dict[Path, RawImage] = {}
     for image in images:
         before = by_path.get(image.path)
         if before is not None:
-            counter.add(Fault.JOINED, image.path.name)
+            yield Note(Fault.JOINED, image.path.name)
             image = before._replace(boxes=[*before.boxes, *image.boxes], files=(*before.files, *image.files))
         by_path[image.path] = image
     return [image._replace(image_id=number, number=number) for number, image in enumerate(by_path.values())]
@@ -301,28 +309,28 @@ def _are_fractions(boxes: Sequence[tuple[float, float, float, float]]) -> bool:
     return bool(boxes) and not is_whole and within >= _MOST * len(boxes) and largest <= _OVERHANG
 
 
-def _boxes(
-    rows: Sequence[_Row], file: str, ids: Mapping[str, int], counter: FindingCounter
-) -> Iterator[tuple[str, RawBox]]:
-    """Yield every box with the name of its image."""
+def _boxes(rows: Sequence[_Row], file: str, ids: Mapping[str, int]) -> Reading[list[tuple[str, RawBox]]]:
+    """Return every box with the name of its image."""
+    boxes = []
     for row in rows:
         place = f"row {row.number}"
         try:
             corners = _corners(row)
         except InputError as error:
-            counter.refuse(Fault.FAULTY_ENTRY, f"{file}: {place} {error}")
+            yield refused(Fault.FAULTY_ENTRY, f"{file}: {place} {error}")
             continue
         if corners is None:
             continue
         name = row.values.get("class", "")
         if not name:
-            counter.refuse(Fault.FAULTY_ENTRY, f"{file}: {place} has a box without a class")
+            yield refused(Fault.FAULTY_ENTRY, f"{file}: {place} has a box without a class")
             continue
         is_crowd = row.values.get("crowd") == "1"
         if is_crowd:
-            counter.add(Fault.CROWD, f"{file}: {place}")
+            yield Note(Fault.CROWD, f"{file}: {place}")
         box = RawBox(corners, ids[name], place=place, number=row.number, is_crowd=is_crowd)
-        yield row.values["image"], box
+        boxes.append((row.values["image"], box))
+    return boxes
 
 
 def _corners(row: _Row) -> tuple[float, float, float, float] | None:

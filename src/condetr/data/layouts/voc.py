@@ -12,7 +12,7 @@ import math
 import re
 import reprlib
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 from condetr.data.files import read_bytes, read_lines
-from condetr.data.findings import Fault, FindingCounter
+from condetr.data.findings import Fault, Note, Reading, refused
 from condetr.data.index import Index, folder_of, name_of, stem
 from condetr.data.pairs import ALL, Pair, Pairs, find_pairs, own_name, roles_of, split_names, told_splits
 from condetr.data.raw import RawBox, RawData, RawImage, Source
@@ -191,32 +191,28 @@ def _by_folders(pairs: Pairs) -> _Data:
     )
 
 
-def _read(data: _Data, splits: Sequence[str], counter: FindingCounter) -> RawData:
+def _read(data: _Data, splits: Sequence[str]) -> Reading[RawData]:
     index = data.pairs.resolver.index
-    data.pairs.report(counter)
+    yield from data.pairs.notes()
     for folder in data.left_out:
-        counter.add(Fault.UNUSED_FOLDER, folder)
+        yield Note(Fault.UNUSED_FOLDER, folder)
     # Of every split, so that the ids do not depend on which one is opened.
-    annotations = _parse_all([pair.file for pair in data.pairs.pairs], index, counter)
+    annotations = yield from _parse_all([pair.file for pair in data.pairs.pairs], index)
     found = [
         _by_content(pair, annotations[pair.file], data.pairs) for pair in data.pairs.pairs if pair.file in annotations
     ]
-    pairs = data.pairs.with_pairs(_without_copies(found, data.splits, annotations, counter))
+    pairs = data.pairs.with_pairs((yield from _without_copies(found, data.splits, annotations)))
     for image in pairs.images():
         for other in pairs.resolver.namesakes(image):
-            counter.add(Fault.NAMESAKE, other)
-    grouped = _listed(data, pairs, splits, counter) if data.lists else _divided(data, pairs, annotations, counter)
-    ids = _class_ids(annotations.values(), index, counter)
-    return RawData(
-        label_map=LabelMap(tuple(Category(number, name) for name, number in ids.items()), ids_are_counted=True),
-        images={
-            split: [
-                _raw_image(number, image, files, annotations, index=index, ids=ids, counter=counter)
-                for number, (image, files) in enumerate(grouped.get(split, {}).items())
-            ]
-            for split in splits
-        },
-    )
+            yield Note(Fault.NAMESAKE, other)
+    grouped = yield from _listed(data, pairs, splits) if data.lists else _divided(data, pairs, annotations)
+    ids = yield from _class_ids(annotations.values(), index)
+    label_map = LabelMap(tuple(Category(number, name) for name, number in ids.items()), ids_are_counted=True)
+    images: dict[str, list[RawImage]] = {split: [] for split in splits}
+    for split in splits:
+        for number, (image, files) in enumerate(grouped.get(split, {}).items()):
+            images[split].append((yield from _raw_image(number, image, files, annotations, index=index, ids=ids)))
+    return RawData(label_map=label_map, images=images)
 
 
 def _by_content(pair: Pair, annotation: _Annotation, pairs: Pairs) -> Pair:
@@ -230,11 +226,8 @@ def _by_content(pair: Pair, annotation: _Annotation, pairs: Pairs) -> Pair:
 
 
 def _without_copies(
-    pairs: Sequence[Pair],
-    splits: Mapping[str, str],
-    annotations: Mapping[str, _Annotation],
-    counter: FindingCounter,
-) -> list[Pair]:
+    pairs: Sequence[Pair], splits: Mapping[str, str], annotations: Mapping[str, _Annotation]
+) -> Reading[list[Pair]]:
     """Leave out folders whose annotations all stand in another folder of their split, under the same names."""
     folders: dict[tuple[str, str], dict[str, Pair]] = {}
     for pair in pairs:
@@ -243,7 +236,7 @@ def _without_copies(
     for (split, folder), mine in folders.items():
         others = [theirs for (other, _), theirs in kept.items() if other == split]
         if any(_is_copy(mine, theirs, annotations) for theirs in others):
-            counter.add(Fault.COPIED, folder, count=len(mine))
+            yield Note(Fault.COPIED, folder, count=len(mine))
         else:
             kept[split, folder] = mine
     return [pair for some in kept.values() for pair in some.values()]
@@ -258,8 +251,8 @@ def _is_copy(mine: Mapping[str, Pair], theirs: Mapping[str, Pair], annotations: 
 
 
 def _divided(
-    data: _Data, pairs: Pairs, annotations: Mapping[str, _Annotation], counter: FindingCounter
-) -> dict[str, dict[str, list[str]]]:
+    data: _Data, pairs: Pairs, annotations: Mapping[str, _Annotation]
+) -> Reading[dict[str, dict[str, list[str]]]]:
     """Return the images of every split as folders name them, each with its annotation files."""
     grouped: dict[str, dict[str, list[str]]] = {split: {} for split in data.splits.values()}
     for pair in pairs.pairs:
@@ -270,12 +263,12 @@ def _divided(
         version = next((file for file in files if _annotate_the_same(annotations[file], annotations[pair.file])), None)
         if version is not None:
             told = f"{version} and {pair.file} mark the same objects in {pair.image}: leave one version"
-            counter.refuse(Fault.AMBIGUOUS, told)
+            yield refused(Fault.AMBIGUOUS, told)
             continue
         if files:
-            counter.add(Fault.JOINED, pair.image)
+            yield Note(Fault.JOINED, pair.image)
         files.append(pair.file)
-    pairs.report_unannotated(counter)
+    yield from pairs.notes_of_unannotated()
     _add_unannotated(pairs, grouped)
     return grouped
 
@@ -314,61 +307,60 @@ def _add_unannotated(pairs: Pairs, grouped: dict[str, dict[str, list[str]]]) -> 
             grouped[of_folder[folder]][image] = []
 
 
-def _listed(
-    data: _Data, pairs: Pairs, splits: Sequence[str], counter: FindingCounter
-) -> dict[str, dict[str, list[str]]]:
+def _listed(data: _Data, pairs: Pairs, splits: Sequence[str]) -> Reading[dict[str, dict[str, list[str]]]]:
     """Return the images of some splits as lists name them."""
     by_name: dict[str, list[Pair]] = {}
     listed = {name for some in data.lists.values() for name in some}
     for pair in pairs.pairs:
         if not _below(pair.file, data.list_root) or _listed_name(pair.file) not in listed:
-            counter.add(Fault.NOT_LISTED, pair.image)
+            yield Note(Fault.NOT_LISTED, pair.image)
         else:
             by_name.setdefault(_listed_name(pair.file), []).append(pair)
-    names = {split: _once(data.lists[split], split, counter) for split in splits}
+    names = {}
+    for split in splits:
+        names[split] = yield from _once(data.lists[split], split)
     known = {_listed_name(pair.file) for pair in data.pairs.pairs}  # those that cannot be read were told
     missing = sorted({name for some in names.values() for name in some} - known)
-    _refuse_missing(missing, data=data, counter=counter)
+    yield from _refuse_missing(missing, data)
     return {
         split: {pair.image: [each.file for each in by_name[name]] for name in some for pair in by_name.get(name, ())}
         for split, some in names.items()
     }
 
 
-def _once(names: Sequence[str], split: str, counter: FindingCounter) -> list[str]:
+def _once(names: Sequence[str], split: str) -> Reading[list[str]]:
     times = Counter(names)
     for name, count in times.items():
         if count > 1:
-            counter.add(Fault.REPEATED_IMAGE, f"{split}.txt: {name}", count=count - 1)
+            yield Note(Fault.REPEATED_IMAGE, f"{split}.txt: {name}", count=count - 1)
     return list(times)
 
 
-def _refuse_missing(names: Sequence[str], *, data: _Data, counter: FindingCounter) -> None:
+def _refuse_missing(names: Sequence[str], data: _Data) -> Iterator[Note]:
     folder = data.pairs.resolver.index.path(data.pairs.pairs[0].place.folder)
-    if names and counter.on_error == "raise":
-        raise InputError(f"{folder} lacks {len(names)} listed files, the first: {names[0]}.xml")
     for name in names:
-        counter.add(Fault.NO_ANNOTATION, f"{folder} lacks the listed file {name}.xml")
+        refusal = f"{folder} lacks {len(names)} listed files, the first: {names[0]}.xml"
+        yield Note(Fault.NO_ANNOTATION, f"{folder} lacks the listed file {name}.xml", refusal=refusal)
 
 
-def _class_ids(annotations: Iterable[_Annotation], index: Index, counter: FindingCounter) -> dict[str, int]:
+def _class_ids(annotations: Iterable[_Annotation], index: Index) -> Reading[dict[str, int]]:
     classes = sorted({thing.name for annotation in annotations for thing in annotation.objects.values()})
     if not classes:
-        counter.refuse(Fault.NOTHING, f"the annotations in {index.root} hold no object")
+        yield refused(Fault.NOTHING, f"the annotations in {index.root} hold no object")
     return {name: number for number, name in enumerate(classes, start=1)}
 
 
-def _parse_all(files: Sequence[str], index: Index, counter: FindingCounter) -> dict[str, _Annotation]:
+def _parse_all(files: Sequence[str], index: Index) -> Reading[dict[str, _Annotation]]:
     annotations = {}
     for file in files:
         try:
             tree = read_xml(index.path(file))
         except InputError as error:
-            counter.refuse(Fault.FAULTY_FILE, error)
+            yield refused(Fault.FAULTY_FILE, error)
             continue
         elements = tree.findall("object")
         annotations[file] = _Annotation(
-            objects=_objects(elements, index.path(file), counter),
+            objects=(yield from _objects(elements, index.path(file))),
             num_objects=len(elements),
             size_hw=_size_hw(tree),
             filename=tree.findtext("filename", "").strip(),
@@ -396,13 +388,13 @@ def _side(text: str) -> int:
     return int(text) if text.isdecimal() and len(text) < 10 else 0
 
 
-def _objects(elements: Sequence[ElementTree.Element], file: Path, counter: FindingCounter) -> dict[int, _Object]:
+def _objects(elements: Sequence[ElementTree.Element], file: Path) -> Reading[dict[int, _Object]]:
     objects = {}
     for number, element in enumerate(elements):
         try:
             objects[number] = _object(element)
         except InputError as error:
-            counter.refuse(Fault.FAULTY_ENTRY, f"{file} is not a usable annotation: object {number + 1} {error}")
+            yield refused(Fault.FAULTY_ENTRY, f"{file} is not a usable annotation: object {number + 1} {error}")
     return objects
 
 
@@ -437,8 +429,7 @@ def _raw_image(
     *,
     index: Index,
     ids: Mapping[str, int],
-    counter: FindingCounter,
-) -> RawImage:
+) -> Reading[RawImage]:
     boxes, before = [], 0
     for file in files:
         for position, thing in annotations[file].objects.items():
@@ -446,7 +437,7 @@ def _raw_image(
             if len(files) > 1:
                 place = f"{file}: {place}"
             if thing.is_difficult:
-                counter.add(Fault.DIFFICULT, f"{name_of(image)}: {place}")
+                yield Note(Fault.DIFFICULT, f"{name_of(image)}: {place}")
             boxes.append(
                 RawBox(
                     thing.corners, ids[thing.name], place=place, number=before + position, is_crowd=thing.is_difficult

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from condetr.data.files import absolute, files_below, is_file, read_lines
-from condetr.data.findings import Fault, FindingCounter
+from condetr.data.findings import Fault, Note, Reading, leniently, places_of, refused
 from condetr.data.index import SUFFIXES, Index, folder_of, is_image, name_of, spelling, stem
 from condetr.data.layouts.yolo_description import Description, Splits, description_file, read_description, read_names
 from condetr.data.layouts.yolo_labels import (
@@ -129,9 +129,8 @@ def _require_labels(source: Source) -> Source:
     folders = (place for some in source.places.values() for place in some if place.is_dir())
     if any(is_file(label_file(image, source.root)) for folder in folders for image in images_below(folder)[:_FIRST]):
         return source
-    counter = FindingCounter(on_error="count")
-    source.read(list(source.places)[:1], counter)
-    for sentence in counter.places(Fault.NOTHING):
+    _, notes = leniently(source.read(list(source.places)[:1]))
+    for sentence in places_of(notes, Fault.NOTHING):
         raise InputError(f"{source.description}: {sentence}")
     return source
 
@@ -398,85 +397,88 @@ def _is_number(word: str) -> bool:
     return word.replace(".", "", 1).lstrip("-").isdecimal()
 
 
-def _read(data: _Data, splits: Sequence[str], counter: FindingCounter) -> RawData:
+def _read(data: _Data, splits: Sequence[str]) -> Reading[RawData]:
     if data.names is not None and (not data.names or any(not name.strip() for name in data.names.values())):
         raise InputError(f"the YOLO data in {data.root} has a class without a name")
-    _report_found(data, counter)
+    yield from _notes_of_found(data)
     paths: dict[str, list[Path]] = {}
     for split in splits:
         if split in data.splits.missing:
-            counter.refuse(Fault.MISSING_SPLIT, data.splits.missing[split])
+            yield refused(Fault.MISSING_SPLIT, data.splits.missing[split])
         else:
-            paths[split] = _image_paths(data, split, counter)
-    lines = {split: _label_lines(data, split, some, counter) for split, some in paths.items()}
-    names = data.names or _numbered(data, lines, counter)
+            paths[split] = yield from _image_paths(data, split)
+    lines = {}
+    for split, some in paths.items():
+        lines[split] = yield from _label_lines(data, split, some)
+    names = data.names or (yield from _numbered(data, lines))
     label_map = LabelMap(tuple(Category(number, names[number]) for number in sorted(names)))
     line_format = LineFormat(
         class_ids=frozenset(label_map.training_ids),
         num_keypoint_numbers=data.description.num_keypoint_numbers if data.description else 0,
         has_polygons=any(map(holds_polygons, lines.values())),
     )
-    images = {
-        split: _raw_images(paths[split], lines[split], data=data, line_format=line_format, counter=counter)
-        for split in paths
-    }
-    _report_left_out(data, images, counter)
+    images = {}
+    for split, some in paths.items():
+        images[split] = yield from _raw_images(some, lines[split], data=data, line_format=line_format)
+    yield from _notes_of_left_out(data, images)
     return RawData(label_map=label_map, images=images)
 
 
-def _report_found(data: _Data, counter: FindingCounter) -> None:
+def _notes_of_found(data: _Data) -> Iterator[Note]:
     for path in data.splits.elsewhere:
-        counter.add(Fault.PLACE_ELSEWHERE, path)
+        yield Note(Fault.PLACE_ELSEWHERE, path)
     for name in data.unused:
-        counter.add(Fault.NOT_READ, name)
+        yield Note(Fault.NOT_READ, name)
     for image in data.elsewhere:
-        counter.add(Fault.NOT_REACHED, image)
+        yield Note(Fault.NOT_REACHED, image)
     for line in data.missing_images:
-        counter.add(Fault.UNREADABLE, line)
+        yield Note(Fault.UNREADABLE, line)
     for image in data.not_listed:
-        counter.add(Fault.NOT_LISTED, image)
+        yield Note(Fault.NOT_LISTED, image)
     if data.pairs is not None:
-        data.pairs.report(counter)
-        data.pairs.report_unannotated(counter)
+        yield from data.pairs.notes()
+        yield from data.pairs.notes_of_unannotated()
     said = data.description.num_classes if data.description else None
     if data.names is not None and said is not None and said != len(data.names):
         assert data.description is not None
-        counter.add(Fault.FEWER_NAMES, f"{data.description.file.name}: nc is {said}, names are {len(data.names)}")
+        yield Note(Fault.FEWER_NAMES, f"{data.description.file.name}: nc is {said}, names are {len(data.names)}")
 
 
-def _numbered(
-    data: _Data, lines: Mapping[str, Mapping[Path, Sequence[str]]], counter: FindingCounter
-) -> dict[int, str]:
+def _numbered(data: _Data, lines: Mapping[str, Mapping[Path, Sequence[str]]]) -> Reading[dict[int, str]]:
     """Call classes by their numbers, over all splits, so that the classes do not depend on which one is opened."""
     others = [split for split in data.splits.places if split not in lines]
-    quiet = FindingCounter(on_error="count")
-    everything = [*lines.values(), *(_label_lines(data, s, _image_paths(data, s, quiet), quiet) for s in others)]
+    everything = [*lines.values(), *(leniently(_lines_of_split(data, split))[0] for split in others)]
     said = data.description.num_classes if data.description else None
     numbers = {number for some in everything for number in class_ids(some)} | set(range(said or 0))
     if not numbers:
-        counter.refuse(Fault.NOTHING, f"the YOLO data in {data.root} has no box and no class names")
+        yield refused(Fault.NOTHING, f"the YOLO data in {data.root} has no box and no class names")
     names = {number: f"class {number}" for number in sorted(numbers)}
-    counter.add(Fault.UNNAMED_CLASS, "add a classes.txt with a name a line", count=max(1, len(names)))
+    yield Note(Fault.UNNAMED_CLASS, "add a classes.txt with a name a line", count=max(1, len(names)))
     return names
 
 
-def _image_paths(data: _Data, split: str, counter: FindingCounter) -> list[Path]:
-    places = data.splits.places[split]
-    files = places if data.pairs else [file for place in places for file in _image_files(place, data, counter)]
+def _lines_of_split(data: _Data, split: str) -> Reading[dict[Path, Sequence[str]]]:
+    return (yield from _label_lines(data, split, (yield from _image_paths(data, split))))
+
+
+def _image_paths(data: _Data, split: str) -> Reading[list[Path]]:
+    files: list[Path] = []
+    for place in data.splits.places[split]:
+        files += [place] if data.pairs else (yield from _image_files(place, data))
     unique = list(dict.fromkeys(files))
     if len(unique) < len(files):
-        counter.add(Fault.REPEATED_IMAGE, split, count=len(files) - len(unique))
-    return _first_of_each(unique, data, counter)
+        yield Note(Fault.REPEATED_IMAGE, split, count=len(files) - len(unique))
+    return (yield from _first_of_each(unique, data))
 
 
-def _first_of_each(images: Sequence[Path], data: _Data, counter: FindingCounter) -> list[Path]:
+def _first_of_each(images: Sequence[Path], data: _Data) -> Reading[list[Path]]:
     """Of images with the same label file, which differ in their ending alone, take the first."""
     files = {image: _label_of(image, data) for image in images}
     seen: set[Path] = set()
     kept = []
     for image, file in files.items():
         if file in seen and is_file(file):
-            counter.add(Fault.NAMESAKE, os.path.relpath(image, data.root))
+            yield Note(Fault.NAMESAKE, os.path.relpath(image, data.root))
         else:
             kept.append(image)
         seen.add(file)
@@ -492,39 +494,39 @@ def _label_of(image: Path, data: _Data) -> Path:
     return next((file for file in others if is_file(file)), usual)
 
 
-def _label_lines(data: _Data, split: str, images: Sequence[Path], counter: FindingCounter) -> dict[Path, Sequence[str]]:
+def _label_lines(data: _Data, split: str, images: Sequence[Path]) -> Reading[dict[Path, Sequence[str]]]:
     """Return the lines of each image's label file, none where there is no file; images with faulty ones are missing."""
     files = {image: _label_of(image, data) for image in images}
     if images and not any(map(is_file, files.values())):
-        files = _labels_elsewhere(data, split, files, counter)
+        files = yield from _labels_elsewhere(split, files)
     lines: dict[Path, Sequence[str]] = {}
     for image, file in files.items():
         try:
             lines[image] = read_lines(file) if is_file(file) else []
         except InputError as error:
-            counter.refuse(Fault.FAULTY_FILE, error)
+            yield refused(Fault.FAULTY_FILE, error)
     return lines
 
 
-def _labels_elsewhere(data: _Data, split: str, files: Mapping[Path, Path], counter: FindingCounter) -> dict[Path, Path]:
+def _labels_elsewhere(split: str, files: Mapping[Path, Path]) -> Reading[dict[Path, Path]]:
     """Look for labels in a folder whose name differs in case alone; refuse a split that has none at all."""
     for other in ("Labels", "LABELS", "label", "Label"):
         renamed = {image: Path(str(file).replace("/labels/", f"/{other}/")) for image, file in files.items()}
         if any(map(is_file, renamed.values())):
-            counter.add(Fault.OTHER_LABELS_FOLDER, f"{split}: there is no folder labels/, so {other}/ is read")
+            yield Note(Fault.OTHER_LABELS_FOLDER, f"{split}: there is no folder labels/, so {other}/ is read")
             return renamed
     folder = next(iter(files.values())).parent
     what = "no label file for any image" if folder.is_dir() else "no such folder"
-    counter.refuse(
+    yield refused(
         Fault.NOTHING, f"the split {split!r} has no labels: they should be in {folder}, where there is {what}"
     )
     return dict(files)
 
 
-def _report_left_out(data: _Data, images: Mapping[str, Sequence[RawImage]], counter: FindingCounter) -> None:
+def _notes_of_left_out(data: _Data, images: Mapping[str, Sequence[RawImage]]) -> Iterator[Note]:
     root = absolute(data.root)
     for folder in data.left_out:
-        counter.add(Fault.UNUSED_FOLDER, os.path.relpath(folder, root))
+        yield Note(Fault.UNUSED_FOLDER, os.path.relpath(folder, root))
     places = data.splits.places
     if data.pairs is not None:
         orphans = [data.root / pair.file for pair in data.pairs.pairs if pair.match is None]
@@ -532,7 +534,7 @@ def _report_left_out(data: _Data, images: Mapping[str, Sequence[RawImage]], coun
     else:
         orphans = [file for split, found in images.items() for file in _orphans(places[split], found, root=data.root)]
     for file in dict.fromkeys(orphans):  # splits may share a folder
-        counter.add(Fault.ORPHAN_LABELS, os.path.relpath(file, root))
+        yield Note(Fault.ORPHAN_LABELS, os.path.relpath(file, root))
 
 
 def _raw_images(
@@ -541,13 +543,12 @@ def _raw_images(
     *,
     data: _Data,
     line_format: LineFormat,
-    counter: FindingCounter,
-) -> list[RawImage]:
+) -> Reading[list[RawImage]]:
     images = []
     for number, path in enumerate(paths):
         if path in lines:
             file = _label_of(path, data)
-            boxes = read_boxes(lines[path], file, line_format, counter)
+            boxes = yield from read_boxes(lines[path], file, line_format)
             images.append(
                 RawImage(image_id=number, path=path, boxes=boxes, files=(file,), number=number, is_relative=True)
             )
@@ -564,7 +565,7 @@ def _orphans(places: Sequence[Path], images: Sequence[RawImage], *, root: Path) 
             yield from (file for file in files if file.name != "classes.txt" and holds_a_box(file))
 
 
-def _image_files(place: Path, data: _Data, counter: FindingCounter) -> list[Path]:
+def _image_files(place: Path, data: _Data) -> Reading[list[Path]]:
     if place.is_dir():
         return images_below(place)
-    return [path for _, path in listed_images(place, data.root, counter=counter)]
+    return [path for _, path in (yield from listed_images(place, data.root))]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from condetr.data.files import absolute, files_below, is_file, read_bytes, read_lines
-from condetr.data.findings import Fault, FindingCounter
+from condetr.data.findings import Fault, Note, Reading, refused
 from condetr.data.index import SUFFIXES, Index, index_folder
 from condetr.data.raw import RawBox
 from condetr.data.resolve import Finder, Place, Resolver
@@ -36,17 +36,17 @@ class LineFormat:
     """True where longer lines are there, so that seven numbers are a triangle."""
 
 
-def read_boxes(lines: Sequence[str], file: Path, line_format: LineFormat, counter: FindingCounter) -> list[RawBox]:
-    """Return the boxes of a label file; faulty lines are refused through the counter."""
+def read_boxes(lines: Sequence[str], file: Path, line_format: LineFormat) -> Reading[list[RawBox]]:
+    """Return the boxes of a label file; faulty lines are refused."""
     boxes = []
     for number, line in enumerate(lines):
         try:
             boxes += [_read_box(line, line_format, number=number, file=file)] if line else []
         except InputError as error:
-            counter.refuse(Fault.FAULTY_ENTRY, error)
+            yield refused(Fault.FAULTY_ENTRY, error)
             continue
         if len(line.split()) > 5 and not line_format.num_keypoint_numbers:
-            counter.add(Fault.POLYGON, f"{file.name}: line {number + 1}")
+            yield Note(Fault.POLYGON, f"{file.name}: line {number + 1}")
     return boxes
 
 
@@ -128,15 +128,19 @@ def images_below(folder: Path) -> list[Path]:
     return sorted(file for file in files_below(absolute(folder)) if file.suffix.lower() in SUFFIXES)
 
 
-def listed_images(file: Path, root: Path, *, counter: FindingCounter) -> list[tuple[str, Path]]:
+def listed_images(file: Path, root: Path) -> Reading[list[tuple[str, Path]]]:
     """Return the lines of a list with their images; entries are relative to the data folder, the list or any folder."""
     index = index_folder(absolute(root))
     relative = os.path.relpath(file.parent.absolute(), index.root).replace(os.sep, "/")
     place = Place("" if relative == "." or relative.startswith("..") else relative, None)
     names = [line for line in _list_lines(file) if line]
-    finder = Finder(Resolver(index), names, place, where=file.name, counter=counter)
-    found = ((line, _direct(line, file, index) or finder.path(line)) for line in names)
-    return [(line, path) for line, path in found if path is not None]
+    finder = Finder(Resolver(index), names, place, where=file.name)
+    found = []
+    for line in names:
+        path = _direct(line, file, index) or (yield from finder.path(line))
+        if path is not None:
+            found.append((line, path))
+    return found
 
 
 def label_file(image: Path, root: Path) -> Path:

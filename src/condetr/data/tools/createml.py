@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from condetr.data.findings import Reading
 from condetr.data.index import Index
 from condetr.data.raw import Source
 from condetr.data.tools.entries import Coordinate, Word, parsed, strings
@@ -52,8 +53,8 @@ def _names(text: str) -> list[ImageName]:
     return [ImageName((name,)) for name in strings(_NAME, text)]
 
 
-def _read(page: Page) -> list[PageImage]:
-    content = page.json()
+def _read(page: Page) -> Reading[list[PageImage]]:
+    content = yield from page.json()
     if not isinstance(content, list):
         raise InputError(f"{page.path} is no list of images")
     images = []
@@ -64,10 +65,11 @@ def _read(page: Page) -> list[PageImage]:
             if name is None:
                 raise InputError("has no image")
         except InputError as error:
-            page.refuse(f"image {number + 1}", error)
+            yield page.refused(f"image {number + 1}", error)
             continue
         boxes = [*(image.annotations or ()), *(image.annotation or ())]
-        images.append(page.image(ImageName((name,)), boxes, _shape, what="annotation", where=f"{name}: "))
+        read = yield from page.image(ImageName((name,)), boxes, _shape, what="annotation", where=f"{name}: ")
+        images.append(read)
     return images
 
 

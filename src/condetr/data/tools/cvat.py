@@ -4,7 +4,6 @@ A turned box is turned about its centre. Of a video's track, the frames in which
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from html import unescape
 from typing import Annotated
@@ -12,7 +11,7 @@ from xml.etree.ElementTree import Element
 
 from pydantic import Field
 
-from condetr.data.findings import Fault
+from condetr.data.findings import Fault, Reading
 from condetr.data.index import Index, folder_of, join
 from condetr.data.layouts.voc import read_xml
 from condetr.data.raw import Source
@@ -125,7 +124,7 @@ def _frame_name(number: int) -> ImageName:
     return ImageName(tuple(f"frame_{number:06d}.{ending}" for ending in _FRAME_ENDINGS))
 
 
-def _read(page: Page) -> list[PageImage]:
+def _read(page: Page) -> Reading[list[PageImage]]:
     root = read_xml(page.path)
     if root.tag != "annotations":
         raise InputError(f"{page.path} is no file of CVAT, as it holds <{root.tag[:40]}>")
@@ -134,29 +133,33 @@ def _read(page: Page) -> list[PageImage]:
         try:
             image = parsed_texts(_Image, dict(element.attrib))
         except InputError as error:
-            page.refuse(f"image {number + 1}", error)
+            yield page.refused(f"image {number + 1}", error)
             continue
         name = _image_name(image.name, image.subset)
         size = size_hw(_side(image.height), _side(image.width))
-        images.append(page.image(name, list(element), _shape, what="shape", where=f"{image.name}: ", size_hw=size))
-    return images + list(_frames(root, page))
+        where = f"{image.name}: "
+        images.append((yield from page.image(name, list(element), _shape, what="shape", where=where, size_hw=size)))
+    return images + (yield from _frames(root, page))
 
 
-def _frames(root: Element, page: Page) -> Iterator[PageImage]:
-    """Yield the frames of a video in which an object is."""
+def _frames(root: Element, page: Page) -> Reading[list[PageImage]]:
+    """Return the frames of a video in which an object is."""
     frames: dict[int, list[Element]] = {}
     for number, track in enumerate(root.iter("track")):
         for shape in track:
             try:
                 frame = parsed_texts(_Frame, dict(shape.attrib)).frame
             except InputError as error:
-                page.refuse(f"track {number + 1}", error)
+                yield page.refused(f"track {number + 1}", error)
                 continue
             shape.set("label", track.get("label", ""))
             if shape.get("outside") != "1":
                 frames.setdefault(frame, []).append(shape)
+    images = []
     for frame, shapes in sorted(frames.items()):
-        yield page.image(_frame_name(frame), shapes, _shape, what="shape", where=f"frame {frame}: ")
+        where = f"frame {frame}: "
+        images.append((yield from page.image(_frame_name(frame), shapes, _shape, what="shape", where=where)))
+    return images
 
 
 def _shape(element: Element) -> Shape | None:

@@ -7,7 +7,7 @@ import math
 import reprlib
 from dataclasses import replace
 
-from condetr.data.findings import Fault
+from condetr.data.findings import Fault, Reading
 from condetr.data.index import Index, folder_of, name_of
 from condetr.data.raw import Source
 from condetr.data.tools.page import ImageName, Page, PageImage, Shape
@@ -40,8 +40,9 @@ def _is_line(line: str) -> bool:
         return False
 
 
-def _read(page: Page) -> PageImage:
-    return page.image(ImageName(()), page.text().splitlines(), _shape, what="line")
+def _read(page: Page) -> Reading[PageImage]:
+    text = yield from page.text()
+    return (yield from page.image(ImageName(()), text.splitlines(), _shape, what="line"))
 
 
 def _shape(line: str) -> Shape | None:

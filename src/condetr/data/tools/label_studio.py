@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import Field
 
-from condetr.data.findings import Fault
+from condetr.data.findings import Fault, Note, Reading
 from condetr.data.index import Index, is_image
 from condetr.data.raw import Source
 from condetr.data.tools.entries import (
@@ -125,8 +125,8 @@ def _names(text: str) -> list[ImageName]:
     return names
 
 
-def _read(page: Page) -> list[PageImage]:
-    content = page.json()
+def _read(page: Page) -> Reading[list[PageImage]]:
+    content = yield from page.json()
     if not isinstance(content, list):
         raise InputError(f"{page.path} is no list of tasks")
     images: list[PageImage] = []
@@ -135,16 +135,16 @@ def _read(page: Page) -> list[PageImage]:
         is_task = _is_task(entry)
         try:
             reference = _reference(entry["data"] if is_task else entry)
-            results = _results_of_task(entry, reference, page) if is_task else _results_of_row(entry)
+            results = (yield from _results_of_task(entry, reference, page)) if is_task else _results_of_row(entry)
         except InputError as error:
-            page.refuse(f"task {number + 1}", error)
+            yield page.refused(f"task {number + 1}", error)
             continue
         if results is None:
-            page.counter.add(Fault.NOT_DONE, f"{page.shown}: {reference.shown}")
+            yield Note(Fault.NOT_DONE, f"{page.shown}: {reference.shown}")
         elif not is_task and reference.name in rows:  # a row for each annotator
-            page.counter.add(Fault.OTHER_ANNOTATOR, f"{page.shown}: {reference.shown}")
+            yield Note(Fault.OTHER_ANNOTATOR, f"{page.shown}: {reference.shown}")
         else:
-            images.append(_image(reference, results, page))
+            images.append((yield from _image(reference, results, page)))
             rows |= set() if is_task else {reference.name}
     return images
 
@@ -153,7 +153,7 @@ def _is_task(entry: Any) -> bool:  # noqa: ANN401 - JSON holds anything
     return isinstance(entry, dict) and isinstance(entry.get("data"), dict)
 
 
-def _results_of_task(entry: Any, reference: _Reference, page: Page) -> list[Any] | None:  # noqa: ANN401
+def _results_of_task(entry: Any, reference: _Reference, page: Page) -> Reading[list[Any] | None]:  # noqa: ANN401
     """Return the results of one annotation: the newest that is called true, or the first; None where there is none."""
     task = parsed(_Task, entry)
     made = [parsed(_Annotation, each) for each in (*(task.annotations or ()), *(task.completions or ()))]
@@ -161,7 +161,7 @@ def _results_of_task(entry: Any, reference: _Reference, page: Page) -> list[Any]
     if not made:
         return None
     if len(made) > 1:
-        page.counter.add(Fault.OTHER_ANNOTATOR, f"{page.shown}: {reference.shown}")
+        yield Note(Fault.OTHER_ANNOTATOR, f"{page.shown}: {reference.shown}")
     true = [each for each in made if each.ground_truth]
     return max(true, key=lambda each: str(each.updated_at)).result if true else made[0].result
 
@@ -210,9 +210,9 @@ def _path(reference: str) -> str:
     return (local or unquote(address.path)).replace("\\", "/").lstrip("/")
 
 
-def _image(reference: _Reference, results: Sequence[Any], page: Page) -> PageImage:
+def _image(reference: _Reference, results: Sequence[Any], page: Page) -> Reading[PageImage]:
     labels = dict(_separate_labels(results))
-    image = page.image(
+    image = yield from page.image(
         reference.name,
         results,
         lambda entry: _shape(entry, labels),

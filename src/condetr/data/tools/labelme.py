@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from condetr.data.findings import Fault
+from condetr.data.findings import Fault, Note, Reading
 from condetr.data.index import Index
 from condetr.data.raw import Source
 from condetr.data.tools.entries import Point, Word, bounding_box, parsed, size_hw
@@ -37,12 +37,12 @@ def _is_labelme(text: str) -> bool:
     return all(key.search(text) for key in _KEYS)
 
 
-def _read(page: Page) -> PageImage:
-    content = page.json()
+def _read(page: Page) -> Reading[PageImage]:
+    content = yield from page.json()
     if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
         raise InputError(f"{page.path} is no file of labelme, as it has no list `shapes`")
     name = content.get("imagePath")
-    image = page.image(
+    image = yield from page.image(
         ImageName((ntpath.basename(name),) if isinstance(name, str) and ntpath.basename(name) else ()),
         content["shapes"],
         _shape,
@@ -51,7 +51,7 @@ def _read(page: Page) -> PageImage:
     )
     boxes = _of_groups(image.boxes, content["shapes"])
     if len(boxes) < len(image.boxes):
-        page.counter.add(Fault.GROUPED, page.shown, count=len(image.boxes) - len(boxes))
+        yield Note(Fault.GROUPED, page.shown, count=len(image.boxes) - len(boxes))
     return image._replace(boxes=boxes)
 
 

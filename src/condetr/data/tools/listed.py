@@ -6,7 +6,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
-from condetr.data.findings import Fault, FindingCounter
+from condetr.data.findings import Fault, Note, Reading, refused
 from condetr.data.index import Index, folder_of, index_folder, join, name_of, shown_folder, spelling
 from condetr.data.pairs import ALL, own_name, split_names, told_splits
 from condetr.data.raw import RawData, RawImage, Source
@@ -29,7 +29,7 @@ class ListedTool(NamedTuple):
     """Tells by its first characters whether a text was written by the tool."""
     names: Callable[[str], list[ImageName]]
     """Finds the names of images in a text, without understanding all of it."""
-    read: Callable[[Page], list[PageImage]]
+    read: Callable[[Page], Reading[list[PageImage]]]
     """Returns what a file says; raises InputError where it is damaged."""
     respelt: Callable[[str], str] | None = None
     """How the tool changes the names of the files that it is given, where it does."""
@@ -150,11 +150,12 @@ def _folder(resolver: Resolver, file: str, names: Sequence[ImageName]) -> str | 
     return None
 
 
-def _read(data: _Data, splits: Sequence[str], counter: FindingCounter) -> RawData:
-    # Of every split, so that the ids do not depend on which one is opened.
-    pages = {file: _pages(data, file, counter) for file in data.files}
+def _read(data: _Data, splits: Sequence[str]) -> Reading[RawData]:
+    pages = {}
+    for file in data.files:  # of every split, so that the ids do not depend on which one is opened
+        pages[file] = yield from _pages(data, file)
     root = data.resolver.index.root
-    label_map = label_map_of((image for some in pages.values() for image in some), root, counter)
+    label_map = yield from label_map_of((image for some in pages.values() for image in some), root)
     images: dict[str, list[RawImage]] = {split: [] for split in splits}
     for file, some in pages.items():
         groups: dict[tuple[str | None, str | None], list[PageImage]] = {}
@@ -162,29 +163,31 @@ def _read(data: _Data, splits: Sequence[str], counter: FindingCounter) -> RawDat
             groups.setdefault((data.split(file, image.name), _role(file, image.name)), []).append(image)
         for (split, role), group in groups.items():
             if split is None:
-                counter.add(Fault.NOT_LISTED, file, count=len(group))
+                yield Note(Fault.NOT_LISTED, file, count=len(group))
             elif split in images:
                 place = Place(folder_of(file), role)
-                images[split] += _images(data, file, group, place, label_map=label_map, counter=counter)
-    return RawData(label_map=label_map, images={split: _joined(found, counter) for split, found in images.items()})
+                images[split] += yield from _images(data, file, group, place, label_map=label_map)
+    for split, found in images.items():
+        images[split] = yield from _joined(found)
+    return RawData(label_map=label_map, images=images)
 
 
-def _pages(data: _Data, file: str, counter: FindingCounter) -> list[PageImage]:
+def _pages(data: _Data, file: str) -> Reading[list[PageImage]]:
     try:
-        return data.tool.read(Page(data.resolver.index.path(file), shown=file, counter=counter))
+        return (yield from data.tool.read(Page(data.resolver.index.path(file), shown=file)))
     except InputError as error:
-        counter.refuse(Fault.FAULTY_FILE, error)
+        yield refused(Fault.FAULTY_FILE, error)
         return []
 
 
 def _images(
-    data: _Data, file: str, pages: Sequence[PageImage], place: Place, *, label_map: LabelMap, counter: FindingCounter
-) -> list[RawImage]:
+    data: _Data, file: str, pages: Sequence[PageImage], place: Place, *, label_map: LabelMap
+) -> Reading[list[RawImage]]:
     ids = {category.name: category.dataset_id for category in label_map.categories}
-    finder = _finder(data.resolver, file, [page.name for page in pages], place, counter)
+    finder = _finder(data.resolver, file, [page.name for page in pages], place)
     images = []
     for page in pages:
-        path = finder.path(_name_in_data(page.name, finder, data))
+        path = yield from finder.path(_name_in_data(page.name, finder, data))
         if path is not None:
             images.append(
                 RawImage(
@@ -199,10 +202,10 @@ def _images(
     return images
 
 
-def _finder(resolver: Resolver, file: str, names: Sequence[ImageName], place: Place, counter: FindingCounter) -> Finder:
+def _finder(resolver: Resolver, file: str, names: Sequence[ImageName], place: Place) -> Finder:
     """Return what finds images under the first spelling of their names in which any are there."""
     finders = [
-        Finder(resolver, spelt, place, where=name_of(file), counter=counter)
+        Finder(resolver, spelt, place, where=name_of(file))
         for spelt in zip(*(name.spellings for name in names), strict=False)
     ]
     return next((finder for finder in finders if finder.base is not None), finders[0])
@@ -226,19 +229,19 @@ def _match(resolver: Resolver, name: str, place: Place, base: str | None) -> Mat
         return None
 
 
-def _joined(images: Sequence[RawImage], counter: FindingCounter) -> list[RawImage]:
+def _joined(images: Sequence[RawImage]) -> Reading[list[RawImage]]:
     """Put together what is said about an image in several places, the same boxes once, and number the images."""
     by_path: dict[Path, RawImage] = {}
     for image in images:
         before = by_path.get(image.path)
-        by_path[image.path] = image if before is None else _with_new_boxes(before, image, counter)
+        by_path[image.path] = image if before is None else (yield from _with_new_boxes(before, image))
     return [image._replace(image_id=number, number=number) for number, image in enumerate(by_path.values())]
 
 
-def _with_new_boxes(before: RawImage, image: RawImage, counter: FindingCounter) -> RawImage:
+def _with_new_boxes(before: RawImage, image: RawImage) -> Reading[RawImage]:
     """Return an image with the boxes that were not there before, as people keep older exports beside newer ones."""
     known = {(box.corners, box.dataset_id) for box in before.boxes}
     new = [box for box in image.boxes if (box.corners, box.dataset_id) not in known]
-    counter.add(Fault.JOINED if new else Fault.REPEATED_IMAGE, image.path.name)
+    yield Note(Fault.JOINED if new else Fault.REPEATED_IMAGE, image.path.name)
     files = tuple(dict.fromkeys((*before.files, *image.files)))
     return before._replace(boxes=[*before.boxes, *new], files=files)

@@ -1,12 +1,12 @@
-"""A file of a labelling tool while it is read: what it says about images, and what is wrong with it."""
+"""A file of a labelling tool while it is read, and what it says about images."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from condetr.data.files import is_utf16, known_kind, read_bytes, read_text
-from condetr.data.findings import Fault, FindingCounter
+from condetr.data.findings import Fault, Note, Reading, refused
 from condetr.data.raw import RawBox
 from condetr.data.tools.entries import Corners
 from condetr.errors import InputError
@@ -51,27 +51,26 @@ class PageImage(NamedTuple):
     size_hw: tuple[int, int] | None = None
 
 
-class Page:
-    """A file of a tool, and the counter of what is wrong with it."""
+class Page(NamedTuple):
+    """A file of a tool."""
 
-    def __init__(self, path: Path, *, shown: str, counter: FindingCounter) -> None:
-        self.path = path
-        self.shown = shown
-        self.counter = counter
+    path: Path
+    shown: str
+    """How notes call it."""
 
-    def text(self) -> str:
+    def text(self) -> Reading[str]:
         """Return the content; raises InputError where it is no text."""
         if is_utf16(read_bytes(self.path, most=2)):
-            self.counter.add(Fault.OTHER_ENCODING, self.shown)
+            yield Note(Fault.OTHER_ENCODING, self.shown)
         return read_text(self.path)
 
-    def json(self) -> Any:  # noqa: ANN401 - JSON holds anything
+    def json(self) -> Reading[Any]:
         """Return the content; raises InputError where it is no JSON."""
         kind = known_kind(read_bytes(self.path, most=64))
         if kind is not None:
             raise InputError(f"{self.path} is not JSON: {kind}")
         try:
-            return json.loads(self.text())
+            return json.loads((yield from self.text()))
         except (ValueError, RecursionError) as error:
             raise InputError(f"{self.path} is not JSON: {error}") from None
 
@@ -84,32 +83,35 @@ class Page:
         what: str,
         where: str = "",
         size_hw: tuple[int, int] | None = None,
-    ) -> PageImage:
+    ) -> Reading[PageImage]:
         """Turn the entries of an image into boxes by `shape`, which returns None for what is not drawn.
 
-        Entries that it refuses with InputError are refused through the counter, and left out.
+        Entries that it refuses with InputError are refused, and left out.
         """
-        boxes = list(self._boxes(entries, shape, what=what, where=where))
+        boxes = yield from self._boxes(entries, shape, what=what, where=where)
         return PageImage(name, boxes, num_shapes=len(entries), size_hw=size_hw)
 
-    def refuse(self, place: str, error: InputError) -> None:
-        """Refuse an entry."""
-        self.counter.refuse(Fault.FAULTY_ENTRY, f"{self.shown}: {place} {error}")
+    def refused(self, place: str, error: InputError) -> Note:
+        """Return the note of an entry that cannot be used."""
+        return refused(Fault.FAULTY_ENTRY, f"{self.shown}: {place} {error}")
 
     def _boxes(
         self, entries: Sequence[Any], shape: Callable[[Any], Shape | None], *, what: str, where: str
-    ) -> Iterator[PageBox]:
+    ) -> Reading[list[PageBox]]:
+        boxes = []
         for number, entry in enumerate(entries):
             place = f"{where}{what} {number + 1}"
             try:
                 found = shape(entry)
             except InputError as error:
-                self.refuse(place, error)
+                yield self.refused(place, error)
                 continue
             for fault in found.worth_counting if found else ():
-                self.counter.add(fault, f"{self.shown}: {place}")
+                yield Note(fault, f"{self.shown}: {place}")
             if found is not None and found.corners is not None:
-                yield PageBox(found.name, found.corners, number=number, place=f"{what} {number + 1} ({found.name})")
+                in_image = f"{what} {number + 1} ({found.name})"
+                boxes.append(PageBox(found.name, found.corners, number=number, place=in_image))
+        return boxes
 
 
 def head(path: Path, *, most: int = -1) -> str:
@@ -121,11 +123,11 @@ def head(path: Path, *, most: int = -1) -> str:
     return content.decode("utf-16" if is_utf16(content) else "utf-8-sig", errors="replace")
 
 
-def label_map_of(images: Iterable[PageImage], root: Path, counter: FindingCounter) -> LabelMap:
+def label_map_of(images: Iterable[PageImage], root: Path) -> Reading[LabelMap]:
     """Return the classes of all images, numbered from 1 in the order of the alphabet."""
     names = sorted({box.name for image in images for box in image.boxes})
     if not names:
-        counter.refuse(Fault.NOTHING, f"the annotations in {root} hold no box")
+        yield refused(Fault.NOTHING, f"the annotations in {root} hold no box")
     categories = tuple(Category(number, name) for number, name in enumerate(names, start=1))
     return LabelMap(categories, ids_are_counted=True)
 

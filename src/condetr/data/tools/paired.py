@@ -3,12 +3,12 @@
 A file belongs to the image of its name; where there is none, the name that it states counts, as people rename files.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
-from condetr.data.findings import Fault, FindingCounter
+from condetr.data.findings import Fault, Note, Reading, leniently, refused
 from condetr.data.index import Index, folder_of, is_image, join, shown_folder, spelling, stem
 from condetr.data.pairs import ALL, Pair, Pairs, find_pairs, own_name, roles_of, split_names, told_splits
 from condetr.data.raw import RawData, RawImage, Source
@@ -28,7 +28,7 @@ class PairedTool(NamedTuple):
     suffix: str
     is_its_own: Callable[[str], bool]
     """Tells whether a text was written by the tool."""
-    read: Callable[[Page], PageImage]
+    read: Callable[[Page], Reading[PageImage]]
     """Returns what a file says; raises InputError where it is damaged or another's."""
 
 
@@ -97,24 +97,23 @@ def _splits(pairs: Pairs) -> dict[str, str | None]:
 
 def _base_by_contents(data: _Data) -> str | None:
     """Return the folder of the images that the first files name, where no image is called like a file."""
-    index, quiet = data.pairs.resolver.index, FindingCounter(on_error="count")
     looked_at = data.pairs.pairs[:_CONTENTS_LOOKED_AT]
-    pages = (_page(pair, data.tool, index, quiet) for pair in looked_at)
-    names = [name for page in pages if page is not None for name in page.name.spellings]
+    pages, _ = leniently(_pages(looked_at, data))
+    names = [name for page in pages.values() for name in page.name.spellings]
     try:
         return data.pairs.resolver.base(names, looked_at[0].place) if looked_at and names else None
     except InputError:
         return None  # then each image is told by itself
 
 
-def _read(data: _Data, splits: Sequence[str], counter: FindingCounter) -> RawData:
+def _read(data: _Data, splits: Sequence[str]) -> Reading[RawData]:
     index = data.pairs.resolver.index
-    data.pairs.report(counter)
-    # Of every split, so that the ids do not depend on which one is opened.
-    found = ((pair, _page(pair, data.tool, index, counter)) for pair in data.pairs.pairs)
-    pages = {pair.file: page for pair, page in found if page is not None}
-    grouped = _grouped(data, pages, counter)
-    label_map = label_map_of(pages.values(), index.root, counter)
+    yield from data.pairs.notes()
+    pages = yield from _pages(
+        data.pairs.pairs, data
+    )  # of every split, so that ids do not depend on which one is opened
+    grouped = yield from _grouped(data, pages)
+    label_map = yield from label_map_of(pages.values(), index.root)
     ids = {category.name: category.dataset_id for category in label_map.categories}
     images = {
         split: [
@@ -133,20 +132,22 @@ def _read(data: _Data, splits: Sequence[str], counter: FindingCounter) -> RawDat
     return RawData(label_map=label_map, images=images)
 
 
-def _page(pair: Pair, tool: PairedTool, index: Index, counter: FindingCounter) -> PageImage | None:
-    """Return what a file says; None where that is refused, or where neither its name nor its content is of the data."""
-    path = index.path(pair.file)
-    if pair.match is None and not tool.is_its_own(head(path)):
-        counter.add(Fault.NOT_READ, pair.file)
-        return None
-    try:
-        return tool.read(Page(path, shown=pair.file, counter=counter))
-    except InputError as error:
-        counter.refuse(Fault.FAULTY_FILE, error)
-        return None
+def _pages(pairs: Sequence[Pair], data: _Data) -> Reading[dict[str, PageImage]]:
+    """Return what each file says but for those that are refused, or whose name and content are not of the data."""
+    pages = {}
+    for pair in pairs:
+        path = data.pairs.resolver.index.path(pair.file)
+        if pair.match is None and not data.tool.is_its_own(head(path)):
+            yield Note(Fault.NOT_READ, pair.file)
+            continue
+        try:
+            pages[pair.file] = yield from data.tool.read(Page(path, shown=pair.file))
+        except InputError as error:
+            yield refused(Fault.FAULTY_FILE, error)
+    return pages
 
 
-def _grouped(data: _Data, pages: Mapping[str, PageImage], counter: FindingCounter) -> dict[str, dict[str, list[str]]]:
+def _grouped(data: _Data, pages: Mapping[str, PageImage]) -> Reading[dict[str, dict[str, list[str]]]]:
     """Return the images of every split, each with its files."""
     grouped: dict[str, dict[str, list[str]]] = {split: {} for split in data.splits.values() if split is not None}
     ending = _usual_ending(data.pairs)
@@ -155,14 +156,14 @@ def _grouped(data: _Data, pages: Mapping[str, PageImage], counter: FindingCounte
         if pair.file in pages and split is not None:
             files = grouped[split].setdefault(_image(pair, pages[pair.file], data.pairs, ending=ending), [])
             if any(pages[file].boxes == pages[pair.file].boxes for file in files):
-                counter.add(Fault.REPEATED_IMAGE, pair.file)
+                yield Note(Fault.REPEATED_IMAGE, pair.file)
                 continue
             if files:
-                counter.add(Fault.JOINED, pair.file)
+                yield Note(Fault.JOINED, pair.file)
             files.append(pair.file)
     for folder in dict.fromkeys(folder_of(file) for file, split in data.splits.items() if split is None):
-        counter.add(Fault.UNUSED_FOLDER, folder)
-    _add_unannotated(data.pairs, grouped, counter)
+        yield Note(Fault.UNUSED_FOLDER, folder)
+    yield from _add_unannotated(data.pairs, grouped)
     return grouped
 
 
@@ -191,18 +192,18 @@ def _image(pair: Pair, page: PageImage, pairs: Pairs, *, ending: str) -> str:
     return join(pair.place.folder if pair.base is None else pair.base, expected[0] if expected else f"{own}{ending}")
 
 
-def _add_unannotated(pairs: Pairs, grouped: dict[str, dict[str, list[str]]], counter: FindingCounter) -> None:
+def _add_unannotated(pairs: Pairs, grouped: dict[str, dict[str, list[str]]]) -> Iterator[Note]:
     """Take images beside annotated ones as empty, since some write no file where nothing is marked; unless most are."""
     taken = {image: split for split, images in grouped.items() for image in images}
     there = frozenset(pairs.resolver.index.images)
     for other in (other for image in taken if image in there for other in pairs.resolver.namesakes(image)):
         if other not in taken:
-            counter.add(Fault.NAMESAKE, other)
+            yield Note(Fault.NAMESAKE, other)
     of_folder = {folder_of(image): split for image, split in taken.items()}
     others = [image for image in pairs.unannotated if image not in taken]
     are_most = len(others) > len(taken)
     for image in others:
-        counter.add(Fault.NOT_ANNOTATED if are_most else Fault.UNANNOTATED, image)
+        yield Note(Fault.NOT_ANNOTATED if are_most else Fault.UNANNOTATED, image)
         folder = next((folder for folder in _upwards(folder_of(image)) if folder in of_folder), None)
         if not are_most and folder is not None:
             grouped[of_folder[folder]][image] = []

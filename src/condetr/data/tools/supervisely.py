@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from condetr.data.findings import Fault
+from condetr.data.findings import Fault, Reading
 from condetr.data.index import Index, name_of
 from condetr.data.raw import Source
 from condetr.data.tools.entries import Point, Word, bounding_box, parsed, size_hw
@@ -40,14 +40,14 @@ def _is_supervisely(text: str) -> bool:
     return all(key.search(text) for key in _KEYS)
 
 
-def _read(page: Page) -> PageImage:
-    content = page.json()
+def _read(page: Page) -> Reading[PageImage]:
+    content = yield from page.json()
     if not isinstance(content, dict) or not isinstance(content.get("objects"), list):
         raise InputError(f"{page.path} is no file of Supervisely, as it has no list `objects`")
     size = content.get("size")
     sides = (size.get("height"), size.get("width")) if isinstance(size, dict) else (None, None)
     name = ImageName((name_of(page.shown).rpartition(".")[0],))
-    return page.image(name, content["objects"], _shape, what="object", size_hw=size_hw(*sides))
+    return (yield from page.image(name, content["objects"], _shape, what="object", size_hw=size_hw(*sides)))
 
 
 def _shape(entry: Any) -> Shape | None:  # noqa: ANN401 - JSON holds anything

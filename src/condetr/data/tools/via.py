@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from condetr.data.findings import Fault
+from condetr.data.findings import Fault, Note, Reading
 from condetr.data.index import Index
 from condetr.data.raw import Source
 from condetr.data.tools.entries import Coordinate, Corners, Word, bounding_box, box_of_ellipse, parsed, strings, word
@@ -123,8 +123,8 @@ def _csv_names(text: str) -> list[ImageName]:
         return []
 
 
-def _read(page: Page) -> list[PageImage]:
-    content = page.json()
+def _read(page: Page) -> Reading[list[PageImage]]:
+    content = yield from page.json()
     if isinstance(content, dict) and _PROJECT in content:
         content = content[_PROJECT]
     if not isinstance(content, dict):
@@ -134,26 +134,27 @@ def _read(page: Page) -> list[PageImage]:
         try:
             image = parsed(_Image, entry)
         except InputError as error:
-            page.refuse(f"entry {key[:80]!r}", error)
+            yield page.refused(f"entry {key[:80]!r}", error)
             continue
         found.append(
             (image.filename, list(image.regions.values()) if isinstance(image.regions, dict) else image.regions)
         )
-    return _images(found, page)
+    return (yield from _images(found, page))
 
 
-def _read_csv(page: Page) -> list[PageImage]:
+def _read_csv(page: Page) -> Reading[list[PageImage]]:
     found: dict[str, list[Any]] = {}
     try:
-        for number, row in enumerate(csv.reader(io.StringIO(page.text(), newline=""))):
+        text = yield from page.text()
+        for number, row in enumerate(csv.reader(io.StringIO(text, newline=""))):
             if number and row:
-                _add_row(row, f"row {number + 1}", found, page)
+                yield from _add_row(row, f"row {number + 1}", found, page)
     except csv.Error as error:
         raise InputError(f"{page.path} is not a usable CSV file: {error}") from None
-    return _images(list(found.items()), page)
+    return (yield from _images(list(found.items()), page))
 
 
-def _add_row(row: Sequence[str], place: str, found: dict[str, list[Any]], page: Page) -> None:
+def _add_row(row: Sequence[str], place: str, found: dict[str, list[Any]], page: Page) -> Iterator[Note]:
     try:
         name, *_, shape, attributes = [*row, *[""] * (7 - len(row))][:7]
         if not name.strip():
@@ -163,7 +164,7 @@ def _add_row(row: Sequence[str], place: str, found: dict[str, list[Any]], page: 
         if drawn:
             regions.append({"shape_attributes": drawn, "region_attributes": _object(attributes)})
     except InputError as error:
-        page.refuse(place, error)
+        yield page.refused(place, error)
 
 
 def _object(cell: str) -> dict[str, Any]:
@@ -177,18 +178,22 @@ def _object(cell: str) -> dict[str, Any]:
     return content
 
 
-def _images(found: Sequence[tuple[str, list[Any]]], page: Page) -> list[PageImage]:
-    attribute = _class_attribute([region for _, regions in found for region in regions], page)
+def _images(found: Sequence[tuple[str, list[Any]]], page: Page) -> Reading[list[PageImage]]:
+    attribute = yield from _class_attribute([region for _, regions in found for region in regions], page)
     shape = partial(_shape, attribute=attribute)
-    return [page.image(ImageName((name,)), regions, shape, what="region", where=f"{name}: ") for name, regions in found]
+    images = []
+    for name, regions in found:
+        where = f"{name}: "
+        images.append((yield from page.image(ImageName((name,)), regions, shape, what="region", where=where)))
+    return images
 
 
-def _class_attribute(regions: Sequence[Any], page: Page) -> str | None:
+def _class_attribute(regions: Sequence[Any], page: Page) -> Reading[str | None]:
     """Return which attribute is the class: the only one that is filled in, or one that is called so."""
     filled = list(dict.fromkeys(key for region in regions for key in _filled(region)))
     if not filled:
         if regions:
-            page.counter.add(Fault.NO_CLASSES, page.shown)
+            yield Note(Fault.NO_CLASSES, page.shown)
         return None
     if len(filled) == 1:
         return filled[0]
@@ -199,7 +204,7 @@ def _class_attribute(regions: Sequence[Any], page: Page) -> str | None:
             f"{page.path} does not tell which of the attributes of its regions is the class: "
             f"{', '.join(repr(key[:40]) for key in filled[:10])}; call it `class`"
         )
-    page.counter.add(Fault.CHOSEN_ATTRIBUTE, f"{page.shown}: {chosen} of {', '.join(filled[:10])}")
+    yield Note(Fault.CHOSEN_ATTRIBUTE, f"{page.shown}: {chosen} of {', '.join(filled[:10])}")
     return chosen
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from condetr.data.dataset import Finding
-from condetr.data.findings import Fault, FindingCounter
+from condetr.data.findings import Fault, leniently, places_of
 from condetr.data.recognise import recognise
 from condetr.data.sources import open_data, open_split
 from condetr.errors import InputError
@@ -271,11 +271,10 @@ def test_the_unused_parent_category_of_roboflow_is_left_out_where_its_name_repea
 
 def test_images_that_share_an_id_are_all_left_out_with_their_boxes(coco_folder: Folder) -> None:
     folder = coco_folder(images=[*images("1.png", "2.png"), {"id": 1, "file_name": "3.png"}])
-    counter = FindingCounter(on_error="count")
-    raw = recognise(folder).read(["train"], counter)
+    raw, notes = leniently(recognise(folder).read(["train"]))
 
     assert [image.path.name for image in raw.images["train"]] == ["2.png"]
-    assert len(counter.places(Fault.REPEATED_IMAGE_ID)) == 2
+    assert len(places_of(notes, Fault.REPEATED_IMAGE_ID)) == 2
 
 
 def test_two_files_beside_the_images_of_a_split_are_refused(coco_folder: Folder) -> None:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from condetr.data.findings import Fault, FindingCounter
+from condetr.data.findings import Fault, places_of, strictly
 from condetr.data.recognise import recognise
-from condetr.data.sources import open_data, open_split
+from condetr.data.sources import open_data, open_split, read_split
 from condetr.errors import InputError
 
 Things = Sequence[tuple[str, Sequence[object]]]
@@ -128,12 +128,11 @@ def test_of_images_with_the_same_name_the_first_is_taken_and_the_others_are_name
     folder = write_voc({n: voc_xml(t) for n, t in TWO.items()}, {})
     for name in ("a.png", "a.bmp", "b.PNG"):
         Image.new("RGB", (64, 48)).save(folder / "JPEGImages" / name)
-    counter = FindingCounter()
 
-    paths = [record.path.name for record in open_split(folder, counter=counter).records]
+    split, notes = strictly(read_split(folder))
 
-    assert paths == ["a.bmp", "b.PNG"]
-    assert counter.places(Fault.NAMESAKE) == ("JPEGImages/a.jpg", "JPEGImages/a.png", "JPEGImages/b.jpg")
+    assert [record.path.name for record in split.records] == ["a.bmp", "b.PNG"]
+    assert places_of(notes, Fault.NAMESAKE) == ("JPEGImages/a.jpg", "JPEGImages/a.png", "JPEGImages/b.jpg")
 
 
 def test_hidden_annotation_files_are_passed_over(write_voc: Callable[..., Path]) -> None:

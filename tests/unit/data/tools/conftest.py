@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from condetr.data.findings import Fault, FindingCounter
+from condetr.data.findings import Fault, Note, leniently, places_of
 from condetr.data.raw import Source
 from condetr.data.recognise import recognise
 from tests.unit.data.conftest import write_image, write_text
@@ -18,7 +18,7 @@ class Read(NamedTuple):
     source: Source
     splits: dict[str, dict[str, Boxes]]
     """Class and corners of each box, by split and image, the image's path relative to the data."""
-    counter: FindingCounter
+    notes: tuple[Note, ...]
 
     @property
     def images(self) -> dict[str, Boxes]:
@@ -27,12 +27,12 @@ class Read(NamedTuple):
         return images
 
     def places(self, fault: Fault) -> tuple[str, ...]:
-        return self.counter.places(fault)
+        return places_of(self.notes, fault)
 
 
 def read(path: Path) -> Read:
-    source, counter = recognise(path), FindingCounter(on_error="count")
-    raw = source.read(source.splits, counter)
+    source = recognise(path)
+    raw, notes = leniently(source.read(source.splits))
     names = dict(zip(raw.label_map.dataset_ids, raw.label_map.names, strict=True))
     splits = {
         split: {
@@ -43,7 +43,7 @@ def read(path: Path) -> Read:
         }
         for split, images in raw.images.items()
     }
-    return Read(source, splits, counter)
+    return Read(source, splits, notes)
 
 
 def write_images(folder: Path, *names: str) -> None:

@@ -23,7 +23,7 @@ def test_coordinates_are_centre_and_size(tmp_path: Path, image: str, annotations
 
     assert data.images == {"a.png": [BOX], "b.png": []}
     assert data.source.understood == "CreateML: _annotations.createml.json with images in the folder itself; no split"
-    assert data.counter.findings() == ()
+    assert data.notes == ()
     assert read(tmp_path / "_annotations.createml.json").images == data.images
 
 

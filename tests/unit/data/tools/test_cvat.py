@@ -30,7 +30,7 @@ def test_images_with_boxes_are_read(tmp_path: Path, kind: str) -> None:
 
     assert data.images == {"images/a.png": [CAT], "images/b.png": []}
     assert data.source.understood == "CVAT: annotations.xml with images in images/; no split"
-    assert data.counter.findings() == ()
+    assert data.notes == ()
     assert read(file).images == data.images
 
 
@@ -71,7 +71,7 @@ def test_subsets_of_a_project_are_splits_with_folders_of_their_own(tmp_path: Pat
     data = read(tmp_path)
 
     assert data.splits == {"Train": {"images/Train/a.png": [CAT]}, "Validation": {"images/Validation/a.png": []}}
-    assert data.counter.findings() == ()
+    assert data.notes == ()
 
 
 def test_folders_in_names_are_splits(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_of_a_video_the_frames_with_the_object_inside_are_read(tmp_path: Path) -
         "images/frame_000000.PNG": [("cat", (0, 2, 30, 40))],
         "images/frame_000001.PNG": [("cat", (1, 2, 30, 40))],
     }
-    assert data.counter.findings() == ()
+    assert data.notes == ()
 
 
 def test_a_declared_document_type_is_refused(tmp_path: Path) -> None:

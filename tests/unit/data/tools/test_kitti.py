@@ -33,7 +33,7 @@ def test_the_published_folders_are_read(tmp_path: Path) -> None:
     assert data.source.understood == (
         "KITTI: 2 TXT in training/label_2/, their images in training/image_2/; splits training"
     )
-    assert data.counter.findings() == ()
+    assert data.notes == ()
 
 
 def test_folders_of_yolo_names_are_still_told_from_yolo(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_uploads_are_found_without_a_word(tmp_path: Path) -> None:
 
     assert data.images == {"images/a.png": [BOX], "images/b.png": []}
     assert data.source.understood == "Label Studio: export.json with images in images/; no split"
-    assert data.counter.findings() == ()
+    assert data.notes == ()
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def test_a_folder_of_json_beside_images_is_read(tmp_path: Path) -> None:
 
     assert data.images == {"1.png": [("cat", (1, 2, 30, 40)), ("dog", (3, 4, 9.5, 8))], "2.png": []}
     assert data.source.understood == "labelme: 2 JSON in the folder itself beside their images; no split"
-    assert data.counter.findings() == ()
+    assert data.notes == ()
 
 
 def test_classes_are_numbered_in_the_order_of_the_alphabet(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_a_project_with_its_data_sets_is_read(tmp_path: Path) -> None:
         "train": {"train/img/a.png": [("cat", (1, 2, 30, 40))], "train/img/b.png": []},
         "val": {"val/img/a.png": [("dog", (1, 2, 30, 40))]},
     }
-    assert data.counter.findings() == ()
+    assert data.notes == ()
     assert data.source.understood.startswith("Supervisely: 2 JSON in train/ann/, their images in train/img/")
 
 

@@ -57,7 +57,7 @@ def test_each_kind_of_json_is_read(tmp_path: Path, written: dict[str, Any]) -> N
 
     assert data.images == {"images/a.png": [BOX], "images/b.png": []}
     assert data.source.understood == "VIA: via.json with images in images/; no split"
-    assert data.counter.findings() == ()
+    assert data.notes == ()
     assert read(tmp_path / "via.json").images == data.images
 
 
