@@ -85,10 +85,10 @@ def test_misfits_are_shown_as_a_table_and_nothing_is_written(weights: Path, tmp_
 @pytest.mark.parametrize(
     ("destination", "options", "sentence"),
     [
-        ("weights", (), "exists already; name another destination, or say --overwrite"),
+        ("weights", (), "exists already; name another destination, or add --overwrite"),
         ("weights", ("--overwrite",), "is where the weights are read from"),
         ("", ("--overwrite",), "is where the weights are read from"),
-        ("weights/config.json", ("--overwrite",), "is not of the kind that would replace it"),
+        ("weights/config.json", ("--overwrite",), "is not of the kind that would be written"),
         ("a.pth", ("--to", "condetr"), "official checkpoints are .pth files"),
         ("a", ("--to", "official"), "official checkpoints are .pth files"),
         ("a", ("--to", "onnx"), "ONNX graphs .onnx files"),

@@ -22,7 +22,7 @@ def test_a_rate_that_destroys_the_weights_ends_the_run_at_the_last_good_state(
     assert f"was not finite in {MAX_IN_A_ROW} steps" in ended.err
     assert "the last good state is step 1 in" in ended.err
     assert ended.err.count("\n") == 1
-    assert "step 2 left out: its loss or gradient is not finite, first in" in ended.out
+    assert "step 2 skipped: its loss or gradient is not finite, first in" in ended.out
     assert "warning: optimizer.lr 1e+37 is far above" in ended.out
     assert " loss -  AP 0.000" in ended.out
     report = json.loads((run / "nonfinite" / "step_2" / "report.json").read_text())
@@ -53,4 +53,4 @@ def test_a_reader_that_dies_ends_the_run_with_a_word(start: Start, tmp_path: Pat
     os.kill(int(readers[0]), signal.SIGKILL)
     said = finish(process, code=1)
     assert "a process that reads images (was memory short? set fewer data.workers" in said
-    assert "is whole, go on with --resume auto" in said
+    assert "is complete, continue with --resume auto" in said

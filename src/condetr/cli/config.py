@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Look at settings.", no_args_is_help=True)
+app = typer.Typer(help="Show settings.", no_args_is_help=True)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Evaluation inside a training: every process does its share of the images, all of them get the numbers."""
+"""Evaluation during training: every process evaluates its share of the images, and all get the metrics."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -15,13 +15,13 @@ from condetr.shapes import Detections
 
 
 class Evaluation(NamedTuple):
-    """The numbers and what they were computed from."""
+    """Metrics, and the detections that they were computed from."""
 
     results: CocoResults
     detections: dict[int, Detections]
-    """By image id; those whose score or box is not finite are left out."""
+    """Detections by image id, without those whose score or box is not finite."""
     left_out: int
-    """How many of these there were."""
+    """How many detections were not finite."""
 
 
 def evaluate_shares(
@@ -32,7 +32,7 @@ def evaluate_shares(
     device: torch.device,
     progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
-    """Score a detector on a split; `loader` holds this process's share of it. Always in fp32."""
+    """Evaluate a detector on a split in fp32; `loader` holds this process's share of it."""
     found = detect(detector, loader, label_map=split.label_map, device=device, progress=progress)
     everything = _gather(found)
     detections = {image_id: _finite(each) for image_id, each in everything.items()}
@@ -50,5 +50,5 @@ def _gather(found: dict[int, Detections]) -> dict[int, Detections]:
 
 
 def _finite(found: Detections) -> Detections:
-    """Leave out what a detector whose weights have blown up says."""
+    """Return the detections without non-finite ones, which a diverged detector produces."""
     return found.where(np.isfinite(found.scores) & np.isfinite(found.boxes_xyxy).all(axis=1))

@@ -15,7 +15,7 @@ from condetr.config import read_yaml
 from condetr.errors import InputError
 from condetr.inference.drawing import PALETTE
 from condetr.report.convergence import UNITS, Comparison, Run, Unit, compare
-from condetr.runs.contents import WITHOUT_INFLUENCE, read_history
+from condetr.runs.contents import NUMERICALLY_NEUTRAL, read_history
 from condetr.runs.folder import RunFolder
 
 INK, LINE = "#3a4149", "#dfe3e8"
@@ -131,7 +131,7 @@ def _read_settings(run: RunFolder) -> Mapping[str, Any] | None:
         config = read_yaml(run.config.read_bytes())
         results = json.loads(run.results.read_text(encoding="utf-8")) if run.results.is_file() else {}
         facts = {name: results[name] for name in FACTS if name in results}
-        settings = {path: value for path, value in _flat(config).items() if path not in WITHOUT_INFLUENCE}
+        settings = {path: value for path, value in _flat(config).items() if path not in NUMERICALLY_NEUTRAL}
         return {**settings, **facts}
     except (OSError, ValueError, AttributeError) as error:
         raise InputError(f"the settings in {run.path} cannot be read ({' '.join(str(error).split())})") from None

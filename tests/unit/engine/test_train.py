@@ -125,7 +125,7 @@ def test_resuming_with_epochs_of_which_none_was_evaluated_is_refused(tiny: Confi
 
 def test_resuming_with_other_settings_is_refused(tiny: Config, tmp_path: Path) -> None:
     train(tiny(epochs=1, seed=1), out=tmp_path / "run")
-    with pytest.raises(InputError, match=r"seed \(1 then, 2 now\)"):
+    with pytest.raises(InputError, match=r"seed \(it was 1, now 2\)"):
         train(tiny(epochs=1, seed=2), out=tmp_path / "run", resume=True)
 
 
@@ -135,7 +135,7 @@ def test_resuming_with_other_settings_is_refused(tiny: Config, tmp_path: Path) -
         (StepScheduleConfig(drop_epoch=1), 3, "step 3 was made at 1 of the learning rate, this schedule wants 0.1"),
         (StepScheduleConfig(warmup_steps=4), 3, "step 1 was made at 1 of the learning rate, this schedule wants 0.25"),
         (CosineScheduleConfig(), 3, "step 3 was made at 1 of the learning rate, this schedule wants 0.75"),
-        (StepScheduleConfig(), 1, "cannot resume with epochs=1: 2 are trained already"),
+        (StepScheduleConfig(), 1, "cannot resume with epochs=1: 2 epochs are already trained"),
     ],
 )
 def test_a_schedule_that_past_steps_contradict_is_refused(

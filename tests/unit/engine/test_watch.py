@@ -57,7 +57,7 @@ def spread(shift: int = 0) -> Detections:
         (watch.unfit_learning_rate(lr=1e-2, batch_size=16), "far above"),
         (watch.unfit_learning_rate(lr=1e-6, batch_size=16), "far below"),
         (watch.unfit_learning_rate(lr=8e-4, batch_size=4), None),
-        (watch.skipped_steps(skipped=2, steps=90), "2 of 90 steps left out"),
+        (watch.skipped_steps(skipped=2, steps=90), "2 of 90 steps skipped"),
         (watch.skipped_steps(skipped=0, steps=90), None),
         (watch.standing_loss([9.0, 9.1, 8.9], steps=900), "has not fallen"),
         (watch.standing_loss([9.0, 9.1, 8.9], steps=30), None),
