@@ -1,3 +1,3 @@
-"""From which score a detection counts, unless the caller says otherwise: in Python and on the command line alike."""
+"""The default score threshold of detections, in Python and on the command line."""
 
 DEFAULT_THRESHOLD = 0.5

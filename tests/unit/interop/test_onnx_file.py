@@ -91,7 +91,7 @@ class Untraceable(Toy):
 @pytest.mark.parametrize(
     ("detector", "sentence"),
     [
-        (OneBatchSize, "detector.onnx: the graph of this detector would hold for batches of [3,height,width] alone"),
+        (OneBatchSize, "detector.onnx: the graph of this detector would only be valid for batches of [3,height,width]"),
         (Untraceable, "detector.onnx: torch finds no graph for this detector (no graph of this)"),
     ],
 )

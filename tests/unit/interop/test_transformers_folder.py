@@ -49,7 +49,7 @@ def test_names_that_transformers_changed_are_believed_aloud(model: LoadedModel, 
     names = to_id2label(model.label_map) | {24: "quagga"}
     change_json(transformers / "config.json", id2label={str(row): name for row, name in names.items()})
 
-    with pytest.warns(InputWarning, match=r"config\.json .* id2label is believed"):
+    with pytest.warns(InputWarning, match=r"config\.json .* id2label is used"):
         again = read_transformers(transformers)
 
     assert again.label_map.rows == model.label_map.rows
@@ -77,7 +77,7 @@ def test_a_label_map_of_ours_that_is_out_of_date_is_not_believed(
 ) -> None:
     config = {"condetr": {"label_map": TWO_CLASSES.to_list()}, "id2label": id2label}
 
-    with pytest.warns(InputWarning, match="id2label is believed"):
+    with pytest.warns(InputWarning, match="id2label is used"):
         classes = read_classes(config, num_rows=num_rows, source="test")
 
     assert classes.names == expected
@@ -225,7 +225,7 @@ def test_the_image_processor_says_how_images_are_prepared(
 def test_a_size_that_transformers_changed_is_believed_aloud(
     ours: TransformConfig, preprocessor: dict[str, object], expected: TransformConfig
 ) -> None:
-    with pytest.warns(InputWarning, match="the image processor is believed"):
+    with pytest.warns(InputWarning, match="the image processor's is used"):
         transform = read_transform({"condetr": {"transform": dump(ours)}}, preprocessor, source="test")
 
     assert transform == expected
