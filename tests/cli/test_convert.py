@@ -86,13 +86,13 @@ def test_misfits_are_shown_as_a_table_and_nothing_is_written(weights: Path, tmp_
     ("destination", "options", "sentence"),
     [
         ("weights", (), "exists already; name another destination, or add --overwrite"),
-        ("weights", ("--overwrite",), "is where the weights are read from"),
-        ("", ("--overwrite",), "is where the weights are read from"),
+        ("weights", ("--overwrite",), "is the source of the weights"),
+        ("", ("--overwrite",), "is the source of the weights"),
         ("weights/config.json", ("--overwrite",), "is not of the kind that would be written"),
         ("a.pth", ("--to", "condetr"), "official checkpoints are .pth files"),
         ("a", ("--to", "official"), "official checkpoints are .pth files"),
-        ("a", ("--to", "onnx"), "ONNX graphs .onnx files"),
-        ("a.onnx", ("--to", "transformers"), "ONNX graphs .onnx files"),
+        ("a", ("--to", "onnx"), "ONNX graphs are .onnx files"),
+        ("a.onnx", ("--to", "transformers"), "ONNX graphs are .onnx files"),
         ("a", ("--labels", "none.json"), "none.json"),
     ],
 )

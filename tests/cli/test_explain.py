@@ -82,7 +82,7 @@ def test_the_first_layer_of_conditional_detr_is_called_mixed(models: Path, conde
         (["conditional", "image.png", "--query", "0", "--layer", "2"], "there is no decoder layer 2"),
         (["conditional", "image.png", "--query", "0", "--layer", "-1"], "there is no decoder layer -1"),
         (["conditional", "image.png", "--query", "0", "--heads", "0,2"], "there is no head 2 in"),
-        (["conditional", "image.png", "--heads", "left"], "--heads left is neither all nor sides nor numbers"),
+        (["conditional", "image.png", "--heads", "left"], "--heads left is neither all, sides, nor numbers"),
         (["conditional", "image.png", "--threshold", "0.99"], "nothing in the image scores 0.99 or more"),
         (["conditional", "text.png"], "text.png"),
         (["conditional", "gone.png"], "gone.png does not exist"),

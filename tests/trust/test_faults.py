@@ -52,5 +52,5 @@ def test_a_reader_that_dies_ends_the_run_with_a_word(start: Start, tmp_path: Pat
     readers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(readers[0]), signal.SIGKILL)
     said = finish(process, code=1)
-    assert "a process that reads images (was memory short? set fewer data.workers" in said
+    assert "a process that reads images (out of memory? set fewer data.workers" in said
     assert "is complete, continue with --resume auto" in said

@@ -1,4 +1,4 @@
-"""How a detector's convolutions lie in memory."""
+"""The memory layout of a detector's convolutions."""
 
 import torch
 from torch import nn
@@ -8,7 +8,7 @@ NARROWEST = 16
 
 
 def memory_format(detector: nn.Module, *, device: torch.device) -> torch.memory_format:
-    """Return `channels_last`, the faster one, unless the CPU could not compute its gradients.
+    """Return `channels_last`, the faster layout, unless the CPU cannot compute gradients in it.
 
     The weights' gradient of a 1x1 convolution with a stride and fewer channels than a block is written beyond oneDNN's
     workspace, which corrupts memory or the gradient (https://github.com/uxlfoundation/oneDNN/issues/6035).

@@ -132,9 +132,9 @@ def test_resuming_with_other_settings_is_refused(tiny: Config, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("schedule", "epochs", "message"),
     [
-        (StepScheduleConfig(drop_epoch=1), 3, "step 3 was made at 1 of the learning rate, this schedule wants 0.1"),
-        (StepScheduleConfig(warmup_steps=4), 3, "step 1 was made at 1 of the learning rate, this schedule wants 0.25"),
-        (CosineScheduleConfig(), 3, "step 3 was made at 1 of the learning rate, this schedule wants 0.75"),
+        (StepScheduleConfig(drop_epoch=1), 3, "step 3 was made at 1 of the learning rate, the new one needs 0.1"),
+        (StepScheduleConfig(warmup_steps=4), 3, "step 1 was made at 1 of the learning rate, the new one needs 0.25"),
+        (CosineScheduleConfig(), 3, "step 3 was made at 1 of the learning rate, the new one needs 0.75"),
         (StepScheduleConfig(), 1, "cannot resume with epochs=1: 2 epochs are already trained"),
     ],
 )
@@ -151,7 +151,7 @@ def test_a_schedule_that_past_steps_contradict_is_refused(
 def test_before_the_first_step_any_schedule_may_be_chosen(tiny: Config) -> None:
     then, now = tiny(schedule=StepScheduleConfig()), tiny(schedule=StepScheduleConfig(warmup_steps=4))
     _require_same_past(Progress(), then=then, now=now, steps_per_epoch=2)
-    with pytest.raises(InputError, match=r"step 1 was made at 1 of .*, this schedule wants 0\.25"):
+    with pytest.raises(InputError, match=r"step 1 was made at 1 of .*, the new one needs 0\.25"):
         _require_same_past(Progress(step=1), then=then, now=now, steps_per_epoch=2)
 
 
@@ -167,7 +167,7 @@ def test_resuming_on_fewer_images_is_refused(tiny: Config, tmp_path: Path) -> No
     config = tiny(epochs=1)
     train(config, out=tmp_path / "run")
     fewer = replace(config, data=replace(config.data, path=str(tmp_path / "fewer")))
-    with pytest.raises(InputError, match="knows 8 training images, the data has 4"):
+    with pytest.raises(InputError, match="has 8 training images, the data has 4"):
         train(fewer, out=tmp_path / "run", resume=True)
 
 

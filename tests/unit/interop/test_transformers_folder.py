@@ -98,8 +98,8 @@ def test_a_label_map_of_ours_adds_the_ids_of_the_data(rows: Rows | None, name: s
     [
         ({"model_type": "yolos"}, "a model of type 'yolos'"),
         ({"position_embedding_type": "learned"}, "position_embedding_type 'learned'"),
-        ({"encoder_attention_heads": 3, "decoder_attention_heads": 3}, "a width of 16, which 3 heads cannot share"),
-        ({"encoder_attention_heads": 0, "decoder_attention_heads": 0}, "0 heads cannot share"),
+        ({"encoder_attention_heads": 3, "decoder_attention_heads": 3}, "a width of 16, which 3 heads cannot divide"),
+        ({"encoder_attention_heads": 0, "decoder_attention_heads": 0}, "0 heads cannot divide"),
         ({"encoder_attention_heads": "many"}, "one number of attention heads"),
         ({"dropout": "much"}, "dropout 'much'"),
         ({"backbone_config": {"downsample_in_bottleneck": True}}, "a backbone_config that condetr cannot build"),
@@ -267,7 +267,7 @@ def test_rounded_and_empty_figures_are_the_usual_ones(preprocessor: dict[str, ob
     ],
 )
 def test_pixels_that_condetr_would_see_otherwise_are_refused(key: str, value: object, ours: dict[str, object]) -> None:
-    with pytest.raises(InputError, match=f"test has {key} .*, but condetr prepares images with {key} .*; train"):
+    with pytest.raises(InputError, match=f"test has {key} .*, but condetr preprocesses images with {key} .*; train"):
         read_transform(ours, {key: value}, source="test")
 
 

@@ -63,7 +63,7 @@ def test_a_missing_shard_is_named(transformers: Path) -> None:
     rewrite(transformers, "model.safetensors.index.json")
     (transformers / "model-2-of-2.safetensors").unlink()
 
-    with pytest.raises(InputError, match=r"index\.json names model-2-of-2\.safetensors, which is not there"):
+    with pytest.raises(InputError, match=r"index\.json names model-2-of-2\.safetensors, which does not exist"):
         read_transformers(transformers)
 
 
@@ -89,7 +89,7 @@ def test_an_index_names_files_beside_it(weight_map: object, transformers: Path) 
     rewrite(transformers, "pytorch_model.bin.index.json")
     write_index(transformers / "pytorch_model.bin.index.json", weight_map)
 
-    with pytest.raises(InputError, match=r"has no weight_map .* beside it|which is not there"):
+    with pytest.raises(InputError, match=r"has no weight_map .* beside it|which does not exist"):
         read_transformers(transformers)
 
 
@@ -98,8 +98,8 @@ def test_an_index_names_files_beside_it(weight_map: object, transformers: Path) 
     [
         ({"a": Path("x")}, "is refused, nothing in it was run"),
         ([torch.zeros(1)], "which is no checkpoint"),
-        ({"a": 1}, "holds other things than named tensors"),
-        ({1: torch.zeros(1)}, "holds other things than named tensors"),
+        ({"a": 1}, "holds something other than named tensors"),
+        ({1: torch.zeros(1)}, "holds something other than named tensors"),
         ({}, "neither Conditional DETR nor DETR"),
     ],
 )
