@@ -39,7 +39,7 @@ def test_a_disk_that_fills_up_ends_the_run_with_the_last_checkpoint_whole(start:
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (half, half))
     said = finish(process, code=1)
     assert f"condetr: cannot write {checkpoint}: " in said
-    assert "what was there before is untouched" in said
+    assert "the previous content is unchanged" in said
     assert "Traceback" not in said
     assert torch.load(checkpoint, weights_only=True)["progress"]["step"] > 0
     assert [path.name for path in checkpoint.parent.iterdir()] == ["last.ckpt"]

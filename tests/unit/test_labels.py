@@ -26,8 +26,8 @@ def test_training_ids_are_contiguous_whatever_the_holes_in_the_data() -> None:
 @pytest.mark.parametrize(
     ("categories", "message"),
     [
-        ([(1, "cat"), (1, "dog")], "its own id, but 1 stands more than once"),
-        ([(1, "cat"), (2, "cat")], "its own name, but cat stands more than once"),
+        ([(1, "cat"), (1, "dog")], "its own id, but 1 occurs more than once"),
+        ([(1, "cat"), (2, "cat")], "its own name, but cat occurs more than once"),
     ],
 )
 def test_a_repeated_id_or_name_is_refused(categories: list[tuple[int, str]], message: str) -> None:

@@ -88,7 +88,7 @@ def test_malice_is_refused_and_runs_nothing(tmp_path: Path, official: Path) -> N
 
     for name in ("bad.pth", "plain.pth"):
         with pytest.raises(
-            InputError, match=r"is refused, nothing in it was run|is damaged or no checkpoint"
+            InputError, match=r"is refused, no code in it was run|is damaged or not a checkpoint"
         ) as caught:
             read_official(tmp_path / name)
         assert "\n" not in str(caught.value)
@@ -120,7 +120,7 @@ def test_a_checkpoint_that_is_cut_off_is_refused(kept: int, official: Path) -> N
 def test_a_file_without_named_tensors_is_refused(content: object, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "other.pth")
 
-    with pytest.raises(InputError, match=r"which is no checkpoint|holds no `model` with named tensors"):
+    with pytest.raises(InputError, match=r"which is not a checkpoint|holds no `model` with named tensors"):
         read_official(tmp_path / "other.pth")
 
 

@@ -96,8 +96,8 @@ def test_an_index_names_files_beside_it(weight_map: object, transformers: Path) 
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ({"a": Path("x")}, "is refused, nothing in it was run"),
-        ([torch.zeros(1)], "which is no checkpoint"),
+        ({"a": Path("x")}, "is refused, no code in it was run"),
+        ([torch.zeros(1)], "which is not a checkpoint"),
         ({"a": 1}, "holds something other than named tensors"),
         ({1: torch.zeros(1)}, "holds something other than named tensors"),
         ({}, "neither Conditional DETR nor DETR"),
