@@ -22,7 +22,7 @@ MADE_OF_ONNX = {
 OTHER_FILES = {
     ".bin", ".ckpt", ".gz", ".h5", ".npz", ".pkl", ".pt", ".pt2", ".safetensors", ".tar", ".torchscript", ".zip",
 }  # fmt: skip
-"""Weights in other libraries' formats; nobody means a folder by such a name."""
+"""Weights in formats of other libraries, which condetr does not write."""
 SHOWN_MISFITS = 40
 
 

@@ -107,7 +107,7 @@ def test_a_run_that_lost_its_checkpoint_is_not_trained_over(tiny: Config, tmp_pa
     assert (tmp_path / "run" / "metrics.csv").read_bytes() == kept
 
 
-def test_a_run_that_ended_before_its_first_checkpoint_begins_anew(tiny: Config, tmp_path: Path) -> None:
+def test_a_run_that_ended_before_its_first_checkpoint_starts_again(tiny: Config, tmp_path: Path) -> None:
     with pytest.raises(PowerCut):
         train(tiny(epochs=1), out=tmp_path / "run", console=FailingConsole("epoch   1/1"))
     assert (tmp_path / "run" / "best").is_dir()

@@ -14,7 +14,7 @@ FORMS = ("pytorch_model.bin", "model.safetensors.index.json", "pytorch_model.bin
 
 
 def rewrite(folder: Path, form: str) -> None:
-    """Write the weights of a folder anew, in one of the forms that transformers has besides model.safetensors."""
+    """Rewrite the weights of a folder in one of the forms that transformers has besides model.safetensors."""
     tensors = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     if form == "pytorch_model.bin":
