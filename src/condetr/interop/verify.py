@@ -40,7 +40,7 @@ class Difference(NamedTuple):
 
     @property
     def is_small(self) -> bool:
-        """Whether the differences may be due to rounding."""
+        """True if the differences may be due to rounding."""
         return max(self.logits, self.boxes) < TOLERANCE
 
 

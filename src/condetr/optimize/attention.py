@@ -129,7 +129,7 @@ class _Heads(NamedTuple):
     """The spatial logits by row ("*heads Q H") and by column ("*heads Q W"), or an empty tuple."""
     key_is_padding: Bool[Tensor, "*heads 1 S"] | None
     is_bounded: bool
-    """Whether no exponent can overflow."""
+    """True if no exponent can overflow."""
 
     def only(self, index: int) -> "_Heads":
         """Return the operands of one head."""

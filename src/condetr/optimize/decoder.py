@@ -45,7 +45,7 @@ class LayerParts(NamedTuple):
     """Computes p_q, which is concatenated to the content query; DETR has none."""
     cross_output: nn.Linear
     adds_positions: bool
-    """Whether projected positions are added to the content key; with a spatial query they are also concatenated."""
+    """True if projected positions are added to the content key; with a spatial query they are also concatenated."""
     memory: MemoryMaps
 
 

@@ -24,7 +24,7 @@ IMAGES, SHOWN = 12, 3
 
 
 class Habit(NamedTuple):
-    """What one head watches, as the mean over detections."""
+    """The attention of one head, as the mean over detections."""
 
     head: int
     watches: str
