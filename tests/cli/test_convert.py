@@ -116,7 +116,7 @@ def test_what_others_make_of_a_graph_is_not_written(
     ended = condetr("convert", weights, tmp_path / f"x{suffix}", *options)
 
     assert (ended.code, ended.err.count("\n")) == (2, 1)
-    assert f"folders, not {tmp_path / 'x'}{suffix}; convert to {tmp_path / 'x.onnx'}, from which" in ended.err
+    assert f"folders, not {tmp_path / 'x'}{suffix}; convert to {tmp_path / 'x.onnx'}, which other tools" in ended.err
     assert list(tmp_path.iterdir()) == [weights]
 
 
