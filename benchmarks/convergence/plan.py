@@ -1,11 +1,11 @@
-"""The runs of the benchmark: what differs between them, and nothing else does.
+"""The runs of the benchmark, and the only settings in which they differ.
 
 All settings train on scenes of 128x128. `stride32` ends in a map of 64 cells; `dc5` dilates the last stage instead of
-striding, which gives four times as many, as DC5 does in the paper. Both start from fresh weights and have Conditional
-DETR's loss weights. `few` and `few_dc5` are the same with an eighth of the scenes, so that schedules as long as the
-paper's can be trained; `few_dc5_weighted` goes on with the search of `few_dc5` to a heavier classification loss on both
-sides. The others are `stride32` with one change: `weighted` has a heavier classification loss, searched for on both
-sides, `pretrained` a backbone that classifies objects, and `digits` shows handwritten digits.
+striding, which gives four times as many, as DC5 does in the paper. Both train from scratch with Conditional DETR's loss
+weights. `few` and `few_dc5` are the same with an eighth of the scenes, so that schedules as long as the paper's can be
+trained; `few_dc5_weighted` extends the search of `few_dc5` to a heavier classification loss for both detectors. The
+others are `stride32` with one change: `weighted` has a heavier classification loss, tuned for both detectors,
+`pretrained` has a backbone that was trained to classify objects, and `digits` has handwritten digits.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ Setting = Literal["stride32", "few", "weighted", "dc5", "few_dc5", "few_dc5_weig
 FEW: Sequence[Setting] = ("few", "few_dc5", "few_dc5_weighted")
 DILATED: Sequence[Setting] = ("dc5", "few_dc5", "few_dc5_weighted")
 MAPS: dict[str, Sequence[Setting]] = {"stride32": ("stride32", "few"), "dc5": DILATED, "digits": ("digits",)}
-"""Settings that a headline is taken from."""
+"""Settings that provide a headline."""
 FOLDERS: dict[Setting, Setting] = {"few_dc5_weighted": "few_dc5"}
 """Settings that share the runs of another one."""
 
@@ -38,7 +38,7 @@ BATCH_SIZE = 16
 
 
 class Tuning(NamedTuple):
-    """What is searched for on each side."""
+    """The hyperparameters to tune for each detector."""
 
     lr: float
     classification: float = 2.0
@@ -75,10 +75,10 @@ SEARCHED: dict[Setting, dict[str, list[Tuning]]] = {
     "pretrained": _RATES,
     "digits": _RATES,
 }
-"""Around what each side is known to like, and one further where the best was an outermost one.
+"""The search space: values around known good ones, and one more if the best was the largest or smallest.
 
-With the focal loss DETR is far behind at stride 32, so that it is left out of the others. Few scenes are learnt by
-heart, so that on 64 cells the best rates are tried with the paper's dropout as well.
+With the focal loss DETR is far behind at stride 32, so the other settings leave it out. Few scenes are overfitted, so
+on 64 cells the best rates are also tried with the paper's dropout.
 """
 SEARCH_EPOCHS = {"conditional_detr": 8, "detr": 16, "detr_focal": 16}
 FEW_SEARCH_EPOCHS = {"conditional_detr": 50, "detr": 150}
@@ -93,7 +93,7 @@ LONG_EPOCHS: dict[Setting, Sequence[int]] = {
     "pretrained": (48,),
     "digits": (48,),
 }
-"""Complete schedules of DETR, the drop of the learning rate included."""
+"""Complete schedules of DETR, including the drop of the learning rate."""
 SHORT_EPOCHS: dict[Setting, Sequence[int]] = {
     "stride32": (4, 8, 12, 16, 24, 32, 40, 48),
     "few": (25, 50, 75, 108, 150),
@@ -104,9 +104,9 @@ SHORT_EPOCHS: dict[Setting, Sequence[int]] = {
     "pretrained": (8, 12, 16),
     "digits": (8, 12, 16, 20, 24),
 }
-"""Complete schedules of Conditional DETR, from which the shortest that is as good as DETR's is sought."""
+"""Complete schedules of Conditional DETR; the shortest that is as good as DETR's is determined from them."""
 FASTER_EPOCHS = (8, 10, 12, 16, 20)
-"""Complete schedules with training aids, to be as good as longer ones without."""
+"""Complete schedules with training aids, to compare with longer ones without."""
 ABLATION_EPOCHS = 8
 SEEDS = (1, 2)
 
@@ -117,14 +117,14 @@ SIDES: dict[str, Callable[..., Any]] = {
     "detr": DetrConfig,
     "detr_focal": lambda **settings: DetrConfig(**settings, scores="sigmoid"),
 }
-"""Each side with its paper's loss, and DETR with Conditional DETR's."""
+"""Each detector with its paper's loss, and DETR with Conditional DETR's loss."""
 
 FASTER: dict[str, dict[str, Any]] = {
     "groups": {"query_groups": 4},
     "denoising": {"denoising_groups": 4},
     "both": {"query_groups": 4, "denoising_groups": 4},
 }
-"""Training aids that leave the detector as it is."""
+"""Training aids that do not change the exported detector."""
 
 ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "CSQ": ("conditional_detr", {}),
@@ -191,12 +191,12 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The run's folder: what was trained, and how."""
+        """The name of the run's folder, from its detector and settings."""
         return self._name(f"{self.epochs}e")
 
     @property
     def trunk_name(self) -> str:
-        """The folder of the training at a constant rate from which schedules of all lengths branch off."""
+        """The folder of the run at a constant rate from which schedules of all lengths branch off."""
         return self._name("trunk")
 
     def _name(self, length: str) -> str:
@@ -217,7 +217,7 @@ class Run:
         return replace(self.config(), recipe=self.trunk_name, epochs=self.drop_epoch)
 
     def config(self) -> TrainConfig:
-        """Return the whole settings."""
+        """Return the complete settings."""
         lr, classification, dropout = self.tuning
         is_pretrained = self.setting == "pretrained"
         backbone = replace(BACKBONE, dilation=self.setting in DILATED, weights=PRETRAINED if is_pretrained else None)
@@ -243,12 +243,12 @@ class Run:
 
 
 def search_epochs(setting: Setting) -> Mapping[str, int]:
-    """Return the length of each side's runs of the search."""
+    """Return the length of the search runs of each detector."""
     return FEW_SEARCH_EPOCHS if setting in FEW else SEARCH_EPOCHS
 
 
 def search(setting: Setting) -> Sequence[Run]:
-    """Return the runs that find how each side is best tuned."""
+    """Return the runs of the hyperparameter search for each detector."""
     epochs = search_epochs(setting)
     return [
         Run(setting=setting, side=side, tuning=tuning, epochs=epochs[side], seed=SEEDS[0])
@@ -259,7 +259,7 @@ def search(setting: Setting) -> Sequence[Run]:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What the search found best."""
+    """The best hyperparameters of the search."""
 
     tuning: dict[str, Tuning]
     """By side."""
@@ -278,7 +278,7 @@ def long(setting: Setting, *, choice: Choice) -> Sequence[Run]:
 
 
 def schedules(setting: Setting, *, choice: Choice) -> Sequence[Run]:
-    """Return complete schedules of Conditional DETR of growing length."""
+    """Return complete schedules of Conditional DETR of increasing length."""
     return [
         _conditional(setting, choice=choice, epochs=epochs, seed=seed)
         for epochs in SHORT_EPOCHS[setting]
@@ -297,7 +297,7 @@ def faster(setting: Setting, *, choice: Choice) -> Sequence[Run]:
 
 
 def ablations(setting: Setting, *, choice: Choice) -> Sequence[Run]:
-    """Return the rows of tables 3 and 4 and figure 5, each tuned as its side."""
+    """Return the rows of tables 3 and 4 and figure 5, each with the hyperparameters of its detector."""
     return [
         Run(
             setting=setting,

@@ -1,4 +1,4 @@
-"""Pretrain the small backbone as the paper's is: to classify pictures of single objects, crops of other scenes."""
+"""Pretrain the small backbone, as in the paper, by classification: of crops of single objects from other scenes."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ console = Console()
 
 
 def pretrain(config: SmallResNetConfig, *, weights: Path) -> None:
-    """Write a file with weights for the backbone, and `pretraining.json` beside it, where there is none."""
+    """Write a file with weights for the backbone, and `pretraining.json` beside it, unless they exist."""
     if weights.exists():
         return
     folder = weights.parent

@@ -1,8 +1,8 @@
-"""How many epochs to the same AP, from the kept logs.
+"""The ratio of epochs to the same AP, from the saved logs.
 
-The ratio is the paper's: a long schedule of DETR, over the shortest complete schedule with which Conditional DETR is as
-good as DETR is at its end; the headline is that of DETR's longest, tuned best. Lengths between two schedules that were
-trained are interpolated by AP. Runs that are not there yet are left out.
+The ratio is defined as in the paper: the length of a long schedule of DETR, divided by that of the shortest complete
+schedule with which Conditional DETR reaches the same final AP. The headline is the ratio for DETR's longest schedule
+with its best hyperparameters. Lengths between two trained schedules are interpolated by AP. Missing runs are left out.
 """
 
 import csv
@@ -20,19 +20,19 @@ from benchmarks.convergence.run import RESULTS, choose, final_ap, runs_of
 from condetr.report.convergence import needed
 
 LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
-"""AP on the way, at which both are compared epoch by epoch."""
+"""AP levels during training at which both are compared by epochs."""
 
 Measure = typing.Literal["AP", "AP50", "AP75"]
 
 Curve = list[tuple[float, float]]
-"""Epochs and AP, growing epochs."""
+"""Epochs and AP, by increasing epochs."""
 
 
 def crossing(curve: Curve, level: float) -> float | None:
     """Return the epochs at which a curve first reaches an AP, interpolated; None if it never does."""
     epochs, ap = (np.array(values, dtype=float) for values in zip(*curve, strict=True))
     found = needed(ap, epochs, level=level)
-    # Before its first point nothing is known about a curve.
+    # Before its first point, a curve is unknown.
     return None if found is None else max(found, curve[0][0])
 
 
@@ -43,13 +43,13 @@ def curve_of(run: plan.Run, *, measure: Measure = "AP") -> Curve:
 
 
 def is_complete(setting: plan.Setting) -> bool:
-    """Return whether the search and at least one schedule of Conditional DETR are there."""
+    """Return whether the search and at least one schedule of Conditional DETR exist."""
     search = plan.search(setting)
     return len(there(search)) == len(search) and bool(there(runs_of(setting, "schedules")))
 
 
 def there(runs: Sequence[plan.Run]) -> list[plan.Run]:
-    """Return the runs of which every seed was trained."""
+    """Return the runs for which all seeds were trained."""
     found = [run for run in runs if (RESULTS / run.name / "results.json").exists()]
     seeds = Counter(replace(run, seed=0).name for run in found)
     wanted = Counter(replace(run, seed=0).name for run in runs)
@@ -57,7 +57,7 @@ def there(runs: Sequence[plan.Run]) -> list[plan.Run]:
 
 
 def ratios_of(setting: plan.Setting) -> dict[str, Any]:
-    """Return everything that the logs of a setting say."""
+    """Return all results from the logs of a setting."""
     choice = choose(setting)
     detr, conditional = (there(runs_of(setting, stage)) for stage in ("long", "schedules"))
     return {
@@ -101,7 +101,7 @@ def published_ratios(*, conditional_detr: dict[int, float], detr: dict[int, floa
 
 
 def as_good(curve: Curve, *, epochs: float, ap: float) -> dict[str, Any]:
-    """Return which of the complete schedules on a curve is as good as one of so many epochs that ended in this AP."""
+    """Return the complete schedule on a curve that reaches the final AP of a schedule with so many epochs."""
     epochs_needed = crossing(curve, ap)
     return {
         "epochs": epochs,
@@ -121,7 +121,7 @@ def _longest(runs: Sequence[plan.Run]) -> list[plan.Run]:
 
 
 def by_length(runs: Sequence[plan.Run], *, ap: Callable[[plan.Run], float] = final_ap) -> Curve:
-    """Return complete schedules as a curve: their length and their AP, a mean over seeds."""
+    """Return complete schedules as a curve: their length and their AP, as the mean over seeds."""
     return [(length, mean(ap(run) for run in runs if run.epochs == length)) for length in _lengths(runs)]
 
 
@@ -168,9 +168,9 @@ def _ablations(setting: plan.Setting) -> dict[str, list[float]]:
 
 
 def headline(schedules: Sequence[dict[str, Any]]) -> float | None:
-    """Return the ratio to the longest schedule that the faster side was trained long enough to equal.
+    """Return the ratio for the longest schedule that the faster detector was trained long enough to equal.
 
-    Of several that are as long it is the one with the highest AP, and of several that are as good the largest ratio.
+    Of several equally long ones, the one with the highest AP is used, and of equally good ones, the largest ratio.
     """
     equalled = [each for each in schedules if each["ratio"] is not None]
     longest = max(equalled, key=lambda each: (each["epochs"], each["ap"], each["ratio"]), default=None)

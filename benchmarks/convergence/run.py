@@ -1,9 +1,9 @@
-"""Train what the plan names: `python -m benchmarks.convergence.run --setting stride32 --stage search`.
+"""Train the runs of the plan: `python -m benchmarks.convergence.run --setting stride32 --stage search`.
 
-Each run is one `condetr train` and may be stopped and started again; complete ones are left alone. Schedules that
-differ in their length alone share the epochs before their drops: a run at a constant rate goes on from drop to drop,
-and each schedule from a copy of it, which ends bit for bit as if it had been trained alone. The data and the run
-folders lie under runs/convergence; settings and logs are copied to benchmarks/results/convergence.
+Each run is one `condetr train` and may be stopped and started again; complete ones are skipped. Schedules that differ
+only in their length share the epochs before their drops: a run at a constant rate continues from drop to drop, and each
+schedule continues from a copy of it. The result is bit for bit the same as if each had been trained separately. The
+data and the run folders are under runs/convergence; settings and logs are copied to benchmarks/results/convergence.
 """
 
 import json
@@ -45,7 +45,7 @@ console = Console()
 
 def main(
     *,
-    setting: Annotated[plan.Setting, typer.Option(help="Which feature map.")] = "stride32",
+    setting: Annotated[plan.Setting, typer.Option(help="Name of the setting.")] = "stride32",
     stage: Annotated[list[str], typer.Option(help=f"What to run, in this order: {', '.join(STAGES)}.")],
     parallel: Annotated[int, typer.Option(help="Runs at once; each gets an equal share of the cores.")] = 2,
 ) -> None:
@@ -64,7 +64,7 @@ def main(
 
 
 def scenes_of(setting: plan.Setting) -> Path:
-    """Return the folder of a setting's scenes, which are drawn unless they are there."""
+    """Return the folder of a setting's scenes, which are generated unless they exist."""
     write = write_digit_scenes if setting == "digits" else write_scenes
     num_images = plan.FEW_TRAINING_IMAGES if setting in plan.FEW else plan.TRAINING_IMAGES
     folder = RUNS / {"digits": "digit_scenes", **dict.fromkeys(plan.FEW, "few_scenes")}.get(setting, "scenes")
@@ -81,7 +81,7 @@ def runs_of(setting: plan.Setting, stage: str) -> Sequence[plan.Run]:
 
 
 def choose(setting: plan.Setting) -> plan.Choice:
-    """Return how each side is best tuned, and DETR's better loss, by the search's final AP."""
+    """Return the best hyperparameters of each detector, and DETR's better loss, by the final AP in the search."""
     runs = plan.search(setting)
     best = {side: max((run for run in runs if run.side == side), key=final_ap) for side in plan.SEARCHED[setting]}
     return plan.Choice(
@@ -99,7 +99,7 @@ def final_ap(run: plan.Run) -> float:
 
 
 def _train_all(chain: Sequence[plan.Run], scenes: Path, *, threads: int) -> None:
-    """Train schedules that branch off one trunk, the shortest first."""
+    """Train schedules that share their first epochs, the shortest first."""
     for run in sorted(chain, key=lambda run: run.epochs):
         if not (RESULTS / run.name / "results.json").exists():
             _branch_off(run, scenes, threads=threads)
@@ -108,7 +108,7 @@ def _train_all(chain: Sequence[plan.Run], scenes: Path, *, threads: int) -> None
 
 
 def _branch_off(run: plan.Run, scenes: Path, *, threads: int) -> None:
-    """Put the run where its learning rate drops, unless it has begun."""
+    """Start the run from a checkpoint before its learning rate drops, unless it has started."""
     folder, trunk = RUNS / run.name, RUNS / run.trunk_name
     if folder.exists() or _epochs_of(trunk) > run.drop_epoch:
         return
@@ -121,7 +121,7 @@ def _branch_off(run: plan.Run, scenes: Path, *, threads: int) -> None:
 
 
 def _epochs_of(folder: Path) -> int:
-    """Return how many epochs a training has behind it."""
+    """Return the number of completed epochs of a training."""
     rows = folder / "metrics.csv"
     return len(rows.read_text().splitlines()) - 1 if rows.exists() else 0
 
@@ -130,7 +130,7 @@ def _train(config: TrainConfig, folder: Path, scenes: Path, *, threads: int) -> 
     folder.parent.mkdir(parents=True, exist_ok=True)
     settings, log = (folder.with_name(f"{folder.name}.{kind}") for kind in ("yaml", "log"))
     settings.write_text(to_yaml(config))
-    # The command of the environment that runs this, so that nothing else needs to be on the path.
+    # The command in the environment of this process, which need not be on the path.
     command = [str(Path(sys.executable).parent / "condetr"), "train", str(settings), "--data", str(scenes)]
     with log.open("a") as output:
         done = subprocess.run(
@@ -145,10 +145,10 @@ def _train(config: TrainConfig, folder: Path, scenes: Path, *, threads: int) -> 
 
 
 def _keep(run: plan.Run) -> None:
-    """Copy what a complete run has found."""
+    """Copy the results of a complete run."""
     folder, kept = RUNS / run.name, RESULTS / run.name
     kept.mkdir(parents=True, exist_ok=True)
-    for name in KEPT:  # results.json, by which a complete run is known, comes last
+    for name in KEPT:  # results.json comes last, because it marks a run as complete
         shutil.copyfile(folder / name, kept / name)
     results = json.loads((folder / "results.json").read_text())
     console.print(f"{run.name}  AP {ap_text(final_ap(run))}  {results['train_seconds']:.0f} s", highlight=False)

@@ -1,4 +1,4 @@
-"""Turn the kept logs into tables, a picture and the headline ratios: `python -m benchmarks.convergence.summarise`."""
+"""Turn the saved logs into tables, a figure and the headline ratios: `python -m benchmarks.convergence.summarise`."""
 
 import json
 import math
@@ -39,9 +39,9 @@ KINDS = {
 }
 
 COLUMNS = 3
-"""Panels of the picture side by side."""
+"""Panels of the figure side by side."""
 TICKS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
-"""Epochs beneath the picture."""
+"""Epochs on the axis of the figure."""
 
 
 def main() -> None:
@@ -117,7 +117,7 @@ def _schedule_row(schedule: dict[str, Any]) -> list[str]:
 
 
 def _faster_lines(found: dict[str, dict[str, Any]], *, than: str) -> list[str]:
-    """Return a table for each kind of schedules: how much shorter they are than others to the same AP."""
+    """Return a table for each kind of schedule: how much shorter they are than others with the same AP."""
     lines = []
     for kind, schedules in found.items():
         ap = ", ".join(f"{epochs:g}: {ap_text(ap)}" for epochs, ap in schedules["complete_schedules"].items())
@@ -141,7 +141,7 @@ def as_good_cells(schedule: dict[str, Any]) -> list[str]:
 
 
 def _ablation_lines(found: dict[str, list[float]]) -> list[str]:
-    if len(found) < 2:  # one of them is trained for its own sake
+    if len(found) < 2:  # one of them is also trained by itself
         return []
     rows = (
         [name, ap_text(mean(ap)), ", ".join(map(ap_text, ap)), ap_text(plan.PAPER[name])] for name, ap in found.items()
@@ -151,7 +151,7 @@ def _ablation_lines(found: dict[str, list[float]]) -> list[str]:
 
 
 def _level_row(measures: Sequence[dict[str, float | None]], *, epochs: int) -> list[str]:
-    """Return one level as AP, AP50 and AP75 reach it."""
+    """Return the epochs in which AP, AP50 and AP75 reach one level."""
     ap, level = measures[0], measures[0]["level"]
     assert level is not None
     cells = ["never" if needed is None else f"{needed:.1f}" for needed in (ap["detr"], ap["conditional_detr"])]
@@ -166,7 +166,7 @@ def _level_ratio(values: dict[str, float | None], *, epochs: int) -> str:
 
 
 def _picture(found: dict[str, Any], published: dict[str, list[dict[str, Any]]], path: Path) -> None:
-    """Draw AP against epochs for each setting, and the ratio against the length of DETR's schedule."""
+    """Draw AP over epochs for each setting, and the ratio over the length of DETR's schedule."""
     rows = math.ceil((len(found) + 1) / COLUMNS)
     figure = plt.figure(figsize=(5 * COLUMNS, 4 * rows), layout="constrained")
     grid = figure.add_gridspec(rows, COLUMNS)

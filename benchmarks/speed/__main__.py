@@ -13,14 +13,14 @@ TABLES = ("inference", "losses", "training", "loading", "reading", "evaluation",
 def main() -> None:
     """Run each table in a process of its own, so that none inherits another's memory or threads."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
-    parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"any of {', '.join(TABLES)}; else all")
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"any of {', '.join(TABLES)}; by default all")
     parser.add_argument("--quick", action="store_true", help="fewer runs on smaller inputs; nothing is written")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     unknown = set(arguments.tables) - set(TABLES)
     if unknown:
-        parser.error(f"no table is called {sorted(unknown)[0]!r}: choose from {', '.join(TABLES)}")
+        parser.error(f"there is no table {sorted(unknown)[0]!r}: choose from {', '.join(TABLES)}")
     if arguments.here:
         _measure(arguments.tables[0], quick=arguments.quick, threads=arguments.threads)
         return
@@ -37,7 +37,7 @@ def _measure(name: str, *, quick: bool, threads: int) -> None:
     from benchmarks.speed import report
 
     if name in ON_GPU and not torch.cuda.is_available():
-        print(f"{name}: not measured, for torch finds no GPU")
+        print(f"{name}: not measured, because torch finds no GPU")
         return
     torch.set_num_threads(threads)
     table = importlib.import_module(f"benchmarks.speed.{name}").measure(quick=quick)

@@ -1,4 +1,4 @@
-"""Contenders in a process of their own, where a setting of the whole process is part of what is compared."""
+"""Contenders in a separate process, for comparisons that involve a setting of the whole process."""
 
 import multiprocessing
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ Runs = Mapping[str, Callable[[], Any]]
 
 
 class Elsewhere:
-    """A process that makes contenders and runs them one at a time, when it is told; it sleeps in between."""
+    """A process that builds contenders and runs them one at a time, on request; it sleeps in between."""
 
     def __init__(self, make: Callable[[], Runs]) -> None:
         context = multiprocessing.get_context("spawn")

@@ -21,7 +21,7 @@ FIGURES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR_1", "A
 
 
 def measure(*, quick: bool) -> Table:
-    """Time both from detections as arrays to the twelve numbers; pycocotools once, for it is slow and steady."""
+    """Time both from arrays of detections to the twelve numbers; the slow pycocotools runs only once."""
     split, detections = _data(images=200 if quick else 5000)
     ours, theirs = _timed(lambda: _our_figures(split, detections)), _timed(lambda: _their_figures(split, detections))
     difference = float(np.abs(np.subtract(ours[1], theirs[1])).max())
@@ -36,7 +36,7 @@ def measure(*, quick: bool) -> Table:
 
 
 def _data(*, images: int) -> tuple[Split, dict[int, Detections]]:
-    """Return random boxes, and detections that are the boxes, shaken, and noise; scores are all different."""
+    """Return random boxes, and detections: perturbed boxes and noise, with different scores."""
     rng = np.random.default_rng(0)
     label_map = LabelMap(tuple(Category(number, f"class {number}") for number in range(NUM_CLASSES)))
     scores = rng.permutation(images * DETECTIONS).reshape(images, DETECTIONS) / (images * DETECTIONS)
@@ -94,7 +94,7 @@ def _their_figures(split: Split, detections: dict[int, Detections]) -> list[floa
 
 
 def _result_columns(detections: dict[int, Detections]) -> np.ndarray:
-    """Return image, left, top, width, height, score and class of every detection: pycocotools' fastest way in."""
+    """Return image, left, top, width, height, score and class of every detection, pycocotools' fastest input."""
     return np.concatenate(
         [
             np.column_stack([np.full(len(each), image_id), to_xywh(each.boxes_xyxy), each.scores, each.labels])

@@ -20,7 +20,7 @@ from tests.parity.peers import hf, make_peers, random_model
 
 CONFIGS = {"R50": R50, "DC5-R50": DC5_R50}
 TRAINING_IMAGES = {"R50": 8, "DC5-R50": 4}
-"""Images of a step: half of what the paper's eight GPUs hold together."""
+"""Images in a step: half as many as on the paper's eight GPUs together."""
 PRECISIONS: dict[FastPrecision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 CONTENDERS = ("transformers", "ours", "ours, compiled")
 
@@ -30,7 +30,7 @@ class Work(NamedTuple):
 
     images: int
     operations: int
-    """Additions and multiplications of one run, by the reference."""
+    """Additions and multiplications of one run, counted on the reference."""
     contenders: Mapping[str, Callable[[], Any]]
 
 

@@ -8,7 +8,7 @@ from condetr.recipes.paper import TABLE_1, Row, train_config
 from condetr.words import ap_text
 
 COCO_IMAGES = 118_287
-"""In train2017."""
+"""Images in train2017."""
 
 
 def measure(*, quick: bool, device: str = "cuda") -> Table:

@@ -34,8 +34,8 @@ HINTS = {"fp32": "f32", "bf16": "bf16"}
 def measure(*, quick: bool) -> Table:
     """Time transformers, our reference, our fast form, and the exported graph in OpenVINO and ONNX Runtime.
 
-    Our fast form runs in a process that keeps the memory it frees, as `condetr predict` does; transformers runs as it
-    comes, and once more in that process.
+    Our fast form runs in a process that keeps the memory it frees, as `condetr predict` does; transformers runs by
+    default settings, and again in that process.
     """
     size_hw = (256, 320) if quick else (800, 1066)
     images, is_padding = _inputs(size_hw)

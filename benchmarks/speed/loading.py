@@ -25,7 +25,7 @@ BATCH = 2
 def measure(*, quick: bool) -> Table:
     """Time the same work in one process and thread each: decode, resize to 800/1333, normalise, pad."""
     torch.set_num_threads(1)
-    keep_memory()  # else transformers takes once or twice as long, as the heap's history has it
+    keep_memory()  # otherwise transformers takes up to twice as long, depending on the state of the heap
     images = 4 if quick else 16
     with tempfile.TemporaryDirectory() as folder:
         split = _write_images(Path(folder), count=images)

@@ -15,7 +15,7 @@ CONTENDERS = tuple(f"{library} {precision}" for precision in PRECISIONS for libr
 
 
 def measure(*, quick: bool) -> Table:
-    """Let each contender make a step, and read the most memory that its process ever had."""
+    """Let each contender make a step, and read the peak memory of its process."""
     side = "320" if quick else "1333"
     threads = str(torch.get_num_threads())
     gibibytes = {name: peak_gibibytes("benchmarks.speed.memory", name, side, threads) for name in CONTENDERS}

@@ -1,4 +1,4 @@
-"""The most memory that a process of its own ever had."""
+"""The peak memory of a separate process."""
 
 import subprocess
 import sys
@@ -6,12 +6,12 @@ from pathlib import Path
 
 
 def peak_gibibytes(module: str, *arguments: str) -> float:
-    """Run a module in a new process, which ends with `print_peak`, and return what that says."""
+    """Run a module in a new process, which ends with `print_peak`, and return that number."""
     done = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True, check=True)
     return float(done.stdout.split()[-1])
 
 
 def print_peak() -> None:
-    """Print the most memory that this process ever had, in GiB; getrusage would count its parent's before it began."""
+    """Print the peak memory of this process in GiB; getrusage would include its parent's at the start."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     print(int(status["VmHWM"].removesuffix("kB")) / 2**20)

@@ -21,7 +21,7 @@ CLASSES = ("cat", "dog", "bird")
 
 
 def measure(*, quick: bool) -> Table:
-    """Take turns in reading the same boxes; no image is opened, as pycocotools opens none."""
+    """Read the same boxes in turn; no image is opened, because pycocotools opens none."""
     images = 500 if quick else 20_000
     with TemporaryDirectory() as place:
         folders = {layout: Path(place) / layout for layout in ("COCO", "Pascal VOC", "YOLO")}

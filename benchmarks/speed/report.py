@@ -28,14 +28,14 @@ Cell = str | float | None
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """One benchmark's figures."""
+    """The numbers of one benchmark."""
 
     name: str
     title: str
     columns: tuple[str, ...]
     rows: list[tuple[Cell, ...]]
     headline: dict[str, float]
-    """Ratios and figures by which the table is judged."""
+    """The main ratios and numbers of the table."""
     notes: list[str] = field(default_factory=list)
     computed_by: Literal["processor", "GPU"] = "processor"
 
@@ -101,7 +101,7 @@ def _commit() -> str:
 
 
 def _processor_and_instructions(stamp: Mapping[str, Any]) -> str:
-    """Name a processor with the widest instructions it has: a family may hold some with and some without."""
+    """Name a processor with its widest instructions, in which processors of a family may differ."""
     widest = "AMX" if stamp["AMX"] else "AVX-512 with bf16" if stamp["bf16"] else stamp["instructions"]
     return f"{stamp['processor']}, {widest}"
 

@@ -1,4 +1,4 @@
-"""Alternating runs, and the rates of the machine that bound them."""
+"""Alternating runs, and the rates of the machine that limit them."""
 
 import statistics
 import time
@@ -10,13 +10,13 @@ from torch.nn import functional as F
 from condetr.optimize.machine import has_native_bf16
 
 PRECISIONS = ("fp32", "bf16") if has_native_bf16(torch.device("cpu")) else ("fp32",)
-"""What this processor computes in."""
+"""The number formats that this processor supports natively."""
 
 
 def alternate(contenders: Mapping[str, Callable[[], object]], *, rounds: int, device: str = "cpu") -> dict[str, float]:
-    """Return each contender's median seconds; they take turns, so that a slow minute of the machine hits all alike.
+    """Return each contender's median seconds; they take turns, so that a slow minute of the machine affects all.
 
-    What a GPU was asked for is waited for.
+    Each run waits until the GPU has finished.
     """
     for run in contenders.values():
         run()

@@ -21,7 +21,7 @@ NUM_CLASSES = 91
 R50 = TrainConfig(detector=ConditionalDetrConfig())
 DC5_R50 = TrainConfig(detector=ConditionalDetrConfig(backbone=ResNetConfig(dilation=True)))
 DROPOUTS = {"dropout": 0.1, "attention_dropout": 0.1, "activation_dropout": 0.1}
-"""The paper's, in all the places where transformers has a setting for it; its own default drops only in one."""
+"""The paper's dropout, at all places where transformers has a setting; by default it only has dropout at one."""
 
 
 class Inputs(NamedTuple):
@@ -39,7 +39,7 @@ class Inputs(NamedTuple):
 
 
 def measure(*, quick: bool) -> Table:
-    """Time steps in fp32, and with bf16 autocast where the processor computes in it, in both libraries."""
+    """Time steps in fp32, and with bf16 autocast if the processor supports it natively, in both libraries."""
     batch = make_inputs(images=2, size_hw=(256, 320) if quick else (800, 1066))
     with tempfile.TemporaryDirectory() as folder:
         theirs = {name: their_step(Path(folder) / name, batch, bf16=name == "bf16") for name in PRECISIONS}

@@ -1,4 +1,4 @@
-"""What Python users call besides `condetr.load`: train, then write the run's report; and measure a trained model."""
+"""The Python interface besides `condetr.load`: train a detector and write its report, and evaluate a model."""
 
 import warnings
 from collections.abc import Callable
@@ -34,12 +34,12 @@ def train(
     device: str | None = None,
     console: Console | None = None,
 ) -> TrainResult:
-    """Train a detector and leave weights, numbers, pictures and report.html in the run folder `out`.
+    """Train a detector and write weights, metrics and report.html to the run folder `out`.
 
-    The result holds the COCO numbers of the best model (`results`) and what else is known about the run (`facts`).
-    `condetr.recipe` makes the settings. With `resume` a training that was stopped there goes on, on any device; without
-    one there it starts. `device` is such as cpu, cuda or cuda:1, by default the GPU if there is one. Progress is shown
-    on `console`, the terminal by default.
+    The result holds the COCO metrics of the best model (`results`) and other facts about the run (`facts`).
+    `condetr.recipe` makes the settings. With `resume`, a training that was stopped there continues, on any device; if
+    there is none, a new one starts. `device` is for example cpu, cuda or cuda:1, by default the GPU if there is one.
+    Progress is shown on `console`, the terminal by default.
 
     Raises InputError before anything is written if the data, a setting, the device or the folder cannot be used, and
     RunError if a full disk, a process that died or hangs, or a loss that stays infinite ends the training. SIGTERM and
@@ -99,13 +99,13 @@ def evaluate(
     skip_unreadable: bool = False,
     device: str | torch.device | None = None,
 ) -> CocoResults:
-    """Return the COCO numbers of a model on one split of a data set, in all and for each class.
+    """Return the COCO metrics of a model on one split of a data set, overall and for each class.
 
-    `weights` are whatever `condetr.load` takes, `data` is a folder or the file that describes it. Without `split` it is
-    the validation split, otherwise the test split or what a run held out; without `device` it runs on the GPU if there
-    is one. Above a `batch_size` of 1, padding changes the numbers a little. `skip_unreadable` leaves out images that
-    are missing or broken. Warns where the run trained on some of the images. Raises InputError if weights or data
-    cannot be used, or if the data has classes that the model does not know.
+    `weights` are anything that `condetr.load` takes, `data` is a folder or the file that describes it. The default
+    `split` is the validation split, otherwise the test split, otherwise the images that a run held out. The default
+    `device` is the GPU if there is one. With a `batch_size` above 1, padding changes the metrics a little.
+    `skip_unreadable` leaves out images that are missing or broken. Warns if the run was trained on some of the images.
+    Raises InputError if weights or data cannot be used, or if the data has classes that the model does not know.
     """
     predictor = load(weights, device=device)
     part = open_part(data, weights=weights, split=split, skip_unreadable=skip_unreadable)
@@ -123,7 +123,7 @@ def evaluate_predictor(
     workers: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> CocoResults:
-    """Return the COCO numbers of a loaded model; `progress` is told after each batch how many images it had."""
+    """Return the COCO metrics of a loaded model; `progress` is called after each batch with its number of images."""
     return evaluate_shares(
         predictor.detector,
         split=split,
@@ -136,8 +136,8 @@ def evaluate_predictor(
 def in_classes_of(known: LabelMap, truth: Split, *, weights: Path | str, data: Path | str) -> Split:
     """Return a split with a model's training ids; a model may know more classes, as the training split may have them.
 
-    Raises InputError unless the model has all of the split's categories, by their names alone where their ids are only
-    counted.
+    Raises InputError unless the model has all of the split's categories. If the ids of the split are only counted,
+    categories are compared by name alone.
     """
     given = truth.label_map
     by_key = {_key(category, given): training_id for training_id, category in enumerate(known.categories)}
@@ -150,7 +150,7 @@ def in_classes_of(known: LabelMap, truth: Split, *, weights: Path | str, data: P
 
 
 def _key(category: Category, given: LabelMap) -> Category | str:
-    """Return by what categories are told apart in the light of the given data's."""
+    """Return the key by which categories are compared with those of the given data."""
     return category.name if given.ids_are_counted else category
 
 
@@ -165,6 +165,6 @@ def _difference(known: LabelMap, given: LabelMap, *, weights: Path | str, data: 
     )
     by, same = ("name", "names") if given.ids_are_counted else ("name (id)", "names and ids")
     return (
-        f"{weights} was trained on other classes than {data} has, by {by}: only in the weights "
+        f"the classes of {weights} and {data} differ by {by}: only in the weights "
         f"{only_known or '-'}; only in the data {only_given or '-'}; take data with the same category {same}"
     )

@@ -18,14 +18,14 @@ def xyxy_to_cxcywh(boxes_xyxy: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*bat
 
 
 def area(boxes_xyxy: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch"]:
-    """Return areas; a box whose corners are swapped has none."""
+    """Return areas; a box with swapped corners has area 0."""
     return (boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]).clamp(min=0).prod(dim=-1)
 
 
 def giou(a_xyxy: Float[Tensor, "*#batch 4"], b_xyxy: Float[Tensor, "*#batch 4"]) -> Float[Tensor, "*batch"]:
     """Return the generalised IoU of boxes that correspond after broadcasting, in [-1, 1].
 
-    `giou(a[:, None], b)` compares all pairs. Two boxes without any area between them have the value -1. Unlike
+    `giou(a[:, None], b)` compares all pairs. Two boxes whose enclosing box has no area have the value -1. Unlike
     torchvision's loss it adds no epsilon, which would matter for small normalised boxes.
     """
     a_x1, a_y1, a_x2, a_y2 = _coordinates(a_xyxy)
@@ -37,7 +37,7 @@ def giou(a_xyxy: Float[Tensor, "*#batch 4"], b_xyxy: Float[Tensor, "*#batch 4"])
 
 
 def _coordinates(boxes_xyxy: Tensor) -> tuple[Tensor, ...]:
-    """Return x1, y1, x2 and y2, each in memory of its own: comparing all pairs then reads whole vectors."""
+    """Return x1, y1, x2 and y2 as contiguous tensors: comparing all pairs then reads whole vectors."""
     return boxes_xyxy.movedim(-1, 0).contiguous().unbind(0)
 
 
@@ -46,7 +46,7 @@ def _length(start: Tensor, end: Tensor) -> Tensor:
 
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:
-    """Return part / whole, 0 with a finite gradient where there is no whole."""
+    """Return part / whole, or 0 with a finite gradient where whole is 0."""
     is_empty = whole <= 0
     return torch.where(is_empty, 0, part / torch.where(is_empty, 1, whole))
 

@@ -22,7 +22,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from condetr.errors import InputError
 
 _LONGEST_YAML = 2**20  # bytes; the parser reads about 100,000 a second
-_DEEPEST = 9  # parts of a path that is shown; YAML's aliases may lead in a circle
+_DEEPEST = 9  # depth of a shown path; YAML's aliases may form a cycle
 
 C = TypeVar("C")
 T = TypeVar("T")
@@ -61,8 +61,8 @@ def load(cls: type[T], path: Path) -> T:
 def override(config: T, assignments: Sequence[str]) -> T:
     """Return `config` with `path=value` assignments applied, e.g. `schedule.drop_epoch=40`; values are read as YAML.
 
-    Of two assignments to one path the later counts. Another `kind` starts from that kind's defaults, wherever among
-    the assignments it stands.
+    Of two assignments to one path, the later wins. Another `kind` starts from that kind's defaults, at any position
+    among the assignments.
     """
     return _assigned(config, dict(_parse_assignment(assignment) for assignment in assignments))
 
@@ -112,7 +112,7 @@ def read_yaml(text: bytes) -> Any:  # noqa: ANN401 - YAML yields anything
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except (LookupError, TypeError, AttributeError, OverflowError, AssertionError) as error:
-        # What the library lets through from inside, for values that their tag or their looks belie.
+        # Errors that the library lets through for values that do not match their tag or only look like another type.
         raise ValueError(_one_line(error)) from None
 
 
@@ -145,16 +145,16 @@ def _assign(mapping: dict[str, Any], path: list[str], value: Any) -> None:  # no
         here = here[parent]
         if not isinstance(here, dict):
             raise InputError(f"unknown setting {'.'.join(path)!r}: {'.'.join(path[:depth])} has no settings below it")
-    # Settings of the old kind (resnet, say) mean nothing to the new one (timm).
+    # Settings of the old kind (for example resnet) do not exist in the new one (timm).
     if last == "kind" and here.get("kind") != value:
         here.clear()
     here[last] = value
 
 
 def _build(cls: Any, mapping: Mapping[Any, Any], *, path: str, known: Sequence[str]) -> Any:  # noqa: ANN401
-    """Build nested settings from the inside out, so that a complaint names the whole path and the right class.
+    """Build nested settings from the inside out, so that an error names the whole path and the right class.
 
-    `known` are the paths of all settings there are.
+    `known` are the paths of all settings.
     """
     hints = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
@@ -177,7 +177,7 @@ def _build(cls: Any, mapping: Mapping[Any, Any], *, path: str, known: Sequence[s
 
 
 def _paths(cls: Any, *, prefix: str = "") -> list[str]:  # noqa: ANN401
-    """Return the path of every setting, whichever kinds are chosen."""
+    """Return the path of every setting of all kinds."""
     paths = []
     for name, hint in typing.get_type_hints(cls).items():
         paths.append(f"{prefix}{name}")
@@ -210,7 +210,7 @@ def _default(cls: Any, name: str) -> object:  # noqa: ANN401
 
 
 def _first_path(key: object, value: object) -> str:
-    """Return the first path that plain data leads to, as far as it is one."""
+    """Return the first path in plain data."""
     path = [str(key)]
     while isinstance(value, Mapping) and value and len(path) < _DEEPEST:
         key, value = next(iter(value.items()))
@@ -219,9 +219,9 @@ def _first_path(key: object, value: object) -> str:
 
 
 def _unknown(given: str, *, path: str, here: Sequence[str], known: Sequence[str]) -> str:
-    """Refuse what is given below `path`, where the settings `here` are, and name what may have been meant."""
+    """Raise an error for an unknown setting below `path`, which has the settings `here`, and suggest similar ones."""
     first, last = given.split(".")[0], _last(given)
-    elsewhere = [] if path + given in known else known  # it is where it belongs, but to another kind
+    elsewhere = [] if path + given in known else known  # the path is right, but belongs to another kind
     meant = (
         _called([last], elsewhere)
         or [path + close for close in _close(first, here)]

@@ -1,7 +1,7 @@
 """The label map: training id, dataset category id and name of every class, made once from the data.
 
-Training ids are contiguous, 0..K-1. The map is stored in every checkpoint, export and results file, so that
-nothing has to guess which class a logit stands for.
+Training ids are contiguous, 0..K-1. The map is stored in every checkpoint, export and results file, so that the class
+of a logit is always known.
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from condetr.errors import InputError
 
 MOST_CLASSES = 10_000
-"""More are refused: the precision tables of COCO's AP take 100 kB for each class."""
+"""The maximum number of classes: the precision tables of COCO's AP take 100 kB for each class."""
 
 
 class Category(NamedTuple):
@@ -26,12 +26,12 @@ class Category(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Which rows of a class head belong to classes, where others belong to none."""
+    """The rows of a class head that belong to classes, if some rows belong to none."""
 
     used: tuple[int, ...]
-    """Of each class, by training id."""
+    """The row of each class, by training id."""
     total: int
-    """How many rows there are; "no object" is not counted."""
+    """The number of rows, without "no object"."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class LabelMap:
 
     categories: tuple[Category, ...]
     rows: Rows | None = field(default=None, kw_only=True)
-    """The rows of the class head, where some have no name, as in models of COCO. None: they are the classes, in order.
+    """The rows of the class head if some have no class, as in COCO models. None: the rows are the classes, in order.
     It is not part of what `to_list` returns.
     """
     ids_are_counted: bool = field(default=False, compare=False)
-    """True where the data names classes without ids, so that a reader counted them: other data may count otherwise.
+    """True if the data has no class ids, so that the reader numbered the classes: other data may have other numbers.
     It is not stored.
     """
 
@@ -57,7 +57,7 @@ class LabelMap:
             repeated = sorted(str(value) for value, count in Counter(values).items() if count > 1)
             if repeated:
                 raise InputError(
-                    f"every category needs its own {kind}, but {', '.join(repeated)} stands more than once"
+                    f"every category needs its own {kind}, but {', '.join(repeated)} occurs more than once"
                 )
 
     def __len__(self) -> int:
@@ -80,16 +80,16 @@ class LabelMap:
 
     @property
     def num_rows(self) -> int:
-        """The rows of the class head, "no object" not counted."""
+        """The number of rows of the class head, without "no object"."""
         return len(self) if self.rows is None else self.rows.total
 
     @property
     def row_of_each(self) -> Sequence[int]:
-        """The row of the class head that each class has."""
+        """The row of the class head of each class."""
         return range(len(self)) if self.rows is None else self.rows.used
 
     def without_rows(self) -> "LabelMap":
-        """Return the map for a head that has the rows of the classes alone."""
+        """Return the map for a head that has only the rows of the classes."""
         return replace(self, rows=None)
 
     def to_list(self) -> list[dict[str, Any]]:
@@ -100,14 +100,14 @@ class LabelMap:
         ]
 
     @staticmethod
-    def from_list(rows: Any) -> "LabelMap":  # noqa: ANN401 - whatever a file held
-        """Read what `to_list` wrote; rows may stand in any order. Raises InputError for anything else."""
+    def from_list(rows: Any) -> "LabelMap":  # noqa: ANN401 - any content of a file
+        """Read what `to_list` wrote; rows may be in any order. Raises InputError for anything else."""
         try:
             categories = {row["training_id"]: Category(int(row["dataset_id"]), str(row["name"])) for row in rows}
             ordered = tuple(categories[index] for index in range(len(rows)))
         except (ArithmeticError, LookupError, TypeError, ValueError):
             raise InputError(
-                "a label map needs rows with training_id (0, 1, 2, ... without holes), dataset_id (a number) and name"
+                "a label map needs rows with training_id (0, 1, 2, ... without gaps), dataset_id (a number) and name"
             ) from None
         return LabelMap(ordered)
 

@@ -1,10 +1,11 @@
-"""Values that cross module borders, and the legend of tensor axes.
+"""Types that several packages share, and the letters of tensor axes.
 
     B image in a batch    Q query    K class    D channel    M head    S cell of a feature map (H*W)
     T target box          L decoder layer       H W height and width
 
-Boxes say their format: `boxes_cxcywh` are centre, width and height relative to the image's own size, in [0, 1];
-`boxes_xyxy` are corners in pixels. Sizes say theirs: `size_hw` is (height, width). Masks say what True means.
+Names of boxes give their format: `boxes_cxcywh` are centre, width and height relative to the image's own size, in
+[0, 1]; `boxes_xyxy` are corners in pixels. So do names of sizes: `size_hw` is (height, width). Names of masks say what
+True means.
 """
 
 from collections.abc import Iterable
@@ -22,17 +23,17 @@ if TYPE_CHECKING:
 
 
 class Targets(NamedTuple):
-    """Ground truth of a batch, as detectors and losses see it; padded with zeros to the image that has most."""
+    """Ground truth of a batch for detectors and losses, padded with zeros to the largest number of targets."""
 
     labels: Int[Tensor, "B T"]
     """Training ids, 0..K-1."""
     boxes_cxcywh: Float[Tensor, "B T 4"]
     counts: tuple[int, ...]
-    """Of each image, how many of the T are its own."""
+    """The number of targets of each image, without padding."""
 
     @staticmethod
     def of(images: Iterable[tuple[Int[Tensor, " _"], Float[Tensor, "_ 4"]]]) -> "Targets":
-        """Bring labels and boxes of each image together."""
+        """Combine the labels and boxes of each image."""
         labels, boxes_cxcywh = zip(*images, strict=True)
         return Targets(
             labels=pad_sequence(list(labels), batch_first=True),
@@ -42,7 +43,7 @@ class Targets(NamedTuple):
 
     @staticmethod
     def none(num_images: int) -> "Targets":
-        """Return the targets of images on which nothing is to be found, or known."""
+        """Return empty targets, for images without objects or without known ones."""
         return Targets(torch.zeros(num_images, 0, dtype=torch.int64), torch.zeros(num_images, 0, 4), (0,) * num_images)
 
 
@@ -54,52 +55,52 @@ class Prediction(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """Queries and the targets that they stand for."""
+    """Queries and their matched targets."""
 
     image: Int[Tensor, " P"]
     query: Int[Tensor, " P"]
     target: Int[Tensor, " P"]
-    """Place among the targets of the image."""
+    """Index among the targets of the image."""
 
 
 class PredictionSet(NamedTuple):
-    """Predictions that are matched to the targets, and learned from, among themselves."""
+    """A set of predictions that is matched to the targets and trained independently of other sets."""
 
     name: str
     prediction: Prediction
     weight: float = 1.0
-    """What its loss is multiplied with."""
+    """The weight of its loss."""
     known: Pairs | None = None
-    """Which queries stand for which targets, where that is known: nothing is matched then, and the other queries do
-    not count (denoising)."""
+    """The pairs of queries and targets, if they are known (denoising): then nothing is matched, and other queries are
+    ignored."""
 
 
 class DetectorOutput(NamedTuple):
-    """What a detector predicts in a batch."""
+    """The predictions of a detector for a batch."""
 
     sets: tuple[PredictionSet, ...]
-    """All that is learned from; the last one is what is found."""
+    """All sets that are trained; detections come from the last one."""
 
     @property
     def final(self) -> Prediction:
-        """What is found."""
+        """The predictions that detections come from."""
         return self.sets[-1].prediction
 
 
 class Found(NamedTuple):
-    """What a detector found in one image, best first."""
+    """The detections in one image by training id, best first."""
 
     boxes_cxcywh: Float[Tensor, "N 4"]
     scores: Float[Tensor, " N"]
     labels: Int[Tensor, " N"]
     """Training ids, 0..K-1."""
     source: Int[Tensor, " N"]
-    """The query that each is from."""
+    """The query of each detection."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Detections:
-    """What was found in one image, best first."""
+    """The detections in one image, best first."""
 
     boxes_xyxy: Float[np.ndarray, "N 4"]
     """Absolute pixels of the original image."""
@@ -139,7 +140,7 @@ class Detections:
 
     @staticmethod
     def from_supervision(detections: "supervision.Detections") -> "Detections":
-        """Return `supervision.Detections` (with confidence, class_id and class names) as ours."""
+        """Convert `supervision.Detections` with confidence, class_id and class names."""
         return Detections(
             boxes_xyxy=np.asarray(detections.xyxy, dtype=np.float32),
             scores=np.asarray(detections.confidence, dtype=np.float32),

@@ -97,7 +97,7 @@ class TestAnnotations:
 
     def test_a_category_id_twice(self, train: Train, data: Path, run: Path) -> None:
         change(data, lambda coco: coco["categories"][1].update(id=3))
-        assert_refused(train(data), "every category needs its own id, but 3 stands more than once", run=run)
+        assert_refused(train(data), "every category needs its own id, but 3 occurs more than once", run=run)
 
     def test_an_image_id_twice(self, train: Train, data: Path, run: Path) -> None:
         change(data, lambda coco: coco["images"][1].update(id=1))

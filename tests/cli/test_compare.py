@@ -164,5 +164,5 @@ def test_what_cannot_be_compared_is_refused_in_one_line(condetr: Command, tmp_pa
         ended = condetr("compare", good, path, "--out", tmp_path / "out")
         assert (ended.code, len(ended.err.strip().splitlines())) == (2, 1)
         assert sentence in ended.err
-    assert "--levels a is not made of numbers" in condetr("compare", good, "--levels", "a").err
+    assert "--levels a is not a list of numbers" in condetr("compare", good, "--levels", "a").err
     assert not (tmp_path / "out").exists()

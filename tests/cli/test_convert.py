@@ -85,14 +85,14 @@ def test_misfits_are_shown_as_a_table_and_nothing_is_written(weights: Path, tmp_
 @pytest.mark.parametrize(
     ("destination", "options", "sentence"),
     [
-        ("weights", (), "exists already; name another destination, or say --overwrite"),
-        ("weights", ("--overwrite",), "is where the weights are read from"),
-        ("", ("--overwrite",), "is where the weights are read from"),
-        ("weights/config.json", ("--overwrite",), "is not of the kind that would replace it"),
+        ("weights", (), "exists already; name another destination, or add --overwrite"),
+        ("weights", ("--overwrite",), "is the source of the weights"),
+        ("", ("--overwrite",), "is the source of the weights"),
+        ("weights/config.json", ("--overwrite",), "is not of the kind that would be written"),
         ("a.pth", ("--to", "condetr"), "official checkpoints are .pth files"),
         ("a", ("--to", "official"), "official checkpoints are .pth files"),
-        ("a", ("--to", "onnx"), "ONNX graphs .onnx files"),
-        ("a.onnx", ("--to", "transformers"), "ONNX graphs .onnx files"),
+        ("a", ("--to", "onnx"), "ONNX graphs are .onnx files"),
+        ("a.onnx", ("--to", "transformers"), "ONNX graphs are .onnx files"),
         ("a", ("--labels", "none.json"), "none.json"),
     ],
 )
@@ -116,7 +116,7 @@ def test_what_others_make_of_a_graph_is_not_written(
     ended = condetr("convert", weights, tmp_path / f"x{suffix}", *options)
 
     assert (ended.code, ended.err.count("\n")) == (2, 1)
-    assert f"folders, not {tmp_path / 'x'}{suffix}; convert to {tmp_path / 'x.onnx'}, from which" in ended.err
+    assert f"folders, not {tmp_path / 'x'}{suffix}; convert to {tmp_path / 'x.onnx'}, which other tools" in ended.err
     assert list(tmp_path.iterdir()) == [weights]
 
 

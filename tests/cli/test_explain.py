@@ -78,11 +78,11 @@ def test_the_first_layer_of_conditional_detr_is_called_mixed(models: Path, conde
     ("arguments", "sentence"),
     [
         (["conditional", "image.png", "--query", "5"], "there is no query 5; the queries of this model are 0 to 4"),
-        (["conditional", "image.png", "--query", "worst"], "--query worst is neither best nor all nor the number"),
+        (["conditional", "image.png", "--query", "worst"], "--query worst is neither best, all, nor the number"),
         (["conditional", "image.png", "--query", "0", "--layer", "2"], "there is no decoder layer 2"),
         (["conditional", "image.png", "--query", "0", "--layer", "-1"], "there is no decoder layer -1"),
         (["conditional", "image.png", "--query", "0", "--heads", "0,2"], "there is no head 2 in"),
-        (["conditional", "image.png", "--heads", "left"], "--heads left is neither all nor sides nor numbers"),
+        (["conditional", "image.png", "--heads", "left"], "--heads left is neither all, sides, nor numbers"),
         (["conditional", "image.png", "--threshold", "0.99"], "nothing in the image scores 0.99 or more"),
         (["conditional", "text.png"], "text.png"),
         (["conditional", "gone.png"], "gone.png does not exist"),

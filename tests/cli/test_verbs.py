@@ -101,7 +101,7 @@ def test_a_run_is_not_resumed_with_other_settings(trained: Path, condetr: Comman
         "--resume", "auto", "--set", "detector.dim=16",
     )  # fmt: skip
     assert ended.code == 2
-    assert "detector.dim (8 then, 16 now)" in ended.err
+    assert "detector.dim (it was 8, now 16)" in ended.err
     assert (trained / "run" / "checkpoints" / "last.ckpt").read_bytes() == before
 
 

@@ -1,4 +1,4 @@
-"""What runs on a CPU runs on a GPU, and keeps it busy; `tests.pretended_gpu` stands in for one."""
+"""Code that runs on a CPU also runs on a GPU, and keeps it busy; `tests.pretended_gpu` emulates one."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -87,7 +87,7 @@ def test_a_step_waits_for_the_costs_of_matching_and_for_whether_it_is_finite(
 
 def detect_there(config: Any) -> dict[FastPrecision, tuple[Waits, torch.Tensor]]:  # noqa: ANN401 - any settings
     """Return what the fast form waits for in each precision, on a size that it has seen before, and its logits."""
-    torch.__future__.set_overwrite_module_params_on_conversion(True)  # else they keep the tensor that they wrap
+    torch.__future__.set_overwrite_module_params_on_conversion(True)  # otherwise they keep the tensor that they wrap
     found: dict[FastPrecision, tuple[Waits, torch.Tensor]] = {}
     with pretended_gpu() as waits, torch.inference_mode():
         detector, batch = detector_of(config).to(NAME), padded_batch().to(NAME)

@@ -1,4 +1,4 @@
-"""Nobody but a detector's own file, its recipes and the registry knows that there is such a detector."""
+"""Only a detector's own file, its recipes and the registry name it."""
 
 import ast
 import subprocess

@@ -1,6 +1,6 @@
 """Where transformers departs from the published method, as numbers that the documentation may quote.
 
-A test that fails here means that the peer has changed: mend docs/checkpoints.md, not condetr.
+A test that fails here means that the peer has changed: correct docs/checkpoints.md, not condetr.
 """
 
 from pathlib import Path

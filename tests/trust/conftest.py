@@ -61,7 +61,7 @@ def start(scenes: Path) -> Start:
 
 
 def arguments(data: Path, out: Path, *settings: str, backbone: tuple[str, ...] = SMALL_RESNET) -> list[str]:
-    """Return the arguments of a tiny training that goes on where it stopped, and saves after every step."""
+    """Return the arguments of a tiny training that continues where it stopped, and saves after every step."""
     chosen = (*SMALL, *(f"detector.backbone.{setting}" for setting in backbone), *settings)
     options = [part for setting in chosen for part in ("--set", setting)]
     return ["train", "conditional_detr_tiny", "--data", str(data), "--out", str(out), "--resume", "auto", *options]

@@ -22,7 +22,7 @@ def test_a_rate_that_destroys_the_weights_ends_the_run_at_the_last_good_state(
     assert f"was not finite in {MAX_IN_A_ROW} steps" in ended.err
     assert "the last good state is step 1 in" in ended.err
     assert ended.err.count("\n") == 1
-    assert "step 2 left out: its loss or gradient is not finite, first in" in ended.out
+    assert "step 2 skipped: its loss or gradient is not finite, first in" in ended.out
     assert "warning: optimizer.lr 1e+37 is far above" in ended.out
     assert " loss -  AP 0.000" in ended.out
     report = json.loads((run / "nonfinite" / "step_2" / "report.json").read_text())
@@ -39,7 +39,7 @@ def test_a_disk_that_fills_up_ends_the_run_with_the_last_checkpoint_whole(start:
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (half, half))
     said = finish(process, code=1)
     assert f"condetr: cannot write {checkpoint}: " in said
-    assert "what was there before is untouched" in said
+    assert "the previous content is unchanged" in said
     assert "Traceback" not in said
     assert torch.load(checkpoint, weights_only=True)["progress"]["step"] > 0
     assert [path.name for path in checkpoint.parent.iterdir()] == ["last.ckpt"]
@@ -52,5 +52,5 @@ def test_a_reader_that_dies_ends_the_run_with_a_word(start: Start, tmp_path: Pat
     readers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(readers[0]), signal.SIGKILL)
     said = finish(process, code=1)
-    assert "a process that reads images (was memory short? set fewer data.workers" in said
-    assert "is whole, go on with --resume auto" in said
+    assert "a process that reads images (out of memory? set fewer data.workers" in said
+    assert "is complete, continue with --resume auto" in said

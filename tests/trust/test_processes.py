@@ -49,7 +49,7 @@ def test_two_processes_stop_together_and_one_goes_on(
     wait_for(lambda: last_saved(run) > 0, pair)
     pair.send_signal(signal.SIGTERM)
     said, _ = pair.communicate(timeout=60)
-    assert "is saved; go on with --resume auto" in said
+    assert "is saved; continue with --resume auto" in said
     step = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["progress"]["step"]
     assert 0 < step < 40
     ended = condetr(*arguments(scenes, run, "epochs=20"))
@@ -67,7 +67,7 @@ def test_a_process_that_hangs_ends_the_others_with_a_word(start: Start, tmp_path
     os.kill(second, signal.SIGKILL)  # torchrun asks it to end, which it cannot hear, and would wait half a minute
     said, _ = pair.communicate(timeout=60)
     assert "another of its processes hangs (it did not answer within process_timeout_minutes), so the training" in said
-    assert "is whole, go on with --resume auto" in said
+    assert "is complete, continue with --resume auto" in said
 
 
 def test_a_dead_process_ends_the_others_with_a_word(start: Start, tmp_path: Path) -> None:
@@ -78,5 +78,5 @@ def test_a_dead_process_ends_the_others_with_a_word(start: Start, tmp_path: Path
     os.kill(int(children[-1]), signal.SIGKILL)
     said, _ = pair.communicate(timeout=60)
     assert time.monotonic() - began < 60
-    assert "another of its processes has ended, so the training cannot go on" in said
-    assert "is whole, go on with --resume auto" in said
+    assert "another of its processes has ended, so the training cannot continue" in said
+    assert "is complete, continue with --resume auto" in said

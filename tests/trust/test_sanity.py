@@ -13,7 +13,7 @@ SMALL = ("--set", "data.transform.size_hw=[64,64]", "--images", 2)
 def test_a_sound_data_set_is_learnt_by_heart(condetr: Command, scenes: Path, tmp_path: Path) -> None:
     ended = condetr("sanity", scenes, *SMALL, "--steps", 200, "--out", tmp_path / "out")
     assert ended.code == 0, ended.out
-    assert "learnt by heart: labels, boxes and settings are sound" in ended.out
+    assert "the batch was overfitted: labels, boxes and settings are sound" in ended.out
     pictures = list((tmp_path / "out").iterdir())
     assert len(pictures) == 2
     with Image.open(pictures[0]) as picture:
@@ -31,7 +31,7 @@ def test_what_is_not_learnt_ends_with_code_1_and_advice(condetr: Command, scenes
     [
         ([9.0, nan], 0.0, "became nan at step 2: optimizer.lr is too large"),
         ([9.0, 8.0], 0.0, "hardly fell (9 to 8)"),
-        ([9.0, 1.0], 0.3, "not by heart"),
+        ([9.0, 1.0], 0.3, "was not overfitted"),
         ([9.0, 1.0], 0.9, "are sound"),
     ],
 )

@@ -51,7 +51,7 @@ def test_a_run_stopped_at_random_moments_ends_bit_for_bit_like_one_that_was_not(
         process = start(cut, *SETTINGS, f"data.workers={workers}")
         said = stop_in_flight(process, cut, number, after=moments.uniform(0, longest))
         codes.append(process.returncode)
-        assert number == signal.SIGKILL or "is saved; go on with --resume auto" in said
+        assert number == signal.SIGKILL or "is saved; continue with --resume auto" in said
     finish(start(cut, *SETTINGS))
 
     assert codes == [143, 130, *KILLS * [-signal.SIGKILL]]
@@ -68,7 +68,7 @@ def test_a_run_that_goes_on_is_not_resumed_and_one_that_was_killed_is(start: Sta
     wait_for(lambda: last_saved(run) > 0, first)
     said = finish(start(run, "epochs=400"), code=2)
     assert f"another training, process {first.pid} on " in said
-    assert f"is at work in {run}: let it end" in said
+    assert f"is using {run}: let it end" in said
     assert first.poll() is None
     first.kill()  # but not the process that reads images
     first.wait()

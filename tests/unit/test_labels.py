@@ -26,8 +26,8 @@ def test_training_ids_are_contiguous_whatever_the_holes_in_the_data() -> None:
 @pytest.mark.parametrize(
     ("categories", "message"),
     [
-        ([(1, "cat"), (1, "dog")], "its own id, but 1 stands more than once"),
-        ([(1, "cat"), (2, "cat")], "its own name, but cat stands more than once"),
+        ([(1, "cat"), (1, "dog")], "its own id, but 1 occurs more than once"),
+        ([(1, "cat"), (2, "cat")], "its own name, but cat occurs more than once"),
     ],
 )
 def test_a_repeated_id_or_name_is_refused(categories: list[tuple[int, str]], message: str) -> None:
@@ -52,5 +52,5 @@ def test_a_saved_map_is_loaded_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize("training_ids", [[0, 2], [1, 2], [0, 0]])
 def test_training_ids_with_holes_are_refused(training_ids: list[int]) -> None:
     rows = [{"training_id": index, "dataset_id": n, "name": str(n)} for n, index in enumerate(training_ids)]
-    with pytest.raises(InputError, match="without holes"):
+    with pytest.raises(InputError, match="without gaps"):
         LabelMap.from_list(rows)

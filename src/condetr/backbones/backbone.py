@@ -1,4 +1,4 @@
-"""What detectors ask of a backbone."""
+"""The interface of a backbone."""
 
 from abc import ABC, abstractmethod
 

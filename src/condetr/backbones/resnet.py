@@ -34,7 +34,7 @@ class ResNetConfig:
     """DC5: the last stage keeps the resolution of the one before it, its convolutions are dilated instead."""
     norm: Norm = "frozen"
     frozen_stages: int = 2
-    """How many stages are never trained, the stem counted as the first (DETR: stem and layer1)."""
+    """The number of frozen stages; the stem counts as the first (DETR: stem and layer1)."""
     weights: str | None = "imagenet"
     """`imagenet` (torchvision's IMAGENET1K_V1, downloaded once), a local .pth or .safetensors file, or null."""
 
@@ -143,7 +143,7 @@ def _stage(width_in: int, width: int, *, num_blocks: int) -> nn.Sequential:
 
 
 def _replace_stride_by_dilation(stage: nn.Module) -> None:
-    """Keep the resolution of a stage; every 3x3 convolution after the one that lost its stride looks twice as far."""
+    """Keep the resolution of a stage; every 3x3 convolution after the one that lost its stride is dilated by 2."""
     strided_yet = False
     for module in stage.modules():
         if not isinstance(module, nn.Conv2d):

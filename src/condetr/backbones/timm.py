@@ -24,7 +24,7 @@ class TimmConfig:
     """Pixels per cell of the feature map; below the network's own stride its last stages are dilated."""
     norm: Norm = "frozen"
     frozen_stages: int = 0
-    """How many of the network's feature levels are never trained, the first one with the stem."""
+    """The number of frozen feature levels; the first one includes the stem."""
     weights: str | None = None
     """`hub` (timm's default weights, downloaded once), a local .pth or .safetensors file, or null."""
 
@@ -68,7 +68,7 @@ class TimmBackbone(Backbone):
         self.channels = tuple(self._levels.channels()[-levels:])
 
     def freeze_norms(self) -> None:
-        """Fix the statistics and the affine part of every batch norm.
+        """Freeze the statistics and the affine part of every batch norm.
 
         They stay batch norms in evaluation mode: timm's frozen ones take two passes over the activations instead of one
         (793 against 617 ms for a step of MobileNetV2 on 8 images of 288x384, two cores).

@@ -13,11 +13,11 @@ from condetr.errors import InputError, first_line
 from condetr.storage.pickles import TORCH_LOAD_ERRORS, load_pickle
 
 WRAPPERS = re.compile(r"((module|_orig_mod)\.)*")
-"""What DistributedDataParallel and torch.compile put before every name."""
+"""The prefixes that DistributedDataParallel and torch.compile add to every name."""
 
 
 def load_weights(backbone: nn.Module, weights: Mapping[str, Tensor] | Path, *, source: str) -> None:
-    """Load weights by name; entries that the backbone does not have (a classifier, say) are left out.
+    """Load weights by name; entries that the backbone does not have (such as a classifier) are ignored.
 
     Raises InputError if the file cannot be read, or an entry is missing or has another shape.
     """
@@ -55,14 +55,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def is_state(content: object) -> TypeGuard[dict[str, Tensor]]:
-    """Whether this is a mapping of names to tensors, as `state_dict` gives."""
+    """Tell whether this is a mapping of names to tensors, as `state_dict` returns."""
     return isinstance(content, dict) and all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
     )
 
 
 def unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return tensors under the names of the model itself, where it was saved inside a wrapper."""
+    """Return tensors under the names of the model itself, also if it was saved inside a wrapper."""
     wrapper = WRAPPERS.match(next(iter(state), ""))
     assert wrapper
     is_around_all = all(name.startswith(wrapper[0]) for name in state)

@@ -1,4 +1,4 @@
-"""What to do with data: the advice of the doctor, which a training without a recipe takes."""
+"""The doctor's advice for a data set, which a training without a recipe follows."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Adviser:
-    """Holds data against a recipe or, where none is named, against the one that suits its number of images."""
+    """Checks data against a recipe or, without one, against the recipe that suits its number of images."""
 
     def __init__(self, recipe: str | None) -> None:
         from condetr.doctor.machine import this_machine
@@ -26,7 +26,7 @@ class Adviser:
         self.start: Start | None = None
 
     def plan_for(self, num_images: int) -> "Plan":
-        """Return what so many training images are held against."""
+        """Return the limits for so many training images."""
         from dataclasses import replace
 
         from condetr.doctor.machine import blank_detector
@@ -42,7 +42,7 @@ class Adviser:
         return replace(plan_of(config, blank_detector(config.detector)), recipe=name, summary=summary)
 
     def step_bytes(self, plan: "Plan") -> "StepBytes":
-        """Return what tells the memory of a step of the recipe."""
+        """Return a function that computes the memory of a training step of the recipe."""
         from functools import partial
 
         from condetr.doctor.machine import step_bytes
@@ -50,7 +50,7 @@ class Adviser:
         return partial(step_bytes, self._config().detector)
 
     def after_glance(self, glance: "Glance", *, data: Path) -> "Advice":
-        """Return how to train on data of which only the annotations and headers were read."""
+        """Return advice for data of which only the annotations and image headers were read."""
         from condetr.doctor.advice import DataSummary
 
         summary = DataSummary(
@@ -59,7 +59,7 @@ class Adviser:
         return self._advice(summary, self.plan_for(len(glance.train)))
 
     def after_examination(self, examination: "Examination", *, data: Path, cleaned: "Cleaned | None") -> "Advice":
-        """Return what to do with data that was examined, or with its cleaned copy."""
+        """Return advice for data that was examined, or for its cleaned copy."""
         from condetr.data.findings import Fault
         from condetr.doctor.advice import DataSummary, with_cleaning
 
@@ -88,7 +88,7 @@ class Adviser:
 
 
 def print_advice(console: "Console", advice: "Advice", *, heading: str = "train it with") -> None:
-    """Show a command and the reason for each of its parts, or why there is none."""
+    """Print a command and the reason for each of its parts, or why there is none."""
     from rich.markup import escape
     from rich.table import Table
 

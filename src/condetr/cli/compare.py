@@ -22,15 +22,15 @@ def compare(
         list[Path], typer.Argument(metavar="RUN...", help="Run folders, or log.txt of official DETR-family trainings.")
     ],
     *,
-    levels: Annotated[str | None, typer.Option(help="AP levels such as 0.2,0.3; else round ones.")] = None,
+    levels: Annotated[str | None, typer.Option(help="AP levels such as 0.2,0.3; by default round ones.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for comparison.png and comparison.json.")] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compare runs: what each needed to reach an AP, and how many times faster it was than the first.
+    """Compare runs: how long each took to reach an AP, and how many times faster than the first that is.
 
-    Runs that are equal but for the seed count as one, with an interval. What differs in data, batch, schedule or
-    evaluation is said.
+    Runs that differ only in the seed form a group, with a confidence interval. Differences in data, batch, schedule
+    or evaluation are listed.
     """
     from condetr.report.comparison import compare_runs
     from condetr.storage.atomic import require_free
@@ -52,7 +52,7 @@ def _levels(text: str | None) -> list[float] | None:
     try:
         return None if text is None else [float(part) for part in text.split(",")]
     except ValueError:
-        raise InputError(f"--levels {text} is not made of numbers with commas between them, such as 0.2,0.3") from None
+        raise InputError(f"--levels {text} is not a list of numbers separated by commas, such as 0.2,0.3") from None
 
 
 def _show(comparison: "Comparison", *, out: Path | None) -> None:
@@ -71,11 +71,11 @@ def _show(comparison: "Comparison", *, out: Path | None) -> None:
     for line in _remarks(comparison, headings):
         console.print(line)
     if out is not None:
-        console.print(f"picture and numbers: {out}")
+        console.print(f"figure and numbers: {out}")
 
 
 def _headings(comparison: "Comparison", *, width: int) -> dict[str, str]:
-    """Return what stands above each group's column: its name, or a letter if the names side by side are too wide."""
+    """Return the heading of each group's column: its name, or a letter if the names are too wide side by side."""
     names = [group.name for group in comparison.groups]
     fits = sum(len(name) + 4 for name in names) <= width - 8
     return dict(zip(names, names if fits or len(names) > len(ascii_uppercase) else ascii_uppercase, strict=False))
@@ -113,16 +113,16 @@ def _speed_up(speed_up: "SpeedUp | None") -> str:
 
 
 def _remarks(comparison: "Comparison", headings: Mapping[str, str]) -> list[str]:
-    """Say what the numbers are, and what else than the detector may explain them."""
+    """Return notes on the numbers, and on differences besides the detector that may explain them."""
     first, *others = comparison.groups
-    remarks = ["On straight lines between evaluations, from AP 0 at the start; a dash where the AP was not reached."]
+    remarks = ["Linear interpolation between evaluations, from AP 0 at the start; a dash if the AP was not reached."]
     if others:
         remarks.append(
-            f"In brackets: how many times faster than {headings[first.name]}; > where that one did not get there."
+            f"In brackets: how many times faster than {headings[first.name]}; > if that one did not reach the AP."
         )
     if any(len(group.runs) > 1 for group in comparison.groups):
         remarks.append(
-            "Of several seeds: the geometric mean, and the ratio's 95 % interval if both sides have several."
+            "For several seeds: the geometric mean, and the ratio's 95 % interval if both groups have several."
         )
     for topic, differences in groupby(comparison.differences, key=lambda difference: difference.topic):
         remarks.append(f"They differ in {topic}:")
@@ -132,8 +132,8 @@ def _remarks(comparison: "Comparison", headings: Mapping[str, str]) -> list[str]
     if comparison.unknown:
         unknown = ", ".join(headings[name] for name in comparison.unknown)
         remarks.append(
-            f"{unknown}: data, batch, schedule and evaluation are not recorded there, so whether they differ cannot be "
-            "said"
+            f"{unknown}: data, batch, schedule and evaluation are not recorded there, so it is unknown whether they "
+            "differ"
         )
     return remarks
 

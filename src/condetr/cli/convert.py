@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from condetr.labels import LabelMap
 
 FILES: dict[str, Literal["official", "onnx"]] = {".pth": "official", ".onnx": "onnx"}
-"""Formats that are a file, by its suffix; the others are folders."""
+"""Formats that are a single file, by its suffix; the others are folders."""
 MADE_OF_ONNX = {
     ".blob", ".engine", ".hef", ".mlmodel", ".mlpackage", ".mnn", ".om", ".ort", ".param", ".pb", ".plan", ".rknn",
     ".tflite", ".trt", ".xml",
 }  # fmt: skip
-"""Models for other programs, which mostly have tools that start from a graph."""
+"""Models for other programs, most of which have tools to convert an ONNX graph."""
 OTHER_FILES = {
     ".bin", ".ckpt", ".gz", ".h5", ".npz", ".pkl", ".pt", ".pt2", ".safetensors", ".tar", ".torchscript", ".zip",
 }  # fmt: skip
-"""Weights as others keep them; a folder of such a name is surely not meant."""
+"""Weights in formats of other libraries, which condetr does not write."""
 SHOWN_MISFITS = 40
 
 
@@ -45,7 +45,7 @@ def convert(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace DST if it exists.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Convert weights, then run both sides on the same images and show how far they are apart."""
+    """Convert weights, then run both models on the same images and show the largest differences."""
     from rich.console import Console
     from rich.text import Text
 
@@ -59,7 +59,7 @@ def convert(
     by_name = FILES.get(destination.suffix.lower())
     to = to or by_name or "condetr"
     if by_name != (to if to in FILES.values() else None):
-        kinds = "official checkpoints are .pth files, ONNX graphs .onnx files and other formats folders"
+        kinds = "official checkpoints are .pth files, ONNX graphs are .onnx files, other formats are folders"
         raise InputError(f"{kinds}, got {destination} for {to}")
     _require_replaceable(destination, source=source, overwrite=overwrite)
     label_map = None if labels is None else _read_labels(labels)
@@ -80,12 +80,12 @@ def convert(
 
 
 def _require_known(destination: Path) -> None:
-    """Raise InputError for the name of a file that condetr does not write, which would become a folder's."""
+    """Raise InputError for the name of a file that condetr does not write; it would become a folder."""
     from condetr.errors import InputError
 
     suffix = destination.suffix.lower()
     if suffix in MADE_OF_ONNX:
-        cure = f"convert to {destination.with_suffix('.onnx')}, from which other tools may make {suffix}"
+        cure = f"convert to {destination.with_suffix('.onnx')}, which other tools can convert to {suffix}"
     elif suffix in OTHER_FILES:
         cure = f"give {destination.with_suffix('.pth')} or a folder's name without {suffix}"
     else:
@@ -94,18 +94,18 @@ def _require_known(destination: Path) -> None:
 
 
 def _require_replaceable(destination: Path, *, source: str, overwrite: bool) -> None:
-    """Raise InputError if something stands in the way that was not meant to be replaced, or is no model."""
+    """Raise InputError if the destination exists and may not be replaced, or is not a model."""
     from condetr.errors import InputError
     from condetr.inference.model_folder import CONFIG
 
     if not destination.exists():
         return
     if not overwrite:
-        raise InputError(f"{destination} exists already; name another destination, or say --overwrite")
+        raise InputError(f"{destination} exists already; name another destination, or add --overwrite")
     if destination.is_file() != (destination.suffix.lower() in FILES):
-        raise InputError(f"{destination} is not of the kind that would replace it; name another destination")
+        raise InputError(f"{destination} is not of the kind that would be written; name another destination")
     if Path(source).exists() and (destination.samefile(source) or destination in Path(source).absolute().parents):
-        raise InputError(f"{destination} is where the weights are read from; name another destination")
+        raise InputError(f"{destination} is the source of the weights; name another destination")
     if destination.is_dir() and any(destination.iterdir()) and not (destination / CONFIG).is_file():
         raise InputError(f"{destination} is a folder but holds no model; name another destination")
 

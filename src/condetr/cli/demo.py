@@ -1,4 +1,4 @@
-"""`condetr demo`: everything once, from an empty folder, on two cores in minutes."""
+"""`condetr demo`: all steps once, from an empty folder, on two cores in minutes."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,17 +9,17 @@ from condetr.cli.options import Assignments
 
 TRAINING_IMAGES, VALIDATION_IMAGES, SEED = 8_000, 500, 1
 SHOWN = 12
-"""Images that are predicted at the end."""
+"""The number of images to predict at the end."""
 
 
 def demo(
     *,
     out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/demo"),
-    data: Annotated[Path, typer.Option(help="Where the scenes are written, or were written before.")] = Path(
+    data: Annotated[Path, typer.Option(help="The folder of the scenes; they are generated unless it exists.")] = Path(
         "data/demo"
     ),
     resume: Annotated[
-        Literal["auto"] | None, typer.Option(help="auto: go on where a demo in this folder stopped, else start.")
+        Literal["auto"] | None, typer.Option(help="auto: continue a stopped demo in this folder, otherwise start.")
     ] = None,
     assignments: Assignments = None,
 ) -> None:
@@ -31,7 +31,7 @@ def demo(
     from condetr.runs.folder import RunFolder
 
     RunFolder(out).require_usable(resume=resume == "auto")
-    # Scenes are written beside their place and renamed: a folder that is there is whole.
+    # Scenes are written under another name and renamed: a folder that exists is complete.
     if not data.exists():
         synth(data, images=TRAINING_IMAGES, val_images=VALIDATION_IMAGES, seed=SEED)
     train("conditional_detr_tiny", data=data, out=out, resume=resume, assignments=assignments)
@@ -48,7 +48,7 @@ def demo(
 
 
 def _most_certain(predictions: Path) -> Path:
-    """Return the image with the best-scored detection of a COCO file that `predict` wrote."""
+    """Return the image with the highest-scored detection in a COCO file that `predict` wrote."""
     import json
 
     found = json.loads(predictions.read_text(encoding="utf-8"))

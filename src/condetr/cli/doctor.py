@@ -1,4 +1,4 @@
-"""`condetr doctor`: what is wrong with a data set, before it costs a run."""
+"""`condetr doctor`: find the errors in a data set before training on it."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from condetr.doctor.examine import Examination
 
 FAULTY = 1
-"""Exit code when errors were found, with --strict also when warnings were."""
+"""Exit code if errors were found; with --strict, also if warnings were."""
 SHOWN_CLASSES, SHOWN_EXAMPLES = 20, 3
 COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
 
@@ -29,7 +29,7 @@ def doctor(
     *,
     recipe: Annotated[
         str | None,
-        typer.Option(help="What to train with: a recipe or a YAML file of settings; otherwise one is recommended."),
+        typer.Option(help="The settings to train with: a recipe or a YAML file; otherwise a recipe is recommended."),
     ] = None,
     fix: Annotated[
         Path | None, typer.Option(metavar="OUT", help="Write a cleaned copy of the annotations, with links to images.")
@@ -39,8 +39,8 @@ def doctor(
 ) -> None:
     """Check a data set: annotations, images and classes, and whether they suit a recipe and this machine.
 
-    Exit code 0: nothing worse than warnings (with --strict: than remarks). 1: errors, at which a training would stop.
-    2: it cannot be read at all.
+    Exit code 0: no errors (with --strict: no warnings either). 1: errors, at which a training would stop.
+    2: the data cannot be read at all.
     """
     from condetr.data.recognise import recognise
 
@@ -174,7 +174,7 @@ def _print_findings(console: "Console", findings: "tuple[Finding, ...]", *, root
 
 
 def _below(root: Path, example: str) -> str:
-    """Shorten the paths in a text that lead into the data folder."""
+    """Shorten the paths in a text that are inside the data folder."""
     for folder in (str(root.absolute()), str(root)):
         example = re.sub(rf"(?<![\w./-]){re.escape(folder)}/", "", example)
     return example

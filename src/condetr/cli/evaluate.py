@@ -1,4 +1,4 @@
-"""`condetr evaluate`: the COCO numbers of a trained model on a data set."""
+"""`condetr evaluate`: the COCO metrics of a trained model on a data set."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,10 +21,10 @@ def evaluate(
     *,
     data: Annotated[Path, typer.Option(help="Folder of images and annotations, or the file that describes them.")],
     split: Annotated[
-        str | None, typer.Option(help="Its name; otherwise the validation or the test split, or what the run held out.")
+        str | None, typer.Option(help="Default: the validation or the test split, or what the run held out.")
     ] = None,
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Above 1 is faster on a GPU, but padding changes the numbers a little.")
+        int, typer.Option(min=1, help="More than 1 is faster on a GPU, but padding changes the numbers a little.")
     ] = 1,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 0,
     skip_unreadable: Annotated[
@@ -39,12 +39,12 @@ def evaluate(
         bool,
         typer.Option(
             "--padding-check",
-            help=f"Evaluate twice, one image at a time and in batches ({PADDED_BATCH} unless --batch-size says more "
+            help=f"Evaluate twice, one image at a time and in batches ({PADDED_BATCH} unless --batch-size is more "
             "than 1), and show what padding changes.",
         ),
     ] = False,
 ) -> None:
-    """Measure a model on a data set: average precision and recall as COCO defines them, and for each class."""
+    """Evaluate a model on a data set: COCO's average precision and recall, overall and for each class."""
     say_what_was_understood(data, quiet=as_json)
     from condetr.api import in_classes_of
     from condetr.interop.loading import load
@@ -126,7 +126,7 @@ def _show(results: "CocoResults", *, title: str) -> None:
 
 
 def _compare_batches(results: dict[int, "CocoResults"]) -> dict[str, Any]:
-    """Return the numbers alone and in a batch, in this order, and what they gain or lose in it."""
+    """Return the metrics at batch size 1, in larger batches, and their differences, in this order."""
     (_, alone), (batch_size, batched) = sorted((size, found.to_dict()) for size, found in results.items())
     scores = {name: (alone[name], batched[name]) for name in alone if name.startswith(("AP", "AR"))}
     return {

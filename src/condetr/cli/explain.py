@@ -1,4 +1,4 @@
-"""`condetr explain`: where each attention head looks for a detection, as pictures and as data."""
+"""`condetr explain`: where each attention head looks for a detection, as images and as data."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,8 +24,8 @@ def explain(
         list[str] | None, typer.Option(metavar="WEIGHTS", help="Another model to show beside it; may be repeated.")
     ] = None,
     query: Annotated[str, typer.Option(help="best, all, or the number of a query.")] = "best",
-    threshold: Annotated[float, typer.Option(min=0, max=1, help="Least score of a detection.")] = DEFAULT_THRESHOLD,
-    layer: Annotated[int | None, typer.Option(help="Decoder layer, the first is 0; the last one by default.")] = None,
+    threshold: Annotated[float, typer.Option(min=0, max=1, help="Minimum score of a detection.")] = DEFAULT_THRESHOLD,
+    layer: Annotated[int | None, typer.Option(help="Decoder layer, counted from 0; by default the last one.")] = None,
     heads: Annotated[
         str, typer.Option(help="all, sides (for each side the head that prefers it), or numbers such as 0,2,5.")
     ] = "all",
@@ -36,7 +36,7 @@ def explain(
 ) -> None:
     """Show where each attention head looks for a detection.
 
-    Writes a picture of the spatial, content and combined attention of every head over the image (Conditional DETR,
+    Writes an image of the spatial, content and combined attention of every head over the image (Conditional DETR,
     figure 4), the maps as arrays (.npz), and OUT/explanation.json with the numbers. With --beside it also finds the
     same object in other models and draws their spatial attention in rows (figure 1).
     """
@@ -60,7 +60,7 @@ def explain(
         print_json(content)
         return
     _show([shown for models in chosen for shown in models])
-    typer.echo(f"pictures, maps and numbers: {out}")
+    typer.echo(f"images, maps and numbers: {out}")
 
 
 def _query(text: str) -> "Query":
@@ -70,7 +70,7 @@ def _query(text: str) -> "Query":
         return text  # type: ignore[return-value]
     if text.isdecimal():
         return int(text)
-    raise InputError(f"--query {text} is neither best nor all nor the number of a query")
+    raise InputError(f"--query {text} is neither best, all, nor the number of a query")
 
 
 def _heads(text: str) -> "Heads":
@@ -81,7 +81,7 @@ def _heads(text: str) -> "Heads":
     numbers = [part.strip() for part in text.split(",")]
     if all(number.isdecimal() for number in numbers):
         return [int(number) for number in numbers]
-    raise InputError(f"--heads {text} is neither all nor sides nor numbers with commas between them, such as 0,2,5")
+    raise InputError(f"--heads {text} is neither all, sides, nor numbers separated by commas, such as 0,2,5")
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
@@ -92,7 +92,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def _show(chosen: "Sequence[Shown]") -> None:
-    """Print what each detection's heads watch, and all numbers where there is but one detection of each model."""
+    """Print what each detection's heads watch, and all numbers if there is only one detection of each model."""
     from rich.console import Console
 
     from condetr.explain.measures import who_watches

@@ -1,6 +1,7 @@
 """The `condetr` command: its verbs, and how it ends.
 
-Each verb lives in its own module, which imports torch and its like inside the verb: `condetr --help` stays quick.
+Each verb has a module of its own, which imports torch and other slow libraries only inside the function. So
+`condetr --help` stays fast.
 """
 
 import io
@@ -28,10 +29,10 @@ from condetr.cli.train import train
 from condetr.errors import InputError, InputWarning, RunError
 
 FAILED = 1
-"""Exit code when a run had to end although its input is good."""
+"""Exit code if a run had to end although its input is valid."""
 
 BAD_INPUT = 2
-"""Exit code when what the user gave cannot be used; the shell's own usage errors have the same."""
+"""Exit code if the user's input cannot be used; command-line usage errors have the same."""
 
 app = typer.Typer(
     name="condetr",
@@ -61,16 +62,16 @@ def main(argv: Sequence[str] | None = None) -> None:
             _say(error)
             raise SystemExit(BAD_INPUT if isinstance(error, InputError) else FAILED) from None
         except PermissionError as error:
-            _say(f"you may not write or read {error.filename}: choose another folder, or change its permissions")
+            _say(f"permission denied for {error.filename}: choose another folder, or change its permissions")
             raise SystemExit(BAD_INPUT) from None
 
 
 def _refuse_empty(arguments: Sequence[str]) -> None:
-    """Refuse an argument or option that is empty, which as a path would be the current folder."""
+    """Refuse an empty argument or option, which as a path would be the current folder."""
     for before, argument in zip(("condetr", *arguments), arguments, strict=False):
         if re.fullmatch(r"(--[a-z-]+=)?", argument):
             what = argument or f"the argument after {before}"
-            raise InputError(f"{what} is empty, maybe for a variable that is not set: give a value, or leave it out")
+            raise InputError(f"{what} is empty, maybe because a variable is not set: give a value, or leave it out")
 
 
 def _show_warning(
@@ -79,7 +80,7 @@ def _show_warning(
     *where: Any,  # noqa: ANN401 - file, line and such
     otherwise: Callable[..., None],
 ) -> None:
-    """Print a sentence of ours in a line, and what a library warns of as ever."""
+    """Print condetr's warnings as a line each, and other libraries' warnings as usual."""
     if issubclass(category, InputWarning):
         _say(message)
     else:
@@ -91,7 +92,7 @@ def _say(sentence: object) -> None:
 
 
 def _escape_what_cannot_be_shown() -> None:
-    """Let stdout, as stderr does anyway, show escapes for names of files and classes that its encoding cannot hold."""
+    """Let stdout escape characters in names of files and classes that its encoding lacks, as stderr always does."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
@@ -110,4 +111,4 @@ def _options(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Take the options that stand before any verb."""
+    """Take the options that come before any verb."""

@@ -1,4 +1,4 @@
-"""Arguments and options that several commands have in common, so that they are called and explained alike."""
+"""Arguments and options that several commands share, so that their names and help texts are the same."""
 
 import json
 import os
@@ -13,11 +13,11 @@ Data = Annotated[
     Path, typer.Argument(metavar="DATA", help="Folder of images and annotations, or the file that describes them.")
 ]
 
-Device = Annotated[str | None, typer.Option(help="Such as cpu or cuda; else the GPU if there is one.")]
+Device = Annotated[str | None, typer.Option(help="Such as cpu or cuda; by default the GPU if there is one.")]
 
 Precision = Annotated[
     Literal["fp32", "bf16", "auto"],
-    typer.Option(help="bf16 is faster and a little less exact; auto takes it where the machine computes in it."),
+    typer.Option(help="bf16 is faster and a little less exact; auto uses it if the machine supports it natively."),
 ]
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")]
@@ -28,14 +28,14 @@ Assignments = Annotated[
 
 
 def say_what_was_understood(data: Path, *, quiet: bool = False) -> None:
-    """Say in a line which layout data is in and where its parts are; raises InputError where that cannot be told.
+    """Print a line about the layout of the data and where its parts are; raises InputError if it is not clear.
 
-    It comes before everything else: nothing heavy is imported for it.
+    It comes before everything else, and therefore imports no slow library.
     """
     from condetr.data.recognise import recognise
 
     source = recognise(data)
-    if not quiet and os.environ.get("RANK", "0") == "0":  # one of several processes speaks
+    if not quiet and os.environ.get("RANK", "0") == "0":  # only the first of several processes prints
         for line in (source.understood, *source.notes):
             typer.echo(line)
 

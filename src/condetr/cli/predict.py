@@ -26,9 +26,9 @@ def predict(
     *,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("predictions"),
     threshold: Annotated[
-        float, typer.Option(min=0, max=1, help="Least score of what the pictures show.")
+        float, typer.Option(min=0, max=1, help="Minimum score of a detection in the pictures.")
     ] = DEFAULT_THRESHOLD,
-    limit: Annotated[int, typer.Option(min=1, help="Most detections in an image.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of detections in an image.")] = 100,
     device: Device = None,
     precision: Precision = "fp32",
     overwrite: Overwrite = False,
@@ -36,8 +36,8 @@ def predict(
 ) -> None:
     """Find objects in images.
 
-    Writes OUT/pictures, with what scores at least the threshold, and OUT/detections.json, a COCO file with every
-    detection, its score, and the category ids of the data that the model was trained on.
+    Writes OUT/pictures, with detections that score at least the threshold, and OUT/detections.json, a COCO file with
+    every detection, its score, and the category ids of the data that the model was trained on.
     """
     from condetr.data.images import warn_of_frames
     from condetr.errors import InputError
@@ -64,7 +64,7 @@ def predict(
 
 
 class _Found(NamedTuple):
-    """An image and what is in it."""
+    """An image and its detections."""
 
     path: Path
     size_hw: tuple[int, int]
@@ -74,7 +74,7 @@ class _Found(NamedTuple):
 def _predict_all(
     predictor: "Predictor", paths: Sequence[Path], *, pictures: Path, threshold: float, limit: int
 ) -> tuple[list[_Found], list[str]]:
-    """Return what was found, and why images could not be read; draws a picture of each image on the way."""
+    """Draw a picture of each image; return the detections, and why images could not be read."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -98,7 +98,7 @@ def _predict_all(
 
 
 def _picture_names(paths: Sequence[Path]) -> list[str]:
-    """Return a file name for the picture of each image; images of one name in different folders get a number."""
+    """Return a file name for the picture of each image; images of the same name in different folders get a number."""
     taken: set[str] = set()
     names = []
     for path in paths:

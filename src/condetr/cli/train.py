@@ -18,14 +18,14 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Argument(
-            help="A name that `condetr recipes` lists, or a YAML file of settings; without one, what `condetr doctor` "
+            help="A name that `condetr recipes` lists, or a YAML file of settings; by default what `condetr doctor` "
             "recommends for the data."
         ),
     ] = None,
     *,
     data: Annotated[Path, typer.Option(help="Folder of images and annotations, or the file that describes them.")],
     out: Annotated[
-        Path | None, typer.Option(help="The run folder; by default runs/RECIPE, without a recipe runs/DATA.")
+        Path | None, typer.Option(help="The run folder; by default runs/RECIPE, or runs/DATA without a recipe.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Short for --set epochs=N.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Short for --set data.batch_size=N.")] = None,
@@ -34,13 +34,13 @@ def train(
     train_split: Annotated[str | None, typer.Option(help="Training split, where the data has several.")] = None,
     val_split: Annotated[str | None, typer.Option(help="Validation split, where the data has several.")] = None,
     val_fraction: Annotated[
-        float | None, typer.Option(help="Part of the training images to hold out if there is no validation split.")
+        float | None, typer.Option(help="Fraction of the training images to hold out if there is no validation split.")
     ] = None,
     init_from: Annotated[
         str | None, typer.Option(help="Weights to start from: run folder, model folder, official .pth or hub id.")
     ] = None,
     resume: Annotated[
-        Literal["auto"] | None, typer.Option(help="auto: go on where a run in this folder stopped, else start.")
+        Literal["auto"] | None, typer.Option(help="auto: continue a stopped run in this folder, otherwise start.")
     ] = None,
     as_json: AsJson = False,
     assignments: Assignments = None,
@@ -79,7 +79,7 @@ def train(
     if as_json:
         print_json(result.to_dict())
     else:
-        # Without a box in the validation images there is nothing to measure.
+        # Without boxes in the validation images there are no metrics.
         scores = result.results.to_dict()
         told = "  ".join(f"{name} {ap_text(scores[name])}" for name in ("AP", "AP50", "AP75"))
         typer.echo(f"{told}  after {result.facts.train_seconds:.0f} s")
@@ -89,7 +89,7 @@ def train(
 def _advised(
     data: Path, *, train_split: str | None, val_split: str | None, console: "Console"
 ) -> tuple[str, list[str]]:
-    """Return the recipe and the settings that the doctor recommends, and show them."""
+    """Return the recipe and the settings that the doctor recommends, and print them."""
     from condetr.cli.advice import Adviser, print_advice
     from condetr.doctor.examine import glance
     from condetr.errors import InputError
@@ -104,5 +104,5 @@ def _advised(
     if advice.command is None:
         raise InputError(f"{data} cannot be trained on: {advice.instead}")
     if os.environ.get("RANK", "0") == "0":
-        print_advice(console, advice, heading="no recipe is named, so this is done, and your options after it")
+        print_advice(console, advice, heading="no recipe was named, so this is run, followed by your options")
     return advice.recipe, advice.assignments

@@ -1,1 +1,1 @@
-"""One file per paper: its settings, its module, its original weight names."""
+"""One file per paper: its settings, its module, and the names of its official weights."""

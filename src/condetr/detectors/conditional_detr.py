@@ -1,7 +1,7 @@
 """Conditional DETR for Fast Training Convergence (Meng et al., ICCV 2021).
 
-What the paper changed in DETR is the decoder: cross-attention gets a spatial query of its own, made from the decoder
-embedding and a reference point, and content and spatial parts are concatenated, not added (section 3).
+The paper changes the decoder of DETR: cross-attention gets a separate spatial query, computed from the decoder
+embedding and a reference point, and content and spatial parts are concatenated instead of added (section 3).
 """
 
 from collections.abc import Iterable, Sequence
@@ -70,7 +70,7 @@ class ConditionalDetrConfig(DetectorSettings):
     offset_regression: bool = True
     """Predict the box centre as an offset from the reference point (equation 1)."""
     query_groups: Groups = 1
-    """Groups of `num_queries` queries that learn side by side; detection uses the first (Group DETR, section 3)."""
+    """Groups of `num_queries` queries, trained in parallel; detection uses the first (Group DETR, section 3)."""
     denoising_groups: Annotated[int, Field(ge=0, le=64)] = 0
     """Noised copies of each target that the decoder learns to restore, in training only (DN-DETR, section 4)."""
 
@@ -105,11 +105,11 @@ class ConditionalDetrConfig(DetectorSettings):
         )
 
     def build_criterion(self) -> SetCriterion:
-        """Build the losses that it learns from."""
+        """Build the criterion for training."""
         return build_set_criterion(self.criterion, scores=self.scores)
 
     def for_inference(self) -> "ConditionalDetrConfig":
-        """Return the settings of the detector that is kept: one group of queries and no denoising."""
+        """Return the settings of the exported detector: one group of queries and no denoising."""
         return replace(self, query_groups=1, denoising_groups=0)
 
 
@@ -154,7 +154,7 @@ class ConditionalDetr(Detector):
     ) -> DetectorOutput:
         """Predict class logits and a box for every query, from each decoder layer.
 
-        Only training with denoising reads `targets`.
+        `targets` are only used in training with denoising.
         """
         features, positions, cell_is_padding = self.features(images, is_padding)
         memory = self.encoder(features, positions=positions, is_padding=cell_is_padding)
@@ -171,11 +171,11 @@ class ConditionalDetr(Detector):
         return DetectorOutput(sets)
 
     def found(self, output: DetectorOutput, *, limit: int) -> list[Found]:
-        """Return the best classes of the last layer's queries."""
+        """Return the detections of the last layer."""
         return self.rank(output.final, limit)
 
     def keep_classes(self, rows: Sequence[int]) -> None:
-        """Find no other classes than those of the given rows of the class head, numbered in their order."""
+        """Restrict the detector to the classes of the given rows of the class head, numbered in their order."""
         self.heads.keep_classes(rows)
 
     def _decode(
@@ -225,9 +225,9 @@ class ConditionalDecoder(nn.Module):
         groups: int = 1,
         embedding: Float[Tensor, "B Q D"] | None = None,
     ) -> Float[Tensor, "L B Q D"]:
-        """Return the normalised decoder embedding of every layer; the next layer reads the one before the norm.
+        """Return the normalised decoder embedding of every layer; the next layer reads it without the norm.
 
-        The first layer's `embedding` is empty, unless the queries bring content of their own.
+        The first layer's `embedding` is zero, unless the queries have content of their own.
         """
         p_s = point_embedding(reference_xy, dim=queries.shape[-1])
         embedding, outputs = torch.zeros_like(queries) if embedding is None else embedding, []
@@ -272,7 +272,7 @@ class ConditionalDecoderLayer(nn.Module):
         memory_is_padding: Bool[Tensor, "B S"],
         groups: int,
     ) -> Float[Tensor, "B Q D"]:
-        """Turn the decoder embedding of the layer before into this layer's."""
+        """Compute this layer's decoder embedding from the previous layer's."""
         attended = self.self_attention(embedding, queries=queries, groups=groups)
         content = self.self_attention_norm(embedding + self.dropout(attended))
         p_q = spatial_query(embedding, content=content, p_s=p_s, is_first=self.is_first)
@@ -285,7 +285,7 @@ class ConditionalDecoderLayer(nn.Module):
 
 
 class ConditionalSelfAttention(nn.Module):
-    """Self-attention among queries, content and position projected apart and added."""
+    """Self-attention among queries; content and position are projected separately and added."""
 
     def __init__(self, dim: int, *, num_heads: int, dropout: float) -> None:
         super().__init__()
@@ -301,7 +301,7 @@ class ConditionalSelfAttention(nn.Module):
     def forward(
         self, embedding: Float[Tensor, "B Q D"], *, queries: Float[Tensor, "B Q D"], groups: int = 1
     ) -> Float[Tensor, "B Q D"]:
-        """Let every query look at all queries of its group."""
+        """Let every query attend to all queries of its group."""
         q = self.content_query(embedding) + self.position_query(queries)
         k = self.content_key(embedding) + self.position_key(queries)
         q, k, v = (x.reshape(groups * x.shape[0], -1, x.shape[-1]) for x in (q, k, self.value(embedding)))
@@ -312,8 +312,8 @@ class ConditionalSelfAttention(nn.Module):
 class ConditionalCrossAttention(nn.Module):
     """Cross-attention with concatenated content and spatial parts (section 3.3, equation 3).
 
-    A head's logit is c_q . c_k + p_q . p_k over the square root of twice the head's width. In the first layer, whose
-    decoder embedding is empty, the content parts get the positions added as in DETR.
+    A head's logit is (c_q . c_k + p_q . p_k) divided by the square root of twice the head's width. In the first layer,
+    whose decoder embedding is zero, positions are added to the content parts as in DETR.
     """
 
     def __init__(self, dim: int, *, num_heads: int, dropout: float, is_first: bool) -> None:
@@ -338,7 +338,7 @@ class ConditionalCrossAttention(nn.Module):
         positions: Float[Tensor, "B S D"],
         memory_is_padding: Bool[Tensor, "B S"],
     ) -> Float[Tensor, "B Q D"]:
-        """Let every query look at the memory's cells."""
+        """Let every query attend to the memory's cells."""
         c_q, c_k = self.content_query(content), self.content_key(memory)
         spatial_query, spatial_key = self.spatial_query(p_q), self.spatial_key(positions)
         if self.position_query is not None:
@@ -351,9 +351,9 @@ class ConditionalCrossAttention(nn.Module):
 
 
 class ConditionalSpatialQuery(nn.Module):
-    """The conditional spatial query p_q = T(f) p_s (section 3.3, equation 4), and the variants the paper compares.
+    """The conditional spatial query p_q = T(f) p_s (section 3.3, equation 4), and the paper's variants of it.
 
-    T is 1 in the first layer, where there is no decoder embedding yet to predict it from.
+    T is 1 in the first layer, which has no decoder embedding yet to predict it from.
     """
 
     def __init__(self, dim: int, *, num_heads: int, form: SpatialQuery, transformation: Transformation) -> None:
@@ -373,7 +373,7 @@ class ConditionalSpatialQuery(nn.Module):
         p_s: Float[Tensor, "B Q D"],
         is_first: bool,
     ) -> Float[Tensor, "B Q D"]:
-        """Return p_q from the decoder embedding f, or from the content query where the variant says so."""
+        """Return p_q from the decoder embedding f, or from the content query in the variant I."""
         if self.form == "C":
             return embedding
         p_s = torch.ones_like(p_s) if self.form == "T" else p_s
@@ -399,7 +399,7 @@ PROJECTIONS = {
     "cross_attention.spatial_query": "ca_qpos_sine_proj",
     "cross_attention.value": "ca_v_proj",
 }
-"""Projections of a decoder layer, and what both the official code and transformers call them."""
+"""Projections of a decoder layer, and their names in the official code and transformers."""
 
 PUBLISHED = Published(
     title="Conditional DETR",

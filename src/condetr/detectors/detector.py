@@ -1,4 +1,4 @@
-"""What everything else asks of a detector, and the sizes that one can have."""
+"""The interface of all detectors and of their settings."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -26,18 +26,18 @@ C = TypeVar("C", bound="DetectorSettings")
 
 
 class Detector(nn.Module, ABC):
-    """From images to predictions to what is found.
+    """Computes predictions from images, and detections from predictions.
 
-    Parameters that belong to classes have the rows of class k behind those of class k - 1, and rows that belong to no
-    class ("no object") last.
+    Parameters with rows for classes have the rows of class k after those of class k - 1, and rows without a class ("no
+    object") last.
     """
 
     strides: tuple[int, ...]
     """Pixels per cell of its feature maps, from fine to coarse."""
     most_objects: int
-    """How many objects it can find in an image."""
+    """The maximum number of objects in an image."""
     score_function: Literal["sigmoid", "softmax"]
-    """How programs outside turn its logits into scores; with `softmax` the last column is "no object"."""
+    """The function from logits to scores in exported models; with `softmax` the last column is "no object"."""
 
     @abstractmethod
     def forward(
@@ -46,20 +46,20 @@ class Detector(nn.Module, ABC):
         is_padding: Bool[Tensor, "B H W"],
         targets: Targets | None = None,
     ) -> DetectorOutput:
-        """Predict; only some trainings read `targets`."""
+        """Predict; `targets` are only used in training, by some detectors."""
 
     @abstractmethod
     def found(self, output: DetectorOutput, *, limit: int) -> list[Found]:
-        """Return what a prediction says is in each image, at most `limit` objects, best first."""
+        """Return the detections of each image, at most `limit`, best first."""
 
     @abstractmethod
     def keep_classes(self, rows: Sequence[int]) -> None:
-        """Find no other classes than those of the given rows of the class head, numbered in their order."""
+        """Restrict the detector to the classes of the given rows of the class head, numbered in their order."""
 
 
 @settings
 class DetectorSettings(ABC):
-    """What the settings of every detector can do."""
+    """The interface of a detector's settings."""
 
     @abstractmethod
     def build(self, *, num_classes: int, pretrained: bool = True) -> Detector:
@@ -67,18 +67,18 @@ class DetectorSettings(ABC):
 
     @abstractmethod
     def build_criterion(self) -> Criterion:
-        """Build the losses that it learns from."""
+        """Build the criterion for training."""
 
     def for_inference(self) -> "DetectorSettings":
-        """Return the settings of the detector that is kept after training: themselves, unless training has aids."""
+        """Return the settings of the exported detector, which differ only if training used aids."""
         return self
 
 
 @torch.no_grad()
 def without_training_aids(detector: Detector, *, config: C, num_classes: int) -> tuple[Detector, C]:
-    """Return the detector that is kept after training, and its settings: itself where there is nothing to take off.
+    """Return the detector to export, without training aids, and its settings.
 
-    Of tensors that are longer in training, the first rows are kept: the first group's queries lead.
+    Of tensors that are longer in training, the first rows are kept, which belong to the first group of queries.
     """
     plain = cast(C, config.for_inference())
     if plain == config:

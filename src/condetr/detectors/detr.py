@@ -1,7 +1,7 @@
 """End-to-End Object Detection with Transformers (Carion et al., ECCV 2020), the baseline.
 
-A query is one vector, added to the decoder's content; the spatial and the content part of cross-attention are not
-told apart, and the box is predicted without a reference point.
+A query is one vector, added to the decoder's content. Cross-attention has no separate spatial and content parts, and
+the box is predicted without a reference point.
 """
 
 from collections.abc import Iterable, Sequence
@@ -84,7 +84,7 @@ class DetrConfig(DetectorSettings):
         )
 
     def build_criterion(self) -> SetCriterion:
-        """Build the losses that it learns from."""
+        """Build the criterion for training."""
         return build_set_criterion(self.criterion, scores=self.scores)
 
 
@@ -121,7 +121,7 @@ class Detr(Detector):
         is_padding: Bool[Tensor, "B H W"],
         targets: Targets | None = None,
     ) -> DetectorOutput:
-        """Predict class logits and a box for every query, from each decoder layer; `targets` are not read."""
+        """Predict class logits and a box for every query, from each decoder layer; `targets` are not used."""
         features, positions, cell_is_padding = self.features(images, is_padding)
         memory = self.encoder(features, positions=positions, is_padding=cell_is_padding)
         queries = self.query_embedding.weight.expand(images.shape[0], -1, -1)
@@ -130,11 +130,11 @@ class Detr(Detector):
         return DetectorOutput(layer_sets(self.heads(embeddings, reference_xy=reference_xy)))
 
     def found(self, output: DetectorOutput, *, limit: int) -> list[Found]:
-        """Return the best classes of the last layer's queries."""
+        """Return the detections of the last layer."""
         return self.rank(output.final, limit)
 
     def keep_classes(self, rows: Sequence[int]) -> None:
-        """Find no other classes than those of the given rows of the class head, numbered in their order."""
+        """Restrict the detector to the classes of the given rows of the class head, numbered in their order."""
         self.heads.keep_classes(rows)
 
 
@@ -154,7 +154,7 @@ class Decoder(nn.Module):
         positions: Float[Tensor, "B S D"],
         memory_is_padding: Bool[Tensor, "B S"],
     ) -> Float[Tensor, "L B Q D"]:
-        """Return the normalised decoder embedding of every layer; the next layer reads the one before the norm."""
+        """Return the normalised decoder embedding of every layer; the next layer reads it without the norm."""
         embedding, outputs = torch.zeros_like(queries), []
         placed_memory = memory + positions
         for layer in self.layers:

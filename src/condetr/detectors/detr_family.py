@@ -1,4 +1,4 @@
-"""What the official checkpoints of all DETR-like detectors share: names of tensors, and the settings they show."""
+"""Common parts of the official checkpoints of DETR-like detectors: tensor names, and settings that shapes show."""
 
 import re
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ ARGUMENTS = {
     "nheads": "num_heads",
     "num_queries": "num_queries",
 }
-"""Arguments of the official code, and the setting of ours that each of them holds."""
+"""Arguments of the official code, and the corresponding settings in condetr."""
 
 TRANSFORMERS_SETTINGS = {
     "num_queries": "num_queries",
@@ -46,7 +46,7 @@ TRANSFORMERS_SETTINGS = {
     "encoder_ffn_dim": "feedforward_dim",
     "decoder_ffn_dim": "feedforward_dim",
     "dropout": "dropout",
-    # 0 unless said; the official code drops there as elsewhere.
+    # 0 by default; the official code applies dropout there as well.
     "attention_dropout": "dropout",
     "activation_dropout": "dropout",
 }
@@ -79,16 +79,16 @@ RESNET_DEPTHS: dict[tuple[str, int], Depth] = {
     ("bottleneck", 6): 50,
     ("bottleneck", 23): 101,
 }
-"""By the kind of block and the number of blocks in layer3."""
+"""ResNet depths by the kind of block and the number of blocks in layer3."""
 
 
 def read_settings(checkpoint: Checkpoint) -> Reading:
-    """Read off the settings of a DETR-like detector; raises InputError if they do not show or cannot be."""
+    """Derive the settings of a DETR-like detector from its tensors; raises InputError if that is impossible."""
     tensors, unseen, source = checkpoint
     num_queries, dim = _shape(tensors, "query_embed.weight", source=source)
     feedforward_dim, _ = _shape(tensors, "transformer.encoder.layers.0.linear1.weight", source=source)
     if unseen.num_heads < 1 or dim % unseen.num_heads:
-        raise InputError(f"{source} has a width of {dim}, which {unseen.num_heads} heads cannot share")
+        raise InputError(f"{source} has a width of {dim}, which {unseen.num_heads} heads cannot divide")
     settings = {
         "backbone": ResNetConfig(depth=_depth(tensors, source=source), dilation=unseen.dilation),
         "num_queries": num_queries,

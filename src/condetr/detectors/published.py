@@ -1,7 +1,7 @@
-"""What a detector is known by outside: its paper, the names in its official checkpoints, its place in transformers.
+"""The published form of a detector: its paper, the names in its official checkpoints, its form in transformers.
 
-A detector that others publish weights of says so at the end of its file, in a value `PUBLISHED`. Whoever reads and
-writes files of other libraries goes by these values and knows no detector by name.
+A detector with published weights describes them at the end of its file, in a value `PUBLISHED`. Code that reads and
+writes files of other libraries only uses these values, and names no detector.
 """
 
 import re
@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 Renames = tuple[tuple[str, str], ...]
-"""Parts of names as regular expressions and what takes their place, one after the other."""
+"""Parts of names as regular expressions, and their replacements, applied in order."""
 
 
 class Unseen(NamedTuple):
-    """What shapes do not show, the published models' values by default."""
+    """Settings that shapes do not show, with the published models' values as defaults."""
 
     num_heads: int = 8
     dilation: bool = False
@@ -32,36 +32,36 @@ class Checkpoint(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What a checkpoint says of its detector."""
+    """The settings of a checkpoint's detector."""
 
     settings: Mapping[str, Any]
-    """Those of our settings that other libraries have too."""
+    """The settings that other libraries have too."""
     head_rows: int
-    """How many rows the class head has, with those that stand for no class."""
+    """The number of rows of the class head, including those without a class."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransformersModel:
-    """A detector in the transformers library. Names are those of version 4, which version 5 writes, too."""
+    """A detector in the transformers library. Names are those of version 4, which version 5 also writes."""
 
     model_type: str
     class_prefix: str
-    """What the names of its classes begin with, as in DetrForObjectDetection."""
+    """The prefix of its class names, as in DetrForObjectDetection."""
     settings: Mapping[str, str]
-    """Keys of its config.json, and the setting of ours that each of them holds."""
+    """Keys of its config.json, and the corresponding settings in condetr."""
     modules: Mapping[str, str]
-    """Its modules by those of the official code; a star stands for a number."""
+    """Its module names by those of the official code; a star stands for a number."""
     fused: Mapping[str, str]
     """Attention whose query, key and value projections are one matrix in the official code and three here."""
     version_5_names: Renames = ()
-    """What only this detector's tensors are called in the memory of version 5, and in version 4."""
+    """Names that only this detector's tensors have in memory in version 5, and in version 4."""
     loss_weights: Mapping[str, int | float]
-    """What its config.json says of the loss, should it be trained there."""
+    """The loss settings in its config.json, for training in transformers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """What a detector is known by."""
+    """The published form of a detector."""
 
     title: str
     paper: str
@@ -69,17 +69,17 @@ class Published:
     mark: str
     """A tensor that only the official checkpoints of this detector have."""
     original_names: Renames
-    """From our parameters' names to those of the official checkpoints."""
+    """Renames condetr's parameters to those of the official checkpoints."""
     read: Callable[[Checkpoint], Reading]
-    """Reads the settings off a checkpoint; raises InputError if tensors are missing that they show in."""
+    """Derives the settings from a checkpoint; raises InputError if the necessary tensors are missing."""
     arguments: Mapping[str, str]
-    """Arguments of the official code, and the setting of ours that each of them holds."""
+    """Arguments of the official code, and the corresponding settings in condetr."""
     transformers: TransformersModel | None = None
     """None if that library does not have this detector."""
 
 
 def original_name(name: str, renames: Renames) -> str:
-    """Return the published name of one of our parameters."""
+    """Return the published name of one of condetr's parameters."""
     for pattern, replacement in renames:
         name = re.sub(pattern, replacement, name)
     return name

@@ -1,4 +1,4 @@
-"""The detectors that settings can name by `kind`, and what those are known by that others publish, too."""
+"""The detectors that settings can name by `kind`, and the published forms of those that have one."""
 
 from typing import Annotated
 
@@ -17,4 +17,4 @@ PUBLISHED: dict[type[DetectorConfig], Published] = {
     ConditionalDetrConfig: conditional_detr.PUBLISHED,
     DetrConfig: detr.PUBLISHED,
 }
-"""By the class of their settings; a checkpoint is the first one's whose mark it bears."""
+"""Published forms by the class of the settings; a checkpoint belongs to the first one whose mark it has."""

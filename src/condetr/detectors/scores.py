@@ -1,4 +1,4 @@
-"""How class logits are learned, and how they become scores."""
+"""Classification losses, and how class logits become scores."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -10,10 +10,10 @@ from condetr.losses.criterion import CriterionConfig, SetCriterion
 from condetr.shapes import Found, Prediction
 
 Scores = Literal["sigmoid", "softmax"]
-"""Each class by itself (focal loss), or against the other classes and "no object" (cross-entropy)."""
+"""Each class separately (focal loss), or all classes together with "no object" (cross-entropy)."""
 
 Ranking = Callable[[Prediction, int], list[Found]]
-"""From a prediction to what is found in each image, at most so many."""
+"""Returns the detections of each image from a prediction, up to a limit."""
 
 
 def build_set_criterion(config: CriterionConfig, *, scores: Scores) -> SetCriterion:

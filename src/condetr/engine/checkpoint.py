@@ -1,6 +1,6 @@
-"""Where a training stands, as a file: weights, optimizer, average, position, history and best score.
+"""The state of a training as a file: weights, optimizer, average, position, history and best score.
 
-No random state is in it: the order of images and every augmentation follow from the seed, the epoch and the image, and
+It holds no random state: the order of images and every augmentation follow from the seed, the epoch and the image, and
 dropout from the seed, the step and the process.
 """
 
@@ -19,39 +19,39 @@ from condetr.engine.config import TrainConfig
 from condetr.engine.processes import resolve_precision
 from condetr.engine.step import Stepper
 from condetr.errors import InputError, first_line
-from condetr.runs.contents import WITHOUT_INFLUENCE
+from condetr.runs.contents import NUMERICALLY_NEUTRAL
 from condetr.shapes import Detections
 from condetr.storage.atomic import replaced_file
 from condetr.storage.pickles import TORCH_LOAD_ERRORS, load_pickle, save_pickle
 
 FORMAT = 2
-"""Of checkpoints; 1 had no detections, and the losses' weights beside the detector's settings."""
+"""The format of checkpoints; format 1 had no detections, and kept the loss weights outside the detector's settings."""
 
 Row = dict[str, float | int | None]
-"""What is known about one epoch: the columns of metrics.csv and timing.csv."""
+"""The numbers of one epoch: the columns of metrics.csv and timing.csv."""
 
-MAY_CHANGE = (*WITHOUT_INFLUENCE, "data.path", "epochs", "schedule")
-"""Settings that a resumed training may have otherwise; data that moved is known by its classes and counts, and another
+MAY_CHANGE = (*NUMERICALLY_NEUTRAL, "data.path", "epochs", "schedule")
+"""Settings that may differ when a training is resumed. Moved data is recognised by its classes and counts, and a new
 schedule must agree with the steps made."""
 
-_CURE = "restore it, or start anew with --out, from the best model there may be with --init-from"
+_CURE = "restore it, or start again with --out, from the best model with --init-from if there is one"
 _PARTS = {"detector": dict, "optimizer": dict, "progress": dict, "label_map": list, "settings": dict}
 
 
 @dataclass(kw_only=True)
 class Progress:
-    """How far a training is, apart from tensors."""
+    """The progress of a training, without tensors."""
 
     epoch: int = 0
-    """Complete epochs."""
+    """Completed epochs."""
     step: int = 0
-    """Optimizer steps made, those of the unfinished epoch included."""
+    """Optimizer steps made, including those of the unfinished epoch."""
     images: int = 0
     """Images seen, over all processes."""
     seconds: float = 0.0
-    """Time spent, evaluations included."""
+    """Time spent, including evaluations."""
     skipped_steps: int = 0
-    """Steps left out because a loss or the gradient was not finite."""
+    """Steps skipped because a loss or the gradient was not finite."""
     best_ap: float = -1.0
     best_epoch: int = 0
     patience_ap: float = -1.0
@@ -61,18 +61,18 @@ class Progress:
     epoch_sums: dict[str, float] = field(default_factory=dict)
     """Sums of the losses over the steps of the unfinished epoch."""
     epoch_count: int = 0
-    """Steps in those sums."""
+    """The number of steps in these sums."""
     rows: list[Row] = field(default_factory=list)
     warnings: dict[str, str] = field(default_factory=dict)
-    """What looked wrong so far, by the name of the watch."""
+    """Warnings so far, by the name of the check."""
 
 
 class Restored(NamedTuple):
-    """What a checkpoint holds besides the state of the stepper."""
+    """The content of a checkpoint besides the state of the stepper."""
 
     progress: Progress
     best: dict[int, Detections] | None
-    """What the best model so far found in the validation images, by image id."""
+    """Detections of the best model so far in the validation images, by image id."""
 
 
 def save_checkpoint(
@@ -84,7 +84,7 @@ def save_checkpoint(
     splits: DataSplits,
     config: TrainConfig,
 ) -> None:
-    """Write a checkpoint; an older one of the same name stays whole until the new one is complete."""
+    """Write a checkpoint; it replaces an older one of the same name only once it is complete."""
     state = {
         "format": FORMAT,
         "condetr": condetr.__version__,
@@ -104,13 +104,13 @@ def save_checkpoint(
 def restore_checkpoint(
     path: Path, stepper: Stepper, *, splits: DataSplits, config: TrainConfig, steps_per_epoch: int
 ) -> Restored:
-    """Put a training back where `path` has it; raises InputError if it is another data set's or other settings'."""
+    """Restore a training from `path`; raises InputError if its data set or its settings differ."""
     state = _read(path)
     _require_same_data(state, splits, path=path)
     then = _resolved(from_mapping(TrainConfig, state["settings"], source=str(path)), stepper.detector)
     changed = _first_difference(dump(then), dump(_resolved(config, stepper.detector)))
     if changed is not None:
-        raise InputError(f"cannot resume with another setting: {changed}; keep it, or start anew with --out")
+        raise InputError(f"cannot resume with another setting: {changed}; keep it, or start again with --out")
     try:
         stepper.detector.load_state_dict(state["detector"])
         stepper.optimizer.optimizer.load_state_dict(state["optimizer"])
@@ -119,13 +119,13 @@ def restore_checkpoint(
         progress = TypeAdapter(Progress).validate_python(state["progress"])
         best = None if state["best"] is None else _unpacked(state["best"], names=splits.train.label_map.names)
     except TORCH_LOAD_ERRORS as error:
-        raise InputError(f"cannot resume from {path}, it is damaged: {first_line(error)}; {_CURE}") from None
+        raise InputError(f"cannot resume from {path}, which is damaged: {first_line(error)}; {_CURE}") from None
     _require_same_past(progress, then=then, now=config, steps_per_epoch=steps_per_epoch)
     return Restored(progress, best)
 
 
 def _packed(found: dict[int, Detections]) -> dict[str, Tensor]:
-    """Return detections as few tensors: a file of many small ones is slow."""
+    """Return detections as a few large tensors, because a file of many small ones is slow."""
     return {
         "image_ids": torch.tensor([*found], dtype=torch.int64),
         "counts": torch.tensor([len(each) for each in found.values()], dtype=torch.int64),
@@ -157,20 +157,20 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(f"cannot resume from {path}: {first_line(error)}; {_CURE}") from None
     if not isinstance(state, dict) or any(not isinstance(state.get(name), kind) for name, kind in _PARTS.items()):
         raise InputError(
-            f"cannot resume from {path}: it is no checkpoint of a training, or a part of it is missing; {_CURE}"
+            f"cannot resume from {path}: it is not a checkpoint of a training, or a part of it is missing; {_CURE}"
         )
     if state.get("format") != FORMAT:
         writer = f"condetr {state['condetr']}" if "condetr" in state else "an older condetr"
         raise InputError(
-            f"cannot resume from {path}: {writer} wrote it, whose checkpoints hold other things than those of this "
-            f"condetr {condetr.__version__}; go on with that version, or start from its best model with "
+            f"cannot resume from {path}: {writer} wrote it, whose checkpoints differ from those of this "
+            f"condetr {condetr.__version__}; continue with that version, or start from its best model with "
             f"--init-from {path.parent.parent}"
         )
     return state
 
 
 def _resolved(config: TrainConfig, detector: nn.Module) -> TrainConfig:
-    """Return the settings with the precision that `auto` means where the detector is: elsewhere it may mean another."""
+    """Return the settings with `auto` precision resolved for the detector's device: it differs between devices."""
     device = next(detector.parameters()).device
     return replace(config, precision=resolve_precision(config.precision, device=device))
 
@@ -187,26 +187,27 @@ def _require_same_data(state: dict[str, Any], splits: DataSplits, *, path: Path)
     for part, count in _num_images(splits).items():
         known_count = state.get("num_images", {}).get(part, count)
         if count != known_count:
-            raise InputError(f"cannot resume: {path} knows {known_count} {part} images, the data has {count}")
+            raise InputError(f"cannot resume: {path} has {known_count} {part} images, the data has {count}")
 
 
 def _require_same_past(progress: Progress, *, then: TrainConfig, now: TrainConfig, steps_per_epoch: int) -> None:
-    """Raise InputError unless the steps made would be the same with the number of epochs and the schedule of now."""
+    """Raise InputError unless the steps so far had the same learning rates with the new epochs and schedule."""
     if progress.epoch > now.epochs:
-        raise InputError(f"cannot resume with epochs={now.epochs}: {progress.epoch} are trained already")
+        raise InputError(f"cannot resume with epochs={now.epochs}: {progress.epoch} epochs are already trained")
     if progress.epoch == now.epochs and not progress.best_epoch:
         raise InputError(
-            f"cannot resume with epochs={now.epochs}: they are trained already, and none of them was evaluated, so "
-            "there is no best model; set one more"
+            f"cannot resume with epochs={now.epochs}: they are already trained, and none of them was evaluated, so "
+            "there is no best model; set one epoch more"
         )
     old, new = (each.schedule.build(steps_per_epoch=steps_per_epoch, epochs=each.epochs) for each in (then, now))
     made = min(progress.step, now.epochs * steps_per_epoch)
-    # Rates drop where an epoch begins, and those that change with every step differ there or at the last one too.
+    # Rates drop at the start of an epoch; rates that change in every step also differ there, or at the last step.
     for step in (*range(0, made, steps_per_epoch), *range(made)[-1:]):
         if old(step) != new(step):
             raise InputError(
                 f"cannot resume with another schedule: step {step + 1} was made at {old(step):.4g} of the learning "
-                f"rate, this schedule wants {new(step):.4g}; keep it, or start anew from these weights with --init-from"
+                f"rate, the new one needs {new(step):.4g}; keep the old one, or start again from these weights with "
+                "--init-from"
             )
 
 
@@ -219,4 +220,4 @@ def _first_difference(old: object, new: object, *, path: str = "") -> str | None
             if found is not None:
                 return found
         return None
-    return None if old == new else f"{path} ({old!r} then, {new!r} now)"
+    return None if old == new else f"{path} (it was {old!r}, now {new!r})"

@@ -11,35 +11,35 @@ from condetr.engine.optim import EmaConfig, OptimizerConfig, ScheduleConfig, Ste
 
 Count = Annotated[int, Field(ge=1)]
 Precision = Literal["auto", "32-true", "bf16-mixed"]
-"""`auto` is bf16 where the processor or GPU computes in it, fp32 elsewhere. Matching and losses are always fp32."""
+"""`auto` is bf16 if the processor or GPU supports it natively, otherwise fp32. Matching and losses are always fp32."""
 
 
 @settings
 class DataConfig:
-    """Which images, how they are augmented and batched."""
+    """The images, their augmentation and batching."""
 
     path: str | None = None
     """A folder of images and annotations, or the file that describes them."""
     train_split: str | None = None
-    """Name of the training split, where the data's own choice is not wanted."""
+    """Name of the training split; by default the data set decides."""
     val_split: str | None = None
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Part of the training images held out where the data has no validation split."""
+    """Fraction of the training images that is held out if the data has no validation split."""
     skip_unreadable: bool = False
     """Leave out images that cannot be read, and say how many, instead of refusing to train."""
     transform: Annotated[TransformConfig, Discriminator("kind")] = PaperTransformConfig()
     batch_size: Count = 16
     """Images per optimizer step, over all processes."""
     micro_batch_size: Count | None = None
-    """Images that one process holds at once; gradients are accumulated up to `batch_size`."""
+    """Images that one process computes at once; gradients are accumulated up to `batch_size`."""
     eval_batch_size: Count = 1
     group_by_aspect: bool = False
-    """Batch landscape and portrait images apart, which saves padding."""
+    """Batch landscape and portrait images separately, which saves padding."""
     pad_multiple: Count = 1
-    """Pixels to whose multiples a training batch is padded: few sizes, which compiled code and convolutions like."""
+    """Pad training batches to multiples of this many pixels; fewer sizes speed up compiled code and convolutions."""
     workers: Annotated[int, Field(ge=0)] = 4
     cache_mb: Annotated[int, Field(ge=0)] = 0
-    """Memory in MiB for decoded images, so that later epochs need not decode again."""
+    """Memory in MiB for decoded images, so that later epochs need not decode them again."""
 
 
 @settings
@@ -47,14 +47,14 @@ class EarlyStoppingConfig:
     """Stop when AP has not risen for a while."""
 
     patience: Count = 10
-    """Evaluations without a new best AP."""
+    """Evaluations without a new best AP after which training stops."""
     min_delta: Annotated[float, Field(ge=0)] = 0.0
-    """What counts as a rise."""
+    """The least rise of AP that counts."""
 
 
 @settings
 class TrainConfig:
-    """Everything that a training depends on, except where it is written."""
+    """All settings of a training, except its output folder."""
 
     recipe: str = "custom"
     detector: DetectorConfig = DEFAULT_DETECTOR
@@ -65,15 +65,15 @@ class TrainConfig:
     evaluate_every: Count = 1
     """Epochs between evaluations; the last epoch is always evaluated."""
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 10.0
-    """Minutes between checkpoints inside an epoch, the most that a power cut can cost; 0 saves after every step."""
+    """Minutes between checkpoints inside an epoch, the most that a power cut can lose; 0 saves after every step."""
     process_timeout_minutes: Annotated[float, Field(gt=0, le=1440)] = 10.0
-    """Minutes that processes wait for one that does not answer; evaluating and saving must not take one longer."""
+    """Minutes that processes wait for one that does not answer; evaluating and saving must take less time."""
     ema: EmaConfig | None = None
     early_stopping: EarlyStoppingConfig | None = None
     init_from: str | None = None
     """Weights to start from, anything that `condetr.load` takes; what does not fit is re-initialised and named."""
     precision: Precision = "auto"
     compile: bool = False
-    """Let torch.compile generate the detector's code: minutes for each new size of a batch; see data.pad_multiple."""
+    """Compile the detector with torch.compile, which takes minutes for each new batch size; see data.pad_multiple."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 42
     loggers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ("tensorboard",)

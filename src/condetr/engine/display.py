@@ -1,4 +1,4 @@
-"""What a training says while it runs: the display and metrics.csv."""
+"""The output of a training while it runs: the display and metrics.csv."""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,15 +23,15 @@ from condetr.storage.atomic import replaced_file
 from condetr.words import ap_text, counted
 
 BEFORE_LOSSES, AFTER_LOSSES = ("epoch", "step", "lr", "loss"), ("grad_norm", "AP", "AP50", "AP75")
-"""Columns of metrics.csv, between them the terms that a detector's criterion reports: equal to the last bit in a run
-that was stopped and resumed."""
+"""The first and last columns of metrics.csv; the criterion's loss terms are between them. A run that was stopped and
+resumed has bit for bit the same values."""
 
 TIMING = ("epoch", "step", "seconds", "images_per_second")
-"""Columns of timing.csv: what depends on the clock."""
+"""Columns of timing.csv, which depend on the clock."""
 
 
 class Display(AbstractContextManager["Display"]):
-    """The progress bar of a training on the terminal, and the lines that stay."""
+    """The progress bar of a training on the terminal, and the lines above it."""
 
     def __init__(
         self, *, epochs: int, steps_per_epoch: int, done_steps: int, best_ap: float | None, console: Console
@@ -62,11 +62,11 @@ class Display(AbstractContextManager["Display"]):
         self._progress.stop()
 
     def say(self, sentence: str) -> None:
-        """Leave a line."""
+        """Print a line above the progress bar."""
         self.console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
     def data(self, splits: DataSplits, *, findings: Iterable[Finding]) -> None:
-        """Leave the label map, the sizes of the splits and what is wrong with the data."""
+        """Print the label map, the sizes of the splits and the findings about the data."""
         table = Table("id in file", "training id", "name", title="Classes", title_justify="left")
         for training_id, category in enumerate(splits.train.label_map.categories):
             table.add_row(str(category.dataset_id), str(training_id), category.name)
@@ -77,7 +77,7 @@ class Display(AbstractContextManager["Display"]):
             self.console.print(finding.sentence, highlight=False, markup=False)
 
     def plan(self, config: TrainConfig, loaders: Loaders, *, fabric: Fabric) -> None:
-        """Leave a line about the length of the training and how its steps are made."""
+        """Print a line about the length of the training and its batches."""
         self.say(
             f"{config.recipe}: {counted(config.epochs, 'epoch')} of {counted(loaders.steps_per_epoch, 'step')}, "
             f"{batch_text(config.data.batch_size, processes=fabric.world_size, accumulated=loaders.accumulate)}, "
@@ -86,18 +86,18 @@ class Display(AbstractContextManager["Display"]):
         )
 
     def step(self, *, step: int, means: Mapping[str, float], lr: float, images_per_second: float) -> None:
-        """Show where the training is."""
+        """Show the progress of the training."""
         epoch = (step - 1) // self.steps_per_epoch + 1
         losses = "  ".join(f"{name.removeprefix('loss_')[:5]} {value:.3f}" for name, value in means.items())
         text = f"{losses}  lr {lr:.1e}  {images_per_second:.0f} img/s  AP {ap_text(self.best_ap)}"
         self._progress.update(self._task, completed=step, epoch=f"{epoch}/{self.epochs}", text=text)
 
     def evaluating(self, done: int, total: int) -> None:
-        """Show how far an evaluation is."""
+        """Show the progress of an evaluation."""
         self._progress.update(self._task, text=f"evaluating {done} of {counted(total, 'image')}")
 
     def epoch(self, row: Row) -> None:
-        """Leave a line about a finished epoch."""
+        """Print a line about a finished epoch."""
         self._progress.update(self._task, completed=row["step"], epoch=f"{row['epoch']}/{self.epochs}")
         ap = row.get("AP")
         if ap is not None:
@@ -115,7 +115,7 @@ class Display(AbstractContextManager["Display"]):
 
 
 class Means:
-    """Running means of losses, kept on the device until they are read; they go on from given sums."""
+    """Running means of losses, kept on the device until they are read; they can start from given sums."""
 
     def __init__(self, sums: Mapping[str, float] | None = None, *, count: int = 0) -> None:
         self.sums: dict[str, Tensor] = {name: torch.tensor(value) for name, value in (sums or {}).items()}
@@ -133,7 +133,7 @@ class Means:
 
 
 def write_metrics(run: RunFolder, rows: Sequence[Row]) -> None:
-    """Write metrics.csv and timing.csv with all epochs so far; a resumed run continues them without a seam."""
+    """Write metrics.csv and timing.csv with all epochs so far; a resumed run continues them without a gap."""
     terms = dict.fromkeys(name for row in rows for name in row if name.startswith("loss_"))
     for path, columns in ((run.metrics, (*BEFORE_LOSSES, *terms, *AFTER_LOSSES)), (run.timing, TIMING)):
         with replaced_file(path) as draft, draft.open("w", newline="") as file:
@@ -143,7 +143,7 @@ def write_metrics(run: RunFolder, rows: Sequence[Row]) -> None:
 
 
 def batch_text(images: int, *, processes: int, accumulated: int) -> str:
-    """Say what a step looks at, and how it comes by it where that is not in one go."""
+    """Say how many images a step uses and, if it takes several passes or processes, how they are divided."""
     factors = [
         *([counted(processes, "process", "processes")] if processes > 1 else []),
         *([counted(accumulated, "batch", "batches")] if accumulated > 1 else []),
@@ -153,5 +153,5 @@ def batch_text(images: int, *, processes: int, accumulated: int) -> str:
 
 
 def _cell(value: float | int | None) -> str:
-    """Return a float with all its digits, so that equal cells are equal numbers."""
+    """Return a float with all its digits, so that equal cells mean equal numbers."""
     return "" if value is None else repr(value)

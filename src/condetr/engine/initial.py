@@ -19,9 +19,9 @@ def initialise(
 ) -> tuple[str, ...]:
     """Copy every tensor that fits from another model; return the names of those that stay re-initialised.
 
-    `config` are the settings that the detector was built from, `source` names the model in errors. What belongs to
-    classes is taken over, class by class, if the model knows all classes of `label_map` by name, and otherwise stays
-    as it was initialised. Raises InputError if less than half of the tensors fit.
+    `config` are the settings that the detector was built from, `source` names the model in errors. Rows that belong to
+    classes are copied, class by class, if the model knows all classes of `label_map` by name; otherwise they stay as
+    they were initialised. Raises InputError if less than half of the tensors fit.
     """
     expected = detector.state_dict()
     one_class_more = blank_state(model.detector_config, num_class_rows=model.label_map.num_rows + 1)
@@ -31,15 +31,15 @@ def initialise(
     fitting = {name: state[name] for name, old in expected.items() if name in state and state[name].shape == old.shape}
     if 2 * len(fitting) < len(expected):
         raise InputError(
-            f"{source} is another detector: {len(fitting)} of {len(expected)} tensors fit; name weights of the same "
-            "architecture, or set detector.* as they were trained"
+            f"{source} is another detector: {len(fitting)} of {len(expected)} tensors fit; give weights of the same "
+            "architecture, or set detector.* as in their training"
         )
     detector.load_state_dict(fitting, strict=False)
     return tuple(name for name in expected if name not in fitting)
 
 
 def _for_classes(label_map: LabelMap, model: LoadedModel, *, one_class_more: State) -> State:
-    """Return the model's state for other classes, or without what belongs to classes where it does not know them."""
+    """Return the model's state for other classes, or without the rows of classes if it does not know them all."""
     state: State = model.detector.state_dict()
     num_rows = model.label_map.num_rows
     per_class = {name: len(one_class_more[name]) - len(state[name]) for name in state if state[name].dim()}
@@ -55,13 +55,13 @@ def _for_classes(label_map: LabelMap, model: LoadedModel, *, one_class_more: Sta
 
 
 def _rows(wanted: list[int], *, per_class: int, num_classes: int, total: int) -> list[int]:
-    """Return the rows of some classes, and those behind all classes, which belong to none."""
+    """Return the rows of some classes, and the rows after all classes, which belong to none."""
     of_classes = [row * per_class + place for row in wanted for place in range(per_class)]
     return [*of_classes, *range(num_classes * per_class, total)]
 
 
 def _lengthened(tensor: Tensor, expected: Tensor | None, plain: Tensor | None) -> Tensor:
-    """Return a tensor with what is only there in training (further groups of queries) as it was initialised."""
+    """Return a tensor with its training-only rows (further groups of queries) as they were initialised."""
     if expected is None or plain is None or tensor.shape != plain.shape or expected.shape == plain.shape:
         return tensor
     return torch.cat([tensor, expected[len(tensor) :]])

@@ -10,12 +10,12 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest(AbstractContextManager["StopRequest"]):
-    """Inside the block, notes the first SIGTERM or Ctrl-C instead of dying of it; a second Ctrl-C ends at once."""
+    """Inside the block, the first SIGTERM or Ctrl-C is only recorded; a second Ctrl-C ends the process at once."""
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
         self.is_agreed = False
-        """True where all processes know that one of them was asked."""
+        """True once all processes know that one of them was asked to stop."""
         self._former: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopRequest":
@@ -30,13 +30,13 @@ class StopRequest(AbstractContextManager["StopRequest"]):
             signal.signal(number, handler)
 
     def end(self) -> NoReturn:
-        """Raise what ends a process so asked: KeyboardInterrupt (exit code 130), or SystemExit with code 143."""
+        """Raise the exception that ends the process: KeyboardInterrupt (exit code 130), or SystemExit with code 143."""
         if self.received == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + signal.SIGTERM)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        # torchrun and batch systems may send SIGTERM twice; only an impatient human repeats Ctrl-C.
+        # torchrun and batch systems may send SIGTERM twice; only a person repeats Ctrl-C.
         if number == signal.SIGINT and self.received is not None:
             raise KeyboardInterrupt
         self.received = self.received or signal.Signals(number)

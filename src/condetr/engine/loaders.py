@@ -1,4 +1,4 @@
-"""What a training reads: its splits, and the loaders that share them among processes and steps."""
+"""The data of a training: its splits, and the loaders that divide them among processes and steps."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -21,11 +21,11 @@ class Loaders(NamedTuple):
     train: TrainLoader
     val: EvalLoader
     accumulate: int
-    """Batches of `train` that make an optimizer step."""
+    """Batches of `train` in an optimizer step."""
 
     @property
     def steps_per_epoch(self) -> int:
-        """Return the optimizer steps of an epoch; images that do not fill one are left out."""
+        """The optimizer steps of an epoch; images that do not fill a step are left out."""
         return len(self.train) // self.accumulate
 
     def steps(self, epoch: int, *, start: int) -> Iterator[list[Batch]]:
@@ -36,7 +36,7 @@ class Loaders(NamedTuple):
 
 
 def plan_of(config: TrainConfig, detector: Detector) -> Plan:
-    """Return what data has to suit, for a detector of these settings."""
+    """Return the limits that the data is checked against, for a detector of these settings."""
     return Plan(
         recipe=config.recipe,
         num_queries=detector.most_objects,
@@ -48,7 +48,7 @@ def plan_of(config: TrainConfig, detector: Detector) -> Plan:
 
 
 def data_findings(splits: DataSplits, *, config: TrainConfig, detector: Detector) -> tuple[Finding, ...]:
-    """Return what is wrong with the annotations, and what does not suit the detector."""
+    """Return the problems of the annotations, and those with this detector."""
     return (*splits.findings, *quick_findings([splits.train, splits.val], plan_of(config, detector)))
 
 

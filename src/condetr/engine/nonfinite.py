@@ -1,4 +1,4 @@
-"""What happened in a step whose loss or gradient was not finite: who was first, on which images, at which norms."""
+"""Reports about non-finite steps: the first non-finite module, the images, and the norms of the weights."""
 
 import json
 import math
@@ -19,20 +19,20 @@ from condetr.storage.atomic import replaced_folder
 from condetr.storage.pickles import save_pickle
 
 LossOf = Callable[[Batch], Float[Tensor, ""]]
-"""Runs the detector forward on a batch and returns the loss, without any exchange between processes."""
+"""Runs the detector forward on a batch and returns the loss, without communication between processes."""
 
 MAX_IN_A_ROW = 50
-"""Steps left out after which a training is given up."""
+"""The number of consecutive skipped steps that ends a training."""
 
 MAX_RECORDED = 3
-"""Of those in a row, how many are looked into."""
+"""The number of consecutive skipped steps for which a report is written."""
 
 LARGEST_BATCH = 64 * 2**20
-"""Bytes of images up to which they are kept."""
+"""Batches with more bytes of pixels than this are not saved."""
 
 
 class Culprit(NamedTuple):
-    """The first value on the way that is not finite."""
+    """The first non-finite value of a step."""
 
     module: str
     """Name inside the detector; "criterion" for the losses."""
@@ -40,7 +40,7 @@ class Culprit(NamedTuple):
 
 
 class SkippedSteps:
-    """Looks into the steps that are left out, and gives a training up after too many in a row."""
+    """Writes reports about skipped steps, and ends a training after too many in a row."""
 
     def __init__(self, run: RunFolder, *, detector: nn.Module, loss_of: LossOf) -> None:
         self.run = run
@@ -48,8 +48,8 @@ class SkippedSteps:
         self.loss_of = loss_of
         self.in_a_row = 0
 
-    def look_into(self, batches: Sequence[Batch], *, process: int, facts: Mapping[str, Any]) -> str:
-        """Write a folder about a step unless there are several already; return a sentence about it."""
+    def diagnose(self, batches: Sequence[Batch], *, process: int, facts: Mapping[str, Any]) -> str:
+        """Write a report folder about a step, unless there are several already; return a sentence about it."""
         self.in_a_row += 1
         found = None
         if self.in_a_row <= MAX_RECORDED:
@@ -57,26 +57,26 @@ class SkippedSteps:
             folder = self.run.nonfinite / name
             found = record_nonfinite(folder, self.detector, batches=batches, loss_of=self.loss_of, facts=facts)
         where = "" if found is None else f", first in {found.module} ({found.what})"
-        return f"step {facts['step']} left out: its loss or gradient is not finite{where}"
+        return f"step {facts['step']} skipped: its loss or gradient is not finite{where}"
 
-    def require_hope(self, *, step: int, last_state: str) -> None:
-        """Raise RunError if too many steps in a row were left out."""
+    def raise_if_too_many(self, *, step: int, last_state: str) -> None:
+        """Raise RunError if too many steps in a row were skipped."""
         if self.in_a_row < MAX_IN_A_ROW:
             return
         raise RunError(
             f"the loss or the gradient was not finite in {MAX_IN_A_ROW} steps up to step {step}: {self.run.nonfinite} "
             f"says where it began; the last good state is {last_state}; try a smaller optimizer.lr or "
-            f"precision=32-true in a new run, if need be with --init-from {self.run.path}"
+            f"precision=32-true in a new run, if necessary with --init-from {self.run.path}"
         )
 
 
 def record_nonfinite(
     folder: Path, detector: nn.Module, *, batches: Sequence[Batch], loss_of: LossOf, facts: Mapping[str, Any]
 ) -> Culprit | None:
-    """Run the step again to find its culprit, and write all about it into `folder`.
+    """Run the step again to find its culprit, and write a report into `folder`.
 
     `report.json` holds the culprit, the images, `facts` and the norms of the weights; `batch.pt` the batch itself
-    unless it is large. No gradient is left behind or changed.
+    unless it is large. The parameters' gradients stay as they are.
     """
     culprit, batch = next(
         ((found, batch) for batch in batches if (found := find_culprit(detector, batch, loss_of=loss_of))),
@@ -97,7 +97,7 @@ def record_nonfinite(
 
 
 def find_culprit(detector: nn.Module, batch: Batch, *, loss_of: LossOf) -> Culprit | None:
-    """Return what is not finite first: a weight, a module's output on the way forward, the loss, a gradient back."""
+    """Return the first non-finite value: a weight, a module's output in the forward pass, the loss, or a gradient."""
     for name, parameter in detector.named_parameters():
         if not parameter.isfinite().all():
             return Culprit(name, "parameter")
@@ -109,7 +109,7 @@ def find_culprit(detector: nn.Module, batch: Batch, *, loss_of: LossOf) -> Culpr
     if not loss.isfinite():
         return Culprit("criterion", "loss")
     learning = [(name, output) for name, output in outputs if output.requires_grad]
-    # Not loss.backward(): it would touch the gradients, and wake the exchange between processes.
+    # Not loss.backward(): it would change the gradients, and start the all-reduce between processes.
     gradients = torch.autograd.grad(loss, [output for _, output in learning], allow_unused=True)
     for (name, _), gradient in reversed([*zip(learning, gradients, strict=True)]):
         if gradient is not None and not gradient.isfinite().all():
@@ -151,14 +151,14 @@ def _top_level_weights(detector: nn.Module) -> dict[str, Float[Tensor, " N"]]:
 
 
 def _as_plain(batch: Batch) -> dict[str, Any]:
-    """Return a batch as what torch.load reads with weights_only."""
+    """Return a batch as plain containers, which torch.load reads with weights_only."""
     plain = {**batch._asdict(), "targets": batch.targets._asdict()}
     plain["original_sizes_hw"] = list(batch.original_sizes_hw)
     return plain
 
 
 def _without_nan(value: Any) -> Any:  # noqa: ANN401 - JSON is anything
-    """Write nan and infinities as words, which JSON lacks as numbers."""
+    """Write NaN and infinities as strings, because JSON has no such numbers."""
     if isinstance(value, dict):
         return {name: _without_nan(part) for name, part in value.items()}
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -17,7 +17,7 @@ Schedule = Callable[[int], float]
 
 @settings
 class OptimizerConfig:
-    """AdamW: decay on all trainable parameters, a smaller rate for the backbone, the gradient's norm clipped."""
+    """AdamW with weight decay on all trainable parameters, a smaller rate for the backbone, and gradient clipping."""
 
     lr: Annotated[float, Field(gt=0)] = 1e-4
     backbone_lr: Annotated[float, Field(ge=0)] = 1e-5
@@ -26,7 +26,7 @@ class OptimizerConfig:
     """Largest norm of the whole gradient."""
 
     def build(self, detector: nn.Module) -> torch.optim.AdamW:
-        """Build the optimizer; parameters with "backbone" in their name get `backbone_lr` (0 leaves them alone)."""
+        """Build the optimizer; parameters with "backbone" in their name get `backbone_lr` (0 leaves them unchanged)."""
         trainable = [(name, p) for name, p in detector.named_parameters() if p.requires_grad]
         groups = [
             {"params": [p for name, p in trainable if ("backbone" in name) == is_backbone], "lr": lr, "base_lr": lr}
@@ -91,20 +91,20 @@ def _warmup(step: int, warmup_steps: int) -> float:
 
 @settings
 class EmaConfig:
-    """Keep an average of the weights, which is what is evaluated and exported."""
+    """An average of the weights, which is evaluated and exported."""
 
     decay: Annotated[float, Field(gt=0, lt=1)] = 0.9998
-    """Weight of the past at each step; it starts lower, so that the average follows the first steps."""
+    """The decay at each step; it starts lower, so that the average follows the first steps."""
 
     def build(self, detector: nn.Module) -> "Ema":
-        """Start an average at the detector's present weights."""
+        """Start an average at the detector's current weights."""
         return Ema(detector, decay=self.decay)
 
 
 class Ema(nn.Module):
     """The averaged detector is `module`; running statistics of norms are averaged too.
 
-    It does what torch's AveragedModel does, but that waits for a GPU in every update.
+    It does the same as torch's AveragedModel, which however waits for the GPU in every update.
     """
 
     n_averaged: Tensor
@@ -117,7 +117,7 @@ class Ema(nn.Module):
 
     @torch.no_grad()
     def update(self, detector: nn.Module) -> None:
-        """Move the average towards a detector's weights, the first time all the way."""
+        """Move the average towards a detector's weights; the first update copies them."""
         updates = int(self.n_averaged)
         weight = 1 - min(self.decay, (1 + updates) / (10 + updates)) if updates else 1.0
         torch._foreach_lerp_(_floating(self.module), _floating(detector), weight)

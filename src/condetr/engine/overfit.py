@@ -1,4 +1,4 @@
-"""Learn one batch by heart: the quickest proof that labels, boxes, losses and learning rate belong together."""
+"""Overfit one batch: the quickest check that labels, boxes, losses and learning rate fit together."""
 
 import math
 import random
@@ -20,24 +20,24 @@ from condetr.errors import InputError
 from condetr.inference.predictor import usable_device
 from condetr.layers.attention import DotProductAttention
 
-BY_HEART = 0.8
-"""AP50 on the batch from which it counts as learnt: four crowded photographs of BCCD have 0.84 after 300 steps."""
+OVERFIT_AP50 = 0.8
+"""AP50 from which the batch counts as overfitted: four crowded photographs of BCCD reach 0.84 after 300 steps."""
 
 
 class Sanity(NamedTuple):
-    """What came of it."""
+    """The result of overfitting a batch."""
 
     split: Split
     """The images of the batch."""
     evaluation: Evaluation
     losses: tuple[float, ...]
-    """Of every step."""
+    """The loss of every step."""
     passed: bool
     verdict: str
-    """What it means, and what to try."""
+    """An explanation of the result, and what to try."""
 
 
-def learn_by_heart(
+def overfit(
     config: TrainConfig,
     split: Split,
     *,
@@ -45,9 +45,9 @@ def learn_by_heart(
     steps: int,
     progress: Callable[[int, float], None] | None = None,
 ) -> Sanity:
-    """Train a fresh detector on a few images of a split, without augmentation or dropout, and evaluate it on them.
+    """Train a new detector on a few images of a split, without augmentation or dropout, and evaluate it on them.
 
-    `progress` is told every step and its loss. Raises InputError if no image of the split has a box.
+    `progress` is called with every step and its loss. Raises InputError if no image of the split has a box.
     """
     chosen = _some_with_boxes(split, count=num_images, seed=config.seed)
     loader = eval_loader(chosen, config.data.transform.build_eval(), batch_size=len(chosen))
@@ -75,25 +75,25 @@ def learn_by_heart(
             break
     evaluation = evaluate_shares(detector, split=chosen, loader=loader, device=device)
     ap50 = evaluation.results.AP50
-    return Sanity(chosen, evaluation, tuple(losses), ap50 >= BY_HEART, verdict(losses, ap50=ap50))
+    return Sanity(chosen, evaluation, tuple(losses), ap50 >= OVERFIT_AP50, verdict(losses, ap50=ap50))
 
 
 def verdict(losses: list[float], *, ap50: float) -> str:
-    """Say what losses and AP50 on the batch mean, and what to try."""
+    """Return a sentence about the losses and the AP50 on the batch, and what to try."""
     first, last = losses[0], losses[-1]
     if not math.isfinite(last):
         return f"the loss became {last} at step {len(losses)}: optimizer.lr is too large, try a third of it"
-    if ap50 >= BY_HEART:
-        return "learnt by heart: labels, boxes and settings are sound"
+    if ap50 >= OVERFIT_AP50:
+        return "the batch was overfitted: labels, boxes and settings are sound"
     if last > 0.7 * first:
         return (
-            f"the loss hardly fell ({first:.3g} to {last:.3g}): look at the pictures whether the boxes lie on the "
+            f"the loss hardly fell ({first:.3g} to {last:.3g}): check in the pictures whether the boxes lie on the "
             "objects; if they do, try a larger optimizer.lr"
         )
     return (
-        "it learns, but not by heart: look at the pictures for boxes that do not lie on their objects or have another "
-        "class; if all is right there, the objects may be too small (a larger data.transform.size_hw), too many for "
-        "detector.num_queries, or --steps too few"
+        "the loss fell, but the batch was not overfitted: look in the pictures for boxes that do not lie on their "
+        "objects or have the wrong class; if there are none, the objects may be too small (a larger "
+        "data.transform.size_hw), there may be too many for detector.num_queries, or too few --steps"
     )
 
 
@@ -105,7 +105,7 @@ def _without_dropout(detector: Detector) -> Detector:
 
 
 def _some_with_boxes(split: Split, *, count: int, seed: int) -> Split:
-    """Return a split of at most `count` images that have something to learn, chosen by the seed."""
+    """Return a split of at most `count` images with boxes to learn, chosen by the seed."""
     useful = [record for record in split.records if not record.is_crowd.all()]
     if not useful:
         raise InputError(f"no image of the split {split.name!r} has a box, so there is nothing to learn")

@@ -1,4 +1,4 @@
-"""What the processes of one training tell one another; a single process has nobody to tell."""
+"""Communication between the processes of one training; a single process skips it."""
 
 import os
 import traceback
@@ -23,7 +23,7 @@ from condetr.optimize.machine import has_native_bf16
 
 
 class Agreement(NamedTuple):
-    """What all processes know alike after a step."""
+    """Values on which all processes agree after a step."""
 
     losses: LossReport
     """Means over processes."""
@@ -32,7 +32,7 @@ class Agreement(NamedTuple):
 
 
 def agree(fabric: Fabric, losses: LossReport, *, stop: bool) -> Agreement:
-    """Return the mean losses of a step, and whether to end after it, in one exchange."""
+    """Return the mean losses of a step, and whether to stop after it, in one all-reduce."""
     if fabric.world_size == 1:
         return Agreement(losses, stop)
     together = torch.stack([*losses.values(), torch.tensor(float(stop), device=fabric.device)])
@@ -43,7 +43,7 @@ def agree(fabric: Fabric, losses: LossReport, *, stop: bool) -> Agreement:
 def boxes_per_process(fabric: Fabric, batch: Batch) -> float:
     """Return the number of targets per process, at least 1 (DETR's normaliser)."""
     count = float(sum(batch.targets.counts))
-    if fabric.world_size > 1:  # else the device need not be waited for
+    if fabric.world_size > 1:  # otherwise there is no need to wait for the device
         count = float(fabric.all_reduce(torch.tensor(count, device=fabric.device), reduce_op="mean"))  # type: ignore[arg-type]
     return max(count, 1.0)
 
@@ -59,25 +59,26 @@ def average_statistics(fabric: Fabric, *modules: nn.Module) -> None:
 
 @contextmanager
 def lost_processes_named(*, checkpoint: Path) -> Iterator[None]:
-    """Turn what follows when another process has died or hangs into a RunError that says where the training stands."""
+    """Turn the errors after another process died or hangs into a RunError that names the last checkpoint."""
     try:
         yield
     except (RuntimeError, ConnectionError, EOFError) as error:
         lost = _lost_process(error)
         if lost is None:
             raise
-        state = f"{checkpoint} is whole, go on with --resume auto" if checkpoint.is_file() else "nothing was saved yet"
-        raise RunError(f"{lost}, so the training cannot go on: {state}") from error
+        saved = f"{checkpoint} is complete, continue with --resume auto"
+        state = saved if checkpoint.is_file() else "nothing was saved yet"
+        raise RunError(f"{lost}, so the training cannot continue: {state}") from error
 
 
 def _lost_process(error: Exception) -> str | None:
-    """Say what befell which process; gloo and DataLoader report that as plain RuntimeErrors.
+    """Say which process died or hangs; gloo and DataLoader report that as plain RuntimeErrors.
 
-    DataLoader lets the broken connection through where a reader dies while it hands over a batch.
+    If a worker dies while it transfers a batch, DataLoader passes on the error of the broken connection.
     """
     text = str(error)
     if "DataLoader worker" in text or (not isinstance(error, RuntimeError) and _passed_the_loader(error)):
-        why = "was memory short? set fewer data.workers, or a smaller data.cache_mb"
+        why = "out of memory? set fewer data.workers, or a smaller data.cache_mb"
         return f"a process that reads images ({why}) has ended"
     if not isinstance(error, torch.distributed.DistError) and "gloo" not in text.lower():
         return None
@@ -97,10 +98,10 @@ DEVICES = ("cpu", "cuda", "mps")
 def launch(
     config: TrainConfig, *, device: torch.device | None = None, has_idle_parameters: Callable[[], bool] = lambda: True
 ) -> Fabric:
-    """Return a launched fabric; several processes and nodes are started by torchrun, one is the default.
+    """Return a launched fabric, of one process unless torchrun started several.
 
-    Without a `device` it is the GPU if there is one. An exchange between processes fails when one of them does not
-    answer for `process_timeout_minutes`. Several processes have to know whether some parameters learn nothing.
+    Without a `device` it uses the GPU if there is one. Communication between processes fails when one of them does not
+    answer for `process_timeout_minutes`. Several processes need to know whether some parameters get no gradient.
     """
     local, nodes = _processes_here(), int(os.environ.get("GROUP_WORLD_SIZE", "1"))
     fabric = Fabric(
@@ -115,7 +116,7 @@ def launch(
 
 
 def training_device(name: str) -> torch.device:
-    """Return a device such as `cpu`, `cuda` or `cuda:1`; raises InputError where it cannot be trained on."""
+    """Return a device such as `cpu`, `cuda` or `cuda:1`; raises InputError if training on it is impossible."""
     usable_device(name)
     device = torch.device(name)
     if device.type not in DEVICES:
@@ -131,7 +132,7 @@ def training_device(name: str) -> torch.device:
 
 
 def resolve_precision(precision: Precision, *, device: torch.device) -> Literal["32-true", "bf16-mixed"]:
-    """Return what `auto` means on a device: bf16 where it is computed natively."""
+    """Return the precision that `auto` means on a device: bf16 if it is supported natively."""
     if precision != "auto":
         return precision
     return "bf16-mixed" if has_native_bf16(device) else "32-true"
@@ -142,7 +143,7 @@ def _processes_here() -> int:
 
 
 def _several_processes(config: TrainConfig, *, has_idle_parameters: bool) -> DDPStrategy:
-    # Looking for parameters without a gradient costs every step, so it is found out once whether there are any.
+    # Searching for unused parameters takes time in every step, so check once whether there are any.
     return DDPStrategy(
         timeout=timedelta(minutes=config.process_timeout_minutes),
         find_unused_parameters=has_idle_parameters,

@@ -1,4 +1,4 @@
-"""What a training leaves in its run folder while it goes on; only the first of several processes writes."""
+"""Files that a training writes to its run folder while it runs; only the first of several processes writes."""
 
 import time
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ class Recorder:
         self.stepper = stepper
         self.progress = progress
         self.best = best
-        """What the best model so far found in the validation images; None before there is one."""
+        """Detections of the best model so far in the validation images; None before the first evaluation."""
         self.is_first_process = is_first_process
         self.loggers: list[MetricsLogger] = []
         self.saved_step = progress.step
@@ -54,7 +54,7 @@ class Recorder:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Make the folder, say what is trained, and run the loggers while the block lasts."""
+        """Create the folder, write settings, labels and images, and run the loggers inside the block."""
         if not self.is_first_process:
             yield
             return
@@ -100,7 +100,7 @@ class Recorder:
             logger.log_metrics(numbers, step=self.progress.step)
 
     def keep_best(self, evaluation: Evaluation, *, epoch: int) -> None:
-        """Write the best model, which is the latest one as long as there is nothing to measure AP on."""
+        """Write the model if it is the best so far; without AP, the latest one counts as the best."""
         progress, stopping, ap = self.progress, self.config.early_stopping, evaluation.results.AP
         least_rise = stopping.min_delta if stopping and progress.best_epoch else 0.0
         progress.evaluations_since_best += 1
@@ -120,7 +120,7 @@ class Recorder:
             )
 
     def num_parameters(self) -> int:
-        """Return the number of parameters of the detector that is kept."""
+        """Return the number of parameters of the exported detector."""
         detector, _ = self._kept()
         return sum(parameter.numel() for parameter in detector.parameters())
 
@@ -129,7 +129,7 @@ class Recorder:
         return without_training_aids(self.stepper.averaged, config=self.config.detector, num_classes=num_classes)
 
     def count_time(self) -> None:
-        """Add the time since it was last counted to that of the training."""
+        """Add the time since the last call to the training time."""
         now = time.perf_counter()
         self.progress.seconds += now - self._counted_at
         self._counted_at = now

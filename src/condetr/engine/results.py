@@ -27,7 +27,7 @@ from condetr.storage.atomic import replaced_file, write_json
 
 
 class LastScores(NamedTuple):
-    """Average precision after the last epoch, of 0 to 1; NaN where there is nothing to measure."""
+    """Average precision after the last epoch, from 0 to 1; NaN if the validation images have no boxes."""
 
     AP: float
     AP50: float
@@ -36,19 +36,19 @@ class LastScores(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class RunFacts:
-    """What is known about a training besides the numbers of its best model."""
+    """Facts about a training, besides the metrics of its best model."""
 
     recipe: str
     best_epoch: int
-    """The epoch of the model that was kept, counted from 1."""
+    """The epoch of the best model, counted from 1."""
     last: LastScores
     epochs: int
     steps: int
     skipped_steps: int
-    """Steps left out because a loss or the gradient was not finite."""
+    """Steps skipped because a loss or the gradient was not finite."""
     images_seen: int
     train_seconds: float
-    """Evaluations included."""
+    """Training time, including evaluations."""
     train_images: int
     val_images: int
     split: str
@@ -56,11 +56,11 @@ class RunFacts:
     parameters: int
     label_map: LabelMap
     warnings: Mapping[str, str]
-    """What looked wrong, by the name of the watch."""
+    """Warnings by the name of the check."""
     findings: tuple[Finding, ...]
-    """What is wrong with the data."""
+    """Problems found in the data."""
     versions: Mapping[str, str]
-    """Of Python and of the libraries that compute."""
+    """Versions of Python and of the main libraries."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON, with None for what is undefined."""
@@ -76,21 +76,21 @@ class RunFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """What a training leaves behind."""
+    """The result of a training."""
 
     run: RunFolder
     results: CocoResults
-    """The numbers of the best model on the validation images, as `condetr.evaluate` gives them."""
+    """The metrics of the best model on the validation images, as `condetr.evaluate` returns them."""
     facts: RunFacts
     split: Split
     """The validation images."""
     detections: dict[int, Detections]
-    """What the best model found on them, by image id."""
+    """Detections of the best model in these images, by image id."""
     is_first_process: bool
-    """True in the one process that writes files."""
+    """True in the process that writes files."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what results.json holds."""
+        """Return the content of results.json."""
         return {**self.results.to_dict(), **self.facts.to_dict()}
 
 
@@ -104,7 +104,7 @@ def write_results(
     parameters: int,
     is_first_process: bool,
 ) -> TrainResult:
-    """Write results.json and predictions.json about the best model, which found `detections`."""
+    """Write results.json and predictions.json for the best model and its `detections`."""
     result = TrainResult(
         run=run,
         results=evaluate_coco(splits.val, detections),

@@ -1,4 +1,4 @@
-"""One optimizer step in plain sight: forward, matching, loss, backward, clip, step."""
+"""One optimizer step, written out: forward, matching, loss, backward, clip, step."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
@@ -19,18 +19,18 @@ from condetr.shapes import DetectorOutput, Targets
 
 
 class Outcome(NamedTuple):
-    """What came of a step, as all processes know it."""
+    """The result of a step, the same in all processes."""
 
     losses: LossReport
     """Means over batches and processes, and the norm of the gradient."""
     is_finite: bool
-    """Otherwise the step was left out."""
+    """Otherwise the step was skipped."""
     must_stop: bool
     """True if a process was asked to stop."""
 
 
 class Stepper:
-    """A detector with all that changes it: losses, optimizer, schedule and average."""
+    """A detector with its losses, optimizer, schedule and weight average."""
 
     def __init__(self, detector: Detector, *, config: TrainConfig, steps_per_epoch: int, fabric: Fabric) -> None:
         self.fabric = fabric
@@ -51,7 +51,7 @@ class Stepper:
 
     @property
     def lr(self) -> float:
-        """The learning rate of the last step, also of one before the training was resumed."""
+        """The learning rate of the last step, even if that step was made before the training was resumed."""
         rate: float = self.optimizer.param_groups[0]["lr"]
         return rate
 
@@ -77,12 +77,12 @@ class Stepper:
         return Outcome(losses, is_finite=is_finite, must_stop=must_stop)
 
     def seed_step(self, number: int) -> None:
-        """Make dropout depend on nothing but the seed, the step and the process, so that a resumed step is the same."""
+        """Make dropout depend only on the seed, the step and the process, so that a resumed step is the same."""
         sequence = np.random.SeedSequence([self.seed, number, self.fabric.global_rank])
         torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]) % 2**63)
 
     def loss_alone(self, batch: Batch) -> Tensor:
-        """Return the loss of a batch without a word to other processes."""
+        """Return the loss of a batch, computed without communication between processes."""
         with self.fabric.autocast():
             losses = losses_of(
                 self.detector, self.criterion, batch, num_boxes=max(float(sum(batch.targets.counts)), 1.0)
@@ -90,7 +90,7 @@ class Stepper:
         return losses["loss"]
 
     def _clip(self) -> Tensor:
-        """Return the norm of the gradient, which is clipped if the settings say so."""
+        """Clip the gradient if the settings say so; return its norm before clipping."""
         limit = float("inf") if self.clip_norm is None else self.clip_norm
         norm = self.fabric.clip_gradients(self.model, self.optimizer, max_norm=limit, error_if_nonfinite=False)
         assert norm is not None
@@ -106,7 +106,7 @@ def losses_of(
 
 
 def has_idle_parameters(config: DetectorConfig) -> bool:
-    """Tell whether some parameters of a detector learn nothing, as in some ablations; a tiny image shows it."""
+    """Tell whether some parameters of a detector get no gradient, as in some ablations; tested on a tiny image."""
     detector = config.build(num_classes=2, pretrained=False).train()
     batch = collate_images([torch.zeros(3, 64, 64, dtype=torch.uint8)], original_sizes_hw=[(64, 64)])
     batch = batch._replace(targets=Targets.of([(torch.tensor([0]), torch.tensor([[0.5, 0.5, 0.3, 0.3]]))]))

@@ -65,7 +65,7 @@ def prepare(
     initial: LoadedModel | None = None,
     resume: bool = False,
 ) -> "Training":
-    """Build everything that takes part in a training, put it back where a stopped one was, and announce it."""
+    """Build all parts of a training, restore them from a checkpoint if it was stopped, and announce it."""
     loaders = make_loaders(config, splits=splits, rank=fabric.global_rank, world_size=fabric.world_size)
     torch.manual_seed(config.seed)
     starts_bare = config.init_from is None and not resume
@@ -81,7 +81,7 @@ def prepare(
             source=str(config.init_from),
         )
     detector = detector.to(fabric.device, memory_format=memory_format(detector, device=fabric.device))  # type: ignore[call-overload]
-    # A compiler wants torch's own operators.
+    # torch.compile needs torch's own operators.
     (merge_frozen_norms if config.compile else speed_up_training)(detector)
     stepper = Stepper(detector, config=config, steps_per_epoch=loaders.steps_per_epoch, fabric=fabric)
     restored = Restored(Progress(), best=None)
@@ -122,7 +122,7 @@ def prepare(
 
 @dataclass(kw_only=True)
 class Training:
-    """Everything that takes part in one training."""
+    """All parts of one training."""
 
     config: TrainConfig
     splits: DataSplits
@@ -134,11 +134,11 @@ class Training:
     skipped: SkippedSteps
     display: Display
     means: Means
-    """Of the losses in the epoch so far."""
+    """Means of the losses in the epoch so far."""
     stop: StopRequest = field(default_factory=StopRequest)
 
     def announce(self, reinitialised: Sequence[str]) -> None:
-        """Say what will be trained on what, before the first step."""
+        """Print the data, the length and the settings of the training before the first step."""
         findings = data_findings(self.splits, config=self.config, detector=self.stepper.detector)
         self.display.data(self.splits, findings=findings)
         for name in reinitialised:
@@ -148,7 +148,7 @@ class Training:
             self.display.say(f"resuming after step {self.progress.step}, in epoch {self.progress.epoch + 1}")
         steps = self.config.epochs * self.loaders.steps_per_epoch
         concerns = watch.at_start(self.config, steps=steps, device=self.fabric.device)
-        for name in concerns:  # a resumed training may have another length
+        for name in concerns:  # the length of a resumed training may have changed
             self.progress.warnings.pop(name, None)
         self._warn(concerns)
 
@@ -191,29 +191,29 @@ class Training:
         self._save()
 
     def _step(self, batches: Sequence[Batch]) -> None:
-        """Make one optimizer step, or leave it out where it is not finite."""
+        """Make one optimizer step, or skip it if it is not finite."""
         outcome = self.stepper.step(batches, number=self.progress.step, stop=self.stop.received is not None)
         if outcome.is_finite:
             self.means.add(outcome.losses)
             self.skipped.in_a_row = 0
         else:
-            self._look_into(batches, losses={name: float(value) for name, value in outcome.losses.items()})
+            self._diagnose(batches, losses={name: float(value) for name, value in outcome.losses.items()})
         self.stop.is_agreed = outcome.must_stop
         self.progress.step += 1
         self.progress.images += self.config.data.batch_size
 
-    def _look_into(self, batches: Sequence[Batch], *, losses: Mapping[str, float]) -> None:
+    def _diagnose(self, batches: Sequence[Batch], *, losses: Mapping[str, float]) -> None:
         """Find out why a step was not finite."""
         self.progress.skipped_steps += 1
         step = self.progress.step + 1
         self.stepper.seed_step(self.progress.step)
-        sentence = self.skipped.look_into(
+        sentence = self.skipped.diagnose(
             [self.fabric.to_device(batch) for batch in batches],
             process=self.fabric.global_rank,
             facts={"step": step, "epoch": self.progress.epoch + 1, "lr": self.stepper.lr, **losses},
         )
         self.display.say(sentence)
-        self.skipped.require_hope(step=step, last_state=self.recorder.last_state)
+        self.skipped.raise_if_too_many(step=step, last_state=self.recorder.last_state)
 
     def _after_step(self, *, images_per_second: float) -> None:
         if self.stop.is_agreed:
@@ -272,17 +272,17 @@ class Training:
             )
 
     def _save(self) -> None:
-        """Write the checkpoint, except over a good one while steps are left out."""
+        """Write the checkpoint, unless steps are being skipped and it would replace a good one."""
         if not self.skipped.in_a_row:
             self.recorder.save(self.means)
 
     def _end(self) -> None:
-        """End the process as it was asked to."""
-        self.display.say(f"stopped: {self.recorder.last_state} is saved; go on with --resume auto")
+        """End the process, as it was asked to do."""
+        self.display.say(f"stopped: {self.recorder.last_state} is saved; continue with --resume auto")
         self.stop.end()
 
     def _warn(self, concerns: Mapping[str, str | None]) -> None:
-        """Say what looks wrong, each concern once in a training."""
+        """Print warnings, each of them once in a training."""
         for name, sentence in concerns.items():
             if sentence is not None and name not in self.progress.warnings:
                 self.progress.warnings[name] = sentence

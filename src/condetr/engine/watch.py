@@ -1,6 +1,6 @@
-"""Is it learning? Watches over what a training records: each is a pure function that returns a sentence of concern.
+"""Checks whether a training learns. Each check is a pure function of recorded numbers that returns a warning or None.
 
-A sentence says what was seen, the likely cause and what to try; None says that all is well.
+A warning says what was observed, the likely cause and what to try.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,14 +19,14 @@ from condetr.shapes import Detections
 from condetr.words import ap_text, counted
 
 Concerns = dict[str, str | None]
-"""What each watch says, by its name."""
+"""Warnings by the name of the check."""
 
 FEWEST_STEPS = {"scratch": 1000, "weights": 200}
-"""Detection transformers from scratch have AP 0 for about that long, even on easy scenes."""
+"""Detection transformers trained from scratch have AP 0 for about this many steps, even on easy scenes."""
 
 
 def at_start(config: TrainConfig, *, steps: int, device: torch.device) -> Concerns:
-    """Look at the settings before the first of `steps` steps."""
+    """Check the settings before the first of `steps` steps."""
     from_weights = config.init_from is not None
     warmup_steps = config.schedule.warmup_steps
     return {
@@ -37,7 +37,7 @@ def at_start(config: TrainConfig, *, steps: int, device: torch.device) -> Concer
 
 
 def after_epoch(progress: Progress) -> Concerns:
-    """Look at the epochs so far; those without a single finite step say nothing."""
+    """Check the epochs so far; those without a single finite step are ignored."""
     whole = [row for row in progress.rows if row["loss"] is not None]
     losses, norms = ([float(row[name] or 0) for row in whole] for name in ("loss", "grad_norm"))
     return {
@@ -49,7 +49,7 @@ def after_epoch(progress: Progress) -> Concerns:
 
 
 def after_evaluation(evaluation: Evaluation, split: Split, *, step: int, steps: int) -> Concerns:
-    """Look at what was found after `step` of `steps` steps; at how much only once there was time to learn something."""
+    """Check the detections after `step` of `steps` steps; check recall only after enough steps to learn something."""
     blown_up = {"blown_up_detector": blown_up_detector(left_out=evaluation.left_out)}
     if step < min(1000, steps / 2):
         return blown_up
@@ -63,11 +63,11 @@ def after_evaluation(evaluation: Evaluation, split: Split, *, step: int, steps: 
 
 
 def few_steps(*, steps: int, warmup_steps: int, from_weights: bool) -> str | None:
-    """Look at the length of the whole training."""
+    """Check the length of the whole training."""
     if 2 * warmup_steps >= steps:
         return (
             f"schedule.warmup_steps {warmup_steps} is at least half of the {counted(steps, 'step')} of this "
-            "training, which will hardly reach its learning rate: set a smaller one, or more epochs"
+            "training, which will hardly reach its learning rate: set fewer warm-up steps, or more epochs"
         )
     least = FEWEST_STEPS["weights" if from_weights else "scratch"]
     if steps >= least:
@@ -79,39 +79,39 @@ def few_steps(*, steps: int, warmup_steps: int, from_weights: bool) -> str | Non
 
 
 def unfit_learning_rate(*, lr: float, batch_size: int) -> str | None:
-    """Compare a rate with the paper's, 1e-4 for 16 images, scaled by the root of the batch size (as suits AdamW).
+    """Compare a rate with the paper's, 1e-4 for 16 images, scaled by the square root of the batch size (for AdamW).
 
-    A small detector from scratch learns best with eight times as much.
+    A small detector trained from scratch learns best with eight times as much.
     """
     usual = 1e-4 * (batch_size / 16) ** 0.5
     if usual / 10 <= lr <= usual * 20:
         return None
     side, risk = ("above", "the loss may jump or become nan") if lr > usual else ("below", "little may be learnt")
     return (
-        f"optimizer.lr {lr:g} is far {side} what suits {counted(batch_size, 'image')} a step, about {usual:.0e} "
-        f"(1e-4 for 16, growing with the root of the batch): {risk}; try optimizer.lr={usual:.0e}"
+        f"optimizer.lr {lr:g} is far {side} what suits {counted(batch_size, 'image')} per step, about {usual:.0e} "
+        f"(1e-4 for 16, scaled by the root of the batch size): {risk}; try optimizer.lr={usual:.0e}"
     )
 
 
 def emulated_precision(precision: Precision, *, device: torch.device) -> str | None:
-    """Look at a precision that was asked for where it is not computed in."""
+    """Check for a precision that the device does not support natively."""
     if precision != "bf16-mixed" or not is_emulated(torch.bfloat16, device=device):
         return None
-    return "precision bf16-mixed is slow on this machine, which does not compute in bf16: use precision=auto or 32-true"
+    return "precision bf16-mixed is slow on this machine, which has no native bf16: use precision=auto or 32-true"
 
 
 def skipped_steps(*, skipped: int, steps: int) -> str | None:
-    """Look at the steps left out because a loss or the gradient was not finite."""
+    """Check for steps skipped because a loss or the gradient was not finite."""
     if not skipped:
         return None
     return (
-        f"{skipped} of {counted(steps, 'step')} left out because the loss or the gradient was not finite: nonfinite/ "
+        f"{skipped} of {counted(steps, 'step')} skipped because the loss or the gradient was not finite: nonfinite/ "
         "in the run folder says where it began and on which images; try a smaller optimizer.lr or precision=32-true"
     )
 
 
 def standing_loss(losses: Sequence[float], *, steps: int) -> str | None:
-    """Look at the mean losses of the epochs so far."""
+    """Check the mean losses of the epochs so far."""
     if len(losses) < 3 or steps < 300 or min(losses[1:]) < 0.97 * losses[0]:
         return None
     return (
@@ -122,7 +122,7 @@ def standing_loss(losses: Sequence[float], *, steps: int) -> str | None:
 
 
 def runaway_gradient(norms: Sequence[float]) -> str | None:
-    """Look at the mean norms of the gradient of the epochs so far."""
+    """Check the mean norms of the gradient of the epochs so far."""
     if len(norms) < 3 or norms[-1] <= 50 * median(norms[:-1]):
         return None
     return (
@@ -132,39 +132,39 @@ def runaway_gradient(norms: Sequence[float]) -> str | None:
 
 
 def vanished_gradient(norms: Sequence[float], *, losses: Sequence[float]) -> str | None:
-    """Look for gradients that die while the loss is still high."""
+    """Check for gradients that vanish while the loss is still high."""
     if len(norms) < 2 or norms[-1] >= 1e-3 * norms[0] or losses[-1] < 0.5 * losses[0]:
         return None
     return (
         f"the gradient vanishes: its norm fell from {norms[0]:.3g} to {norms[-1]:.3g} while the loss is still "
-        f"{losses[-1]:.3g}; the sigmoids or ReLUs are likely saturated after too large a rate: start anew with a third "
+        f"{losses[-1]:.3g}; the sigmoids or ReLUs are likely saturated after too large a rate: start again with 1/3 "
         "of optimizer.lr and with schedule.warmup_steps"
     )
 
 
 def blown_up_detector(*, left_out: int) -> str | None:
-    """Look for detections whose score or box is not a finite number."""
+    """Check for detections whose score or box is not finite."""
     if not left_out:
         return None
     return (
-        f"{counted(left_out, 'detection')} left out, as the score or the box is not finite: the weights have blown up; "
-        "start anew with a smaller optimizer.lr, and --init-from the best model if there is a good one"
+        f"{counted(left_out, 'detection')} left out because the score or the box is not finite: the weights have "
+        "diverged; start again with a smaller optimizer.lr, and --init-from the best model if there is a good one"
     )
 
 
 def zero_recall(recall: float, *, step: int) -> str | None:
-    """Look at the recall with 100 detections an image; NaN where there is nothing to find."""
+    """Check the recall with 100 detections per image, which is NaN if there are no objects."""
     if not recall <= 1e-3:
         return None
     return (
-        f"after {counted(step, 'step')} not one object is found (AR_100 {ap_text(recall)}): either this is too early "
+        f"after {counted(step, 'step')} no object is found (AR_100 {ap_text(recall)}): either this is too early "
         "for a training from scratch, or boxes and images do not belong together; look at the pictures of condetr "
         "sanity on this data"
     )
 
 
 def collapsed_queries(split: Split, detections: Mapping[int, Detections], *, recall: float) -> str | None:
-    """Look for queries that all say the same, while little is found."""
+    """Check for queries that all predict the same, while recall is low."""
     if not recall <= 0.1:
         return None
     boxes = [_relative_boxes(split, detections, position) for position in range(len(split))]
@@ -173,12 +173,12 @@ def collapsed_queries(split: Split, detections: Mapping[int, Detections], *, rec
         return None
     return (
         "the queries have collapsed: all of them predict the same box in an image; optimizer.lr is likely too large or "
-        "the warm-up too short, start anew with a third of the rate and schedule.warmup_steps=500"
+        "the warm-up too short, start again with a third of the rate and schedule.warmup_steps=500"
     )
 
 
 def unseen_images(split: Split, detections: Mapping[int, Detections], *, recall: float) -> str | None:
-    """Look for a best box that is the same in every image, while little is found."""
+    """Check for a best box that is the same in every image, while recall is low."""
     boxes = [_relative_boxes(split, detections, position) for position in range(len(split))]
     best = [each[0] for each in boxes if len(each)]
     if not recall <= 0.1 or len(best) < 4 or np.stack(best).std(0).max() > 0.005:
@@ -191,7 +191,7 @@ def unseen_images(split: Split, detections: Mapping[int, Detections], *, recall:
 
 
 def _relative_boxes(split: Split, detections: Mapping[int, Detections], position: int) -> Float[np.ndarray, "N 4"]:
-    """Return the detections' boxes in an image as shares of its width and height."""
+    """Return the detections' boxes in an image, relative to its width and height."""
     record = split.records[position]
     height, width = record.size_hw
     found = detections.get(record.image_id)

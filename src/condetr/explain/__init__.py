@@ -1,1 +1,1 @@
-"""Why a detector saw what it saw, and how fast it learned to: attention as data and pictures, runs compared."""
+"""Attention maps of detections, as data and as figures."""

@@ -1,4 +1,4 @@
-"""Attention as data: the logits that a detector's cross-attention computes, content and spatial part apart."""
+"""The logits of a detector's cross-attention, split into content and spatial part."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,7 +15,7 @@ from condetr.layers.attention import DotProductAttention, MultiHeadAttention
 
 
 class AttentionLogits(NamedTuple):
-    """What a decoder layer's cross-attention adds up before its softmax, with the model's own scale."""
+    """The terms that a decoder layer's cross-attention adds up before its softmax, with the model's own scale."""
 
     content: Float[Tensor, "B M Q S"]
     spatial: Float[Tensor, "B M Q S"]
@@ -23,25 +23,25 @@ class AttentionLogits(NamedTuple):
 
     @property
     def combined(self) -> Float[Tensor, "B M Q S"]:
-        """The logits that the detector attends by."""
+        """The logits of the detector's attention."""
         return self.content + self.spatial
 
 
 def attention_map(logits: Float[Tensor, "B M Q S"], *, key_is_padding: Bool[Tensor, "B S"]) -> Float[Tensor, "B M Q S"]:
-    """Return the softmax over cells; padding gets nothing."""
+    """Return the softmax over cells; padding gets zero."""
     return logits.masked_fill(key_is_padding[:, None, None], -torch.inf).softmax(dim=-1)
 
 
 @contextmanager
 def capture_cross_attention(detector: nn.Module, *, layers: Sequence[int]) -> Iterator[Mapping[int, AttentionLogits]]:
-    """Within the block, every forward pass of the detector leaves its chosen decoder layers' logits here, by layer.
+    """Record the logits of the chosen decoder layers, by layer, in every forward pass inside the block.
 
-    The detector computes what it always does; the logits are computed once more, beside it, in fp32. Layers count
-    from 0. Raises InputError if the detector has no such layer.
+    The detector's computation does not change; the logits are computed once more in fp32. Layers are counted from 0.
+    Raises InputError if the detector has no such layer.
 
-    Conditional DETR concatenates a content and a spatial part, whose logits are handed back as they are. DETR adds
-    both into one query and one key; its spatial logits are the whole projected query against the projected position
-    of each cell, its content logits the rest (Conditional DETR, section 3.3 and figure 4).
+    Conditional DETR concatenates a content and a spatial part, whose logits are returned as they are. DETR adds both
+    into one query and one key: its spatial logits are the whole projected query against the projected position of each
+    cell, and its content logits are the rest (Conditional DETR, section 3.3 and figure 4).
     """
     modules = cross_attention_modules(detector)
     beyond = [layer for layer in layers if not 0 <= layer < len(modules)]
@@ -55,11 +55,11 @@ def capture_cross_attention(detector: nn.Module, *, layers: Sequence[int]) -> It
 
 
 def cross_attention_modules(detector: nn.Module) -> list[nn.Module]:
-    """Return the cross-attention of each decoder layer; raises InputError where it has none that can be shown."""
+    """Return the cross-attention of each decoder layer; raises InputError for a detector of another kind."""
     modules = [module for name, module in detector.named_modules() if name.endswith(".cross_attention")]
     if not modules:
         raise InputError(
-            f"{type(detector).__name__} has no cross-attention whose maps could be shown; explain a detector that has"
+            f"{type(detector).__name__} has no cross-attention that can be explained; choose another detector"
         )
     return modules
 
@@ -98,7 +98,7 @@ def _of_sums(keep: Keep) -> Callable[..., None]:
         query_weight, key_weight, _ = module.in_proj_weight.chunk(3)
         query_bias, key_bias, _ = module.in_proj_bias.chunk(3)
         query = F.linear(options["query"], query_weight, query_bias)
-        # The value is the memory alone: what the key has over it is the position.
+        # The value is the memory without positions: the difference between key and value is the position.
         content_key = F.linear(options["value"], key_weight, key_bias)
         spatial_key = F.linear(options["key"] - options["value"], key_weight)
         content, spatial = (_logits(module.attend, query, key, num_parts=1) for key in (content_key, spatial_key))
@@ -110,7 +110,7 @@ def _of_sums(keep: Keep) -> Callable[..., None]:
 def _logits(
     attend: DotProductAttention, query: Float[Tensor, "B Q D"], key: Float[Tensor, "B S D"], *, num_parts: int
 ) -> Float[Tensor, "B M Q S"]:
-    """Return one part's logits; the scale belongs to the width of all parts together."""
+    """Return the logits of one part, scaled by the total width of all parts."""
     query, key = attend.split_heads(query.float()), attend.split_heads(key.float())
     scale: float = (num_parts * query.shape[-1]) ** -0.5
     return scale * (query @ key.transpose(-1, -2))

@@ -1,4 +1,4 @@
-"""Which of a model's detections are explained, and which of its heads are shown."""
+"""Choose the detections to explain, and the heads to show."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
@@ -13,14 +13,14 @@ from condetr.explain.view import Explanation, View
 from condetr.inference import DEFAULT_THRESHOLD
 
 Query = int | Literal["best", "all"]
-"""The query of this number, that of the best detection, or those of all detections."""
+"""The query with this number, that of the best detection, or those of all detections."""
 
 Heads = Sequence[int] | Literal["all", "sides"]
 """These heads, every head, or for each side of the box the head that prefers it."""
 
 
 class Shown(NamedTuple):
-    """A detection of a model, and which of its heads to show."""
+    """A detection of a model, and the heads to show."""
 
     model: str
     view: View
@@ -31,11 +31,10 @@ class Shown(NamedTuple):
 def choose(
     views: Mapping[str, View], *, query: Query = "best", threshold: float = DEFAULT_THRESHOLD, heads: Heads = "all"
 ) -> list[list[Shown]]:
-    """Choose detections of the first model, best first, and for each of them the same object as the others see it.
+    """Choose detections of the first model, best first, and for each of them the matching detections of the others.
 
-    Every inner list has an entry for each model. A query that means several classes counts as its best. Raises
-    InputError if there is no such query or head, or if nothing scores at least `threshold`, which the choices `best`
-    and `all` ask for.
+    Every inner list has an entry for each model. A query with several classes counts as its best one. Raises InputError
+    if there is no such query or head or, for the choices `best` and `all`, if nothing scores at least `threshold`.
     """
     (first, first_view), *others = views.items()
     return [
@@ -48,9 +47,9 @@ def choose(
 
 
 def most_like(explanation: Explanation, view: View) -> Explanation:
-    """Explain the same object as another model sees it: of the same class, with the highest score times overlap (IoU).
+    """Explain another model's detection of the same object: of its class, with the highest score times overlap (IoU).
 
-    Where the model means that class nowhere within the box, all classes are considered.
+    If no detection of that class overlaps the box, all classes are considered.
     """
     height, width = view.pixels.shape[:2]
     box_xyxy = explanation.box_xyxy * np.array([width, height, width, height], np.float32)

@@ -1,4 +1,4 @@
-"""Numbers beside an attention map: where its mass lies, seen from the detection's box."""
+"""Measures of an attention map: where its mass lies, relative to the detection's box."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, get_args
@@ -14,27 +14,27 @@ SIDES: tuple[Side, ...] = ("left", "top", "right", "bottom")
 OPPOSITE: Mapping[Side, Side] = {"left": "right", "top": "bottom", "right": "left", "bottom": "top"}
 
 REACH = 0.25
-"""How far the band at a side reaches into the box, out of it and past its corners, as a part of the box's size."""
+"""How far the band at a side extends into the box, out of it and past its corners, as a fraction of the box's size."""
 
 LEAST_SHARE, LEAST_RATIO = 0.2, 2.0
-"""What a head needs at a side to watch it: a part of its mass, and a multiple of what it has at the opposite side."""
+"""A head watches a side with at least this fraction of its mass and this multiple of the opposite side's."""
 
 EVEN = 0.9
-"""From this evenness on a map looks at nothing in particular."""
+"""From this evenness, a map counts as looking everywhere."""
 
 
 class MapNumbers(NamedTuple):
-    """Where the mass of one head's map lies; shares are parts of all its mass."""
+    """Where the mass of one head's map lies; shares are fractions of the total mass."""
 
     centre_xy: tuple[float, float]
     """Centre of mass in units of the box: its left top corner is (0, 0), its right bottom corner (1, 1)."""
     in_box: float
     at_sides: dict[Side, float]
-    """In the band at each side of the box. Bands overlap in the corners."""
+    """Share of the band at each side of the box. Bands overlap in the corners."""
     entropy: float
-    """In bits: 0 where one cell has all, log2 of the number of cells where all have the same."""
+    """In bits: 0 if one cell has all mass, log2 of the number of cells if all have the same."""
     evenness: float
-    """The entropy as a part of what it can be at most."""
+    """The entropy as a fraction of its maximum."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
@@ -44,7 +44,7 @@ class MapNumbers(NamedTuple):
 def measure(attention: Float[np.ndarray, "h w"], *, box_xyxy: Float[np.ndarray, "4"]) -> MapNumbers:
     """Measure a map that sums to 1 against a box relative to the image.
 
-    The mass of a cell is taken as spread evenly over its square, so a band thinner than a cell is measured as well.
+    The mass of a cell is assumed to be uniform over its square, so that bands thinner than a cell can be measured.
     """
     corner, size = box_xyxy[:2].astype(float), np.maximum(box_xyxy[2:] - box_xyxy[:2], 1e-6).astype(float)
     shares = {
@@ -76,11 +76,11 @@ def mean(numbers: Sequence[MapNumbers]) -> MapNumbers:
 
 
 def watched(numbers: MapNumbers) -> Watched:
-    """Say in a word what a head looks at.
+    """Return a word for where a head looks.
 
-    `everywhere`, if the entropy is at least nine tenths of what it can be; a side, if the band there holds most, at
-    least a fifth of the mass and twice what the opposite band holds; else `inside`, if half of the mass is in the
-    box; else `elsewhere`.
+    It is `everywhere` if the entropy is at least nine tenths of its maximum; a side, if the band there holds the most,
+    at least a fifth of the mass and twice as much as the opposite band; otherwise `inside` if half of the mass is in
+    the box; otherwise `elsewhere`.
     """
     if numbers.evenness >= EVEN:
         return "everywhere"
@@ -105,7 +105,7 @@ def who_watches(heads: Sequence[MapNumbers]) -> str:
 
 
 def heads_of_sides(heads: Sequence[MapNumbers]) -> dict[Side, int]:
-    """Give each side a head of its own, the one that prefers it to the opposite side; fewer heads leave sides out."""
+    """Give each side a different head that prefers it to the opposite side; with few heads, some sides have none."""
     lean = np.array([[each.at_sides[side] - each.at_sides[OPPOSITE[side]] for side in SIDES] for each in heads])
     chosen = zip(*linear_sum_assignment(lean, maximize=True), strict=True)
     by_side = {SIDES[side]: int(head) for head, side in chosen}
@@ -135,6 +135,6 @@ def _share(attention: Float[np.ndarray, "h w"], region_xyxy: Float[np.ndarray, "
 
 
 def _covered(cells: int, *, low: float, high: float) -> Float[np.ndarray, " cells"]:
-    """Return how much of each of equal cells of [0, 1] lies between two points."""
+    """Divide [0, 1] into equal cells; return the fraction of each that lies between two points."""
     covered: np.ndarray = np.diff(np.clip(np.arange(cells + 1) / cells, low, high)) * cells
     return covered

@@ -1,4 +1,4 @@
-"""Explanations on disk: a picture, the maps as arrays, the numbers as plain data."""
+"""Explanations on disk: a figure, the maps as arrays, the numbers as plain data."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +15,9 @@ from condetr.storage.atomic import replaced_file
 
 
 def write(folder: Path, shown: Sequence[Shown]) -> dict[str, Any]:
-    """Write pictures and arrays of one detection as every model sees it; return what describes them, for a JSON file.
+    """Write figures and arrays of one detection in every model; return their description for a JSON file.
 
-    The first model's files are named after its query; with several models there is one picture of all of them too.
+    The first model's files are named after its query; with several models there is also one figure of all of them.
     """
     stem = f"query-{shown[0].explanation.query}"
     stems = [stem, *(f"{stem}-beside-{number}" for number in range(1, len(shown)))]
@@ -67,7 +67,7 @@ def measure_heads(explanation: Explanation) -> list[dict[str, MapNumbers]]:
 def save_maps(path: Path, explanation: Explanation) -> None:
     """Write a detection's maps and logits as an npz file of arrays (head, height, width) and its box and point.
 
-    Box and reference point are relative to the image; the point is left out where there is none.
+    Box and reference point are relative to the image; the point is left out if there is none.
     """
     arrays: dict[str, Float[np.ndarray, ...]] = {
         **explanation.maps._asdict(),

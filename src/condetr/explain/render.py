@@ -1,4 +1,4 @@
-"""Attention as pictures, in the manner of figures 1 and 4 of Conditional DETR."""
+"""Figures of attention maps, in the style of figures 1 and 4 of Conditional DETR."""
 
 import textwrap
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from condetr.explain.view import Explanation, View
 COLORS = mpl.colormaps["inferno"]
 BOX, INK, SOFT = "#3dff9e", "#1b1f24", "#66707c"
 LONG_SIDE, GAP, COLUMN = 2.1, 0.07, 0.95
-"""Inches of a panel, between panels, and of a column at least, for its label."""
+"""Inches: the size of a panel, the gap between panels, and the minimum width of a column, for its label."""
 DOTS_PER_INCH = 150
 
 
@@ -38,7 +38,7 @@ def draw_heads(shown: Shown) -> Figure:
 
 
 def draw_models(models: Sequence[Shown]) -> Figure:
-    """Draw the spatial maps of one object as several models see it, a row for each model (figure 1).
+    """Draw the spatial maps of one object in several models, a row for each model (figure 1).
 
     A column shows the head that prefers that side of the box; which head this is differs between models.
     """
@@ -69,7 +69,7 @@ def _notes(views: Sequence[View]) -> list[str]:
     if any(view.reference_xy is not None for view in views):
         notes[0] += " Dot: its reference point."
     if any(view.is_mixed for view in views):
-        notes.append("In this first layer the positions are also part of the content, so content is not purely that.")
+        notes.append("In this first layer, the positions are also part of the content, so content is mixed.")
     if any(view.is_one_sum for view in views):
         notes.append("DETR adds content and position: its spatial map is the whole query against the positions alone.")
     return notes
@@ -159,7 +159,7 @@ class _Page:
 
 
 def _backdrop(pixels: UInt8[np.ndarray, "H W 3"]) -> Float[np.ndarray, "H2 W2 3"]:
-    """Return the image in dim grey, at the size at which it is shown."""
+    """Return the image in dark grey, at its display size."""
     image = ImageOps.autocontrast(Image.fromarray(pixels).convert("L"), cutoff=1)
     factor = LONG_SIDE * DOTS_PER_INCH / max(image.size)
     shown = image.resize(
@@ -170,7 +170,7 @@ def _backdrop(pixels: UInt8[np.ndarray, "H W 3"]) -> Float[np.ndarray, "H2 W2 3"
 
 
 def _overlay(backdrop: Float[np.ndarray, "H W 3"], attention: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "H W 3"]:
-    """Lay a map over a picture: the more attention, the less of the picture shows through."""
+    """Overlay an image with a map: the more attention, the less of the image shows through."""
     height, width = backdrop.shape[:2]
     scaled = Image.fromarray((attention / max(float(attention.max()), 1e-12)).astype(np.float32))
     strength = np.clip(np.asarray(scaled.resize((width, height), Image.Resampling.BICUBIC)), 0, 1)

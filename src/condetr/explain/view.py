@@ -1,4 +1,4 @@
-"""One image through one model: what it detects, and for each detection every head's attention over the image."""
+"""One image in one model: its detections, and for each of them the attention of every head."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -34,7 +34,7 @@ class Maps(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """A detection, and where its query looked in one decoder layer."""
+    """A detection, and the attention of its query in one decoder layer."""
 
     query: int
     name: str
@@ -48,13 +48,13 @@ class Explanation(NamedTuple):
     content_logits: Float[np.ndarray, "M h w"]
 
     def spatial_numbers(self) -> list[MapNumbers]:
-        """Return the numbers of each head's spatial map, seen from the box."""
+        """Return the measures of each head's spatial map, relative to the box."""
         return [measure(each, box_xyxy=self.box_xyxy) for each in self.maps.spatial]
 
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """An image as one decoder layer of a model sees it."""
+    """The attention of one decoder layer of a model on an image."""
 
     pixels: UInt8[np.ndarray, "H W 3"]
     layer: int
@@ -62,7 +62,7 @@ class View:
     is_one_sum: bool
     """True if content and position are added into one query and one key, as in DETR."""
     detections: Detections
-    """All queries with all classes they may mean, best first."""
+    """All pairs of a query and a class, best first."""
     queries: tuple[int, ...]
     """The query of each detection."""
     reference_xy: Float[np.ndarray, "Q 2"] | None
@@ -71,7 +71,7 @@ class View:
 
     @property
     def is_mixed(self) -> bool:
-        """True where the positions are also part of the content: in the first layer of Conditional DETR."""
+        """True if the positions are also part of the content: in the first layer of Conditional DETR."""
         return self.layer == 0 and not self.is_one_sum
 
     def explain(self, rank: int) -> Explanation:
@@ -100,7 +100,7 @@ class View:
 
 @torch.inference_mode()
 def look(predictor: Predictor, pixels: UInt8[np.ndarray, "H W 3"], *, layer: int | None = None) -> View:
-    """Run a model on an RGB image and keep what one decoder layer attends to, the last one if none is named.
+    """Run a model on an RGB image and keep the attention of one decoder layer, by default the last.
 
     Raises InputError if the model has no such layer.
     """
@@ -125,7 +125,7 @@ def look(predictor: Predictor, pixels: UInt8[np.ndarray, "H W 3"], *, layer: int
 
 
 class _Shapes:
-    """Where the cells and the queries of a forward pass lie; filled while it runs."""
+    """The positions of the cells and queries in a forward pass; filled while it runs."""
 
     map_size_hw: tuple[int, int]
     reference_xy: Float[np.ndarray, "Q 2"] | None = None

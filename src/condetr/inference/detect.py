@@ -1,4 +1,4 @@
-"""Run a detector over batches: the loop behind evaluation, prediction and the training loop's check of each epoch."""
+"""Run a detector over batches, for prediction and for evaluation during and after training."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -25,8 +25,8 @@ def detect(
 ) -> dict[int, Detections]:
     """Return the detections of every image, by image id, in pixels of the original image.
 
-    `progress` is called after each batch with the number of its images. The detector must be on `device` already; it
-    runs in evaluation mode and gets its former mode back.
+    `progress` is called after each batch with its number of images. The detector must already be on `device`; it
+    runs in evaluation mode and returns to its previous mode afterwards.
     """
     found: dict[int, Detections] = {}
     with evaluating(detector):
@@ -44,7 +44,7 @@ def detect_batch(
 ) -> list[Detections]:
     """Return the detections of each image of one batch; the detector must be in evaluation mode."""
     if limit < 0:
-        raise InputError(f"the limit is how many detections an image may have, got {limit}")
+        raise InputError(f"the limit must be a number of detections per image, got {limit}")
     batch = batch.to(device)
     output: DetectorOutput = detector(batch.normalised(), batch.is_padding)
     found = detector.found(output, limit=limit)
@@ -55,7 +55,7 @@ def detect_batch(
 
 
 def to_detections(found: Found, *, size_hw: tuple[int, int], label_map: LabelMap) -> Detections:
-    """Return what was found in an image of the given original size in pixels of it; boxes are not clipped."""
+    """Return the detections of an image in pixels of its given original size; boxes are not clipped."""
     height, width = size_hw
     boxes_xyxy = cxcywh_to_xyxy(found.boxes_cxcywh).cpu() * torch.tensor([width, height, width, height])
     labels = found.labels.cpu()

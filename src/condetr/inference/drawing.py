@@ -1,4 +1,4 @@
-"""Boxes and labels on pictures, drawn by supervision: legible on thumbnails and on photographs alike."""
+"""Draw boxes and labels on images with supervision, legible on thumbnails and on photographs."""
 
 import math
 import warnings
@@ -14,7 +14,7 @@ from condetr.labels import LabelMap
 from condetr.shapes import Detections
 
 with warnings.catch_warnings():
-    # It draws boxes and text as well without OpenCV, only slower.
+    # supervision can also draw boxes and text without OpenCV, but more slowly.
     warnings.filterwarnings("ignore", message="OpenCV")
     import supervision
 
@@ -22,10 +22,10 @@ PALETTE = (
     "#2f6bff", "#ff5a36", "#0ca678", "#f2b705", "#ae3ec9", "#00b8d9", "#f03e8c", "#74b816",
     "#9c6644", "#5c7cfa", "#e8590c", "#099268", "#fcc419", "#7048e8", "#15aabf", "#d6336c",
 )  # fmt: skip
-"""Colours of the classes by training id, from the start again when they run out."""
+"""Colours of the classes by training id, repeated cyclically."""
 
 SMALLEST_LONG_SIDE = 400
-"""Pictures below this size are enlarged before drawing, so that their labels can be read."""
+"""Images below this size are enlarged before drawing, so that their labels can be read."""
 
 
 def draw_detections(image: Image.Image, detections: Detections) -> Image.Image:
@@ -35,7 +35,7 @@ def draw_detections(image: Image.Image, detections: Detections) -> Image.Image:
 
 
 def draw_truth(image: Image.Image, record: ImageRecord, *, label_map: LabelMap) -> Image.Image:
-    """Return a copy of the image with the boxes and class names that the data set gives it; crowd regions say so."""
+    """Return a copy of the image with its ground-truth boxes and class names; crowd regions are marked."""
     names = tuple(label_map.names[label] for label in record.labels)
     labels = [f"{name} (crowd)" if is_crowd else name for name, is_crowd in zip(names, record.is_crowd, strict=True)]
     truth = Detections(
@@ -63,7 +63,7 @@ _FONT = str(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
 
 
 class _Sizes(NamedTuple):
-    """Sizes in pixels that suit a picture."""
+    """Sizes in pixels that suit an image."""
 
     line: int
     font: int
@@ -83,7 +83,7 @@ def _draw(image: Image.Image, detections: Detections, labels: list[str]) -> Imag
     if len(detections) == 0:
         return canvas
     sizes = _Sizes.of(canvas, num_boxes=len(detections))
-    # Worst first, so that the best lies on top; clipped only here, to keep frames inside the picture.
+    # Lowest score first, so that the best is on top; clipped only here, to keep frames inside the image.
     order = np.argsort(detections.scores, kind="stable")
     boxes_xyxy = np.clip(detections.boxes_xyxy * factor, 0, np.tile(np.subtract(canvas.size, 1), 2))
     drawable = supervision.Detections(xyxy=boxes_xyxy[order], class_id=detections.labels[order])
@@ -102,7 +102,7 @@ def _draw(image: Image.Image, detections: Detections, labels: list[str]) -> Imag
 
 
 def _readable_on(color: str) -> str:
-    """Return black or white, whichever stands out from a background (ITU-R BT.601 luma)."""
+    """Return black or white, whichever contrasts more with a background (ITU-R BT.601 luma)."""
     red, green, blue = (int(color[start : start + 2], 16) for start in (1, 3, 5))
     return "#000000" if 0.299 * red + 0.587 * green + 0.114 * blue > 150 else "#ffffff"
 

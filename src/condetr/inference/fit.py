@@ -1,4 +1,4 @@
-"""Whether tensors from a file are those that a detector expects, and a full account if they are not."""
+"""Check whether the tensors of a file are those that a detector expects, and list all differences."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -13,13 +13,13 @@ NAMED_IN_A_SENTENCE = 3
 
 
 class Misfit(NamedTuple):
-    """A tensor that keeps a file from filling a detector."""
+    """A tensor in which a file and a detector differ."""
 
     name: str
     expected: Shape | None
-    """None if the detector has no such tensor."""
+    """The detector's shape, None if it has no such tensor."""
     found: Shape | None
-    """None if the file has no such tensor."""
+    """The file's shape, None if it has no such tensor."""
 
     def __str__(self) -> str:
         if self.found is None:
@@ -30,7 +30,7 @@ class Misfit(NamedTuple):
 
 
 class MisfitError(InputError):
-    """A file does not fit; `misfits` holds every tensor that is misshapen, missing or unknown, in this order."""
+    """A file does not fit; `misfits` lists tensors of the wrong shape, missing ones and unknown ones, in this order."""
 
     def __init__(self, source: str, misfits: list[Misfit]) -> None:
         named = "; ".join(map(str, misfits[:NAMED_IN_A_SENTENCE]))

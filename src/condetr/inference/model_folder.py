@@ -1,4 +1,4 @@
-"""A trained detector on disk: `model.safetensors` and the `config.json` that says how to build and feed it."""
+"""A trained detector on disk: `model.safetensors`, and `config.json` with its settings and preprocessing."""
 
 import json
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ CONFIG = "config.json"
 
 
 class LoadedModel(NamedTuple):
-    """A detector and what it needs to see and to name things; it is on the CPU and in evaluation mode."""
+    """A detector with its preprocessing and label map, on the CPU and in evaluation mode."""
 
     detector: Detector
     detector_config: DetectorConfig
@@ -35,7 +35,7 @@ class LoadedModel(NamedTuple):
     label_map: LabelMap
 
     def ready(self) -> "LoadedModel":
-        """Return the model whose class head has the rows of its classes alone; this one's detector is changed."""
+        """Return the model with only the class rows of its classes; this changes the detector in place."""
         if self.label_map.rows is None:
             return self
         self.detector.keep_classes(self.label_map.rows.used)
@@ -50,7 +50,7 @@ def save_model(
     transform: TransformConfig,
     label_map: LabelMap,
 ) -> None:
-    """Write a model folder; an older one of the same name stays whole until the new one is complete."""
+    """Write a model folder; it replaces an older one of the same name only once it is complete."""
     write_model(folder, LoadedModel(detector, detector_config, transform, label_map))
 
 
@@ -72,7 +72,7 @@ def write_model(folder: Path, model: LoadedModel) -> None:
 
 
 def load_model(folder: Path) -> LoadedModel:
-    """Build the detector that a model folder holds, ready for use.
+    """Load the detector of a model folder, ready for use.
 
     Nothing is downloaded: a pretrained backbone's weights are in the folder like all others. Raises InputError if the
     folder is incomplete or damaged.
@@ -81,7 +81,7 @@ def load_model(folder: Path) -> LoadedModel:
 
 
 def read_model(folder: Path) -> LoadedModel:
-    """Build the detector with all class rows that a model folder holds; raises InputError as `load_model` does."""
+    """Load the detector of a model folder with all class rows; raises InputError as `load_model` does."""
     description = read_json(folder / CONFIG)
     _require_format(description, source=folder / CONFIG)
     parts = from_mapping(
@@ -101,11 +101,11 @@ def read_model(folder: Path) -> LoadedModel:
 
 
 def blank_state(config: DetectorConfig, *, num_class_rows: int) -> dict[str, Tensor]:
-    """Return the state of a detector without memory behind its tensors: names and shapes."""
+    """Return the state of a detector on the meta device: names and shapes without memory."""
     try:
         with torch.device("meta"):
             return config.build(num_classes=num_class_rows, pretrained=False).state_dict()
-    # What torch makes of numbers that no detector can have, such as -1 queries or a width of 10**30.
+    # torch's errors for impossible numbers, such as -1 queries or a width of 10**30.
     except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(
             f"a detector with these settings cannot be built: {first_line(error)}; export the model again"
@@ -113,7 +113,7 @@ def blank_state(config: DetectorConfig, *, num_class_rows: int) -> dict[str, Ten
 
 
 def filled_detector(config: DetectorConfig, tensors: Mapping[str, Tensor], *, num_class_rows: int) -> Detector:
-    """Build a detector with the given state, which must fit, in evaluation mode."""
+    """Build a detector in evaluation mode with the given state, which must fit."""
     detector = config.build(num_classes=num_class_rows, pretrained=False)
     detector.load_state_dict(tensors)
     return detector.eval()

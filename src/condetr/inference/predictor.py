@@ -1,4 +1,4 @@
-"""Detect objects in images with a trained model, the way it was evaluated."""
+"""Detect objects in images with a trained model, with the preprocessing of its evaluation."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -29,7 +29,7 @@ Picture = Path | str | Image.Image | np.ndarray
 
 
 def find_model_folder(weights: Path) -> Path:
-    """Return the model folder that `weights` is or, for a run folder, holds under `best/`."""
+    """Return `weights` if it is a model folder or, for a run folder, its `best/`."""
     folder = next((folder for folder in (weights, weights / "best") if (folder / CONFIG).is_file()), None)
     if folder is not None:
         return folder
@@ -38,7 +38,7 @@ def find_model_folder(weights: Path) -> Path:
 
 
 def usable_device(name: str | torch.device | None = None) -> torch.device:
-    """Return a device that tensors can be put on, by default the GPU if there is one.
+    """Return a usable device, by default the GPU if there is one.
 
     Raises InputError if this machine has none of that name.
     """
@@ -46,14 +46,14 @@ def usable_device(name: str | torch.device | None = None) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:  # torch without CUDA fails by assertion
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA raises AssertionError
         raise InputError(
             f"the device {str(name)!r} cannot be used here ({first_line(error)}); give cpu, cuda or cuda:1"
         ) from None
 
 
 class Predictor:
-    """A detector together with what it needs to see an image as in training."""
+    """A detector together with its preprocessing and label map."""
 
     def __init__(
         self,
@@ -69,11 +69,11 @@ class Predictor:
         self.label_map = label_map
 
     def optimize(self, precision: FastPrecision = "auto", *, compile: bool = False) -> "Predictor":
-        """Return a predictor with the fast form of this one's detector; later changes of its weights do not count.
+        """Return a predictor with the fast form of this one's detector; later changes of its weights have no effect.
 
-        `fp32` finds the same (logits to 1e-4). `auto` computes in bf16 where the machine does so natively. A detector
-        that has no fast form is used as it is, in fp32. `compile` uses torch.compile, which takes minutes at the first
-        image of a size.
+        `fp32` gives the same detections (logits agree to 1e-4). `auto` computes in bf16 if the machine supports it
+        natively. A detector without a fast form is used unchanged, in fp32. `compile` uses torch.compile, which takes
+        minutes at the first image of each size.
         """
         return Predictor(
             optimize(self.detector, precision=precision, compile=compile)
@@ -85,11 +85,11 @@ class Predictor:
         )
 
     def predict(self, image: Picture, *, threshold: float = DEFAULT_THRESHOLD, limit: int = 100) -> Detections:
-        """Return what is in one image, best first: at most `limit` detections that score at least `threshold`.
+        """Return the detections in one image, best first: at most `limit` that score at least `threshold`.
 
-        A threshold of 0 gives everything, as measuring needs it. Boxes are in pixels of the image as given (files:
-        after EXIF orientation) and may reach over its border. Raises InputError for a file that cannot be read and for
-        an array of another shape or type.
+        A threshold of 0 returns everything, as needed for evaluation. Boxes are in pixels of the given image (of
+        files, after EXIF orientation) and may extend beyond its border. Raises InputError for a file that cannot be
+        read and for an array of another shape or type.
         """
         return next(self.predict_all([image], threshold=threshold, limit=limit))
 
@@ -108,7 +108,7 @@ class Predictor:
                 yield detections.above(threshold)
 
     def make_batch(self, images: Sequence[Picture]) -> Batch:
-        """Return images as the detector sees them; raises InputError as `predict` does, and if there are none."""
+        """Return preprocessed images; raises InputError as `predict` does, and if there are none."""
         if not images:
             raise InputError("a batch needs at least one image, got none")
         originals = [_pixels(image) for image in images]

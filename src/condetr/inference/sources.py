@@ -11,17 +11,17 @@ from condetr.errors import InputError, InputWarning
 from condetr.words import counted
 
 _BESIDE_IMAGES = frozenset({".txt", ".json", ".xml", ".yaml", ".yml", ".csv", ".md", ".cache", ".ini", ".db"})
-"""Endings of labels, lists and the like, which nobody takes for images."""
-_NAMED = 3  # files that a sentence names
+"""Suffixes of labels, lists and similar files, which are clearly no images."""
+_NAMED = 3  # the number of files that a message names
 
 
 def find_images(sources: Sequence[str]) -> list[Path]:
     """Return the image files behind files, folders and patterns such as `a/*.jpg`.
 
-    Folders are searched with all their subfolders, linked ones too, but not for names that begin with a dot. The order
-    is that of `sources`, sorted within each; a file that is named twice is returned once. A link that leads nowhere
-    is returned: whoever reads it can say so. Files of a folder or pattern that are no images are left out with an
-    InputWarning, labels and lists without.
+    Folders are searched with all their subfolders, linked ones too; names that begin with a dot are skipped. The order
+    is that of `sources`, sorted within each; a file that is named twice is returned once. A broken link is returned, so
+    that reading it reports the error. Other files of a folder or pattern are left out with an InputWarning, except for
+    labels and lists, which are left out silently.
 
     Raises InputError for a source that yields no image.
     """
@@ -52,7 +52,7 @@ def _images_of(source: str) -> list[Path]:
 
 
 def _left_out(files: Iterable[Path]) -> str:
-    """Say how many files are neither images nor what lies beside them, and name the first."""
+    """Return a text that counts the files that are neither images nor labels, and names the first ones."""
     others = sorted(
         file for file in files if file.suffix.lower() not in SUFFIXES | _BESIDE_IMAGES and not file.is_dir()
     )

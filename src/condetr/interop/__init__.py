@@ -1,1 +1,1 @@
-"""Checkpoints of other libraries: read, written, and proven to be the same function."""
+"""Checkpoints of other libraries: reading, writing, and testing that the function stays the same."""

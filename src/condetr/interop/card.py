@@ -1,4 +1,4 @@
-"""The README.md of a published model: what it is, what it finds, how well, and how to use it."""
+"""The model card (README.md) of a published model: its architecture, classes, results and use."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from condetr.words import ap_text
 SHOWN_CLASSES = 100
 
 NUMBERS = {"AP", "AP50", "AP75", "val_images", "train_images", "epochs", "best_epoch", "recipe", "train_seconds"}
-"""What the card says of a run's results.json; a results.json of an evaluation has less."""
+"""Keys of a run's results.json that the card needs; the results.json of an evaluation lacks some."""
 
 TEMPLATE = """\
 ---
@@ -39,10 +39,10 @@ parameters, after {{ published.paper }}.
 | {{ ap(results.AP) }} | {{ ap(results.AP50) }} | {{ ap(results.AP75) }} | {{ results.val_images }} | \
 {{ results.epochs }} | {{ results.train_images }} |
 
-COCO's average precision, of 0 to 1, on held-out images, with the model of epoch {{ results.best_epoch }}; recipe
+COCO's average precision, from 0 to 1, on held-out images, with the model of epoch {{ results.best_epoch }}; recipe
 `{{ results.recipe }}`, trained for {{ (results.train_seconds / 60) | round(1) }} minutes.
 {% else %}
-No results came with the weights that this was made from.
+There are no recorded results for these weights.
 {% endif %}
 ## Use
 
@@ -79,8 +79,8 @@ and {{ label_map | length - shown }} more, see `config.json`.
 {% endif %}
 ## Limits
 
-It knows the classes above and the kind of images that it was trained on. Images are prepared as
-`preprocessor_config.json` says; transformers may round a resized side to one pixel more or less than condetr does.
+The model detects the classes above, in images like those that it was trained on. Images are preprocessed as
+`preprocessor_config.json` states; transformers may round a resized side to one pixel more or less than condetr does.
 
 Written by condetr {{ version }}.
 """
@@ -107,7 +107,7 @@ def make_card(model: LoadedModel, *, name: str, results: dict[str, Any] | None) 
 
 
 def read_results(weights: Path) -> dict[str, Any] | None:
-    """Return the results of the run that `weights` is, or is the best model of; None if there are none.
+    """Return the results of a run, given its folder or its best model; None if there are none.
 
     Raises InputError if they are damaged.
     """

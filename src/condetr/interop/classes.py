@@ -1,4 +1,4 @@
-"""Which class a row of a published model's head belongs to."""
+"""The classes of the rows of a published model's class head."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,7 +24,7 @@ COCO_NAMES = {
 COCO_ROWS = 91
 
 NO_CLASS = "N/A"
-"""What transformers calls a row that belongs to no class."""
+"""The name of a row without a class in transformers."""
 
 
 def coco_classes() -> LabelMap:
@@ -33,7 +33,7 @@ def coco_classes() -> LabelMap:
 
 
 def classes_by_row(categories: Mapping[int, Category], *, num_rows: int) -> LabelMap:
-    """Return the classes that rows belong to; the other rows belong to none."""
+    """Return the classes of the named rows; the other rows have no class."""
     used = tuple(sorted(categories))
     rows = None if len(used) == num_rows else Rows(used, num_rows)
     return LabelMap(tuple(categories[row] for row in used), rows=rows)
@@ -49,8 +49,8 @@ def unnamed_classes(num_rows: int) -> LabelMap:
 def classes_of_map(label_map: LabelMap, *, num_rows: int, source: str) -> LabelMap:
     """Return the classes of a known label map in a head of `num_rows` rows.
 
-    As many rows as classes are in the order of the map; more rows are numbered by the data set's ids, as the official
-    code has them. Raises InputError if there are too few rows.
+    If there are as many rows as classes, they are in the order of the map; if there are more, they are numbered by the
+    data set's ids, as in the official code. Raises InputError if there are too few rows.
     """
     if not label_map.categories:
         raise InputError(f"{source} has a label map without classes")

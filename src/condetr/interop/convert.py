@@ -1,4 +1,4 @@
-"""From any of the known formats to any other."""
+"""Conversion from any of the known formats to any other."""
 
 from pathlib import Path
 
@@ -13,12 +13,11 @@ from condetr.storage.atomic import replaced_folder, write_text
 
 
 def convert(weights: Path | str, destination: Path, *, to: Format, label_map: LabelMap | None = None) -> Source:
-    """Write the model that `weights` is (anything that `load` takes) to `destination`; return what was read.
+    """Write the model in `weights` (anything that `load` takes) to `destination`; return the source.
 
-    `official` is a .pth file, `onnx` a file that is for other programs alone; `condetr` and `transformers` are folders,
-    the latter with a filled model card.
-    `label_map` says which classes the rows of the head are, where the source does not. Raises InputError, or
-    MisfitError with every tensor that is in the way, before anything is written.
+    `official` is a .pth file, `onnx` a file for other programs only; `condetr` and `transformers` are folders, the
+    latter with a complete model card. `label_map` gives the classes of the head's rows if the source does not. Raises
+    InputError, or MisfitError with every tensor that does not fit, before anything is written.
     """
     source = find_source(weights)
     model = read(source, label_map=label_map)
@@ -34,7 +33,7 @@ def convert(weights: Path | str, destination: Path, *, to: Format, label_map: La
 
 
 def publish(folder: Path, model: LoadedModel, *, source: Source) -> None:
-    """Write a folder that transformers loads as it is and that may be uploaded to the hub."""
+    """Write a folder that transformers can load directly and that can be uploaded to the hub."""
     results = read_results(source.path) if source.format == "condetr" else None
     with replaced_folder(folder) as draft:
         write_transformers(draft, model)

@@ -1,4 +1,4 @@
-"""Published models by their id on the Hugging Face hub."""
+"""Download published models by their id on the Hugging Face hub."""
 
 import os
 import re
@@ -15,14 +15,14 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def is_hub_id(weights: str) -> bool:
-    """Whether this may be an id such as `facebook/detr-resnet-50`: not if a folder of the owner's name is here."""
+    """Tell whether this may be an id such as `facebook/detr-resnet-50`: not if a local folder has the owner's name."""
     return HUB_ID.fullmatch(weights) is not None and not Path(weights).parent.exists()
 
 
 def fetch(hub_id: str) -> Path:
-    """Return the local folder of a model on the hub; its files are downloaded once, pickles if it has nothing else.
+    """Return the local folder of a model on the hub; its files are downloaded once, pickles only if necessary.
 
-    The environment variables of huggingface_hub count: HF_ENDPOINT, HF_HOME, HF_TOKEN, HF_HUB_OFFLINE. Raises
+    The environment variables of huggingface_hub apply: HF_ENDPOINT, HF_HOME, HF_TOKEN, HF_HUB_OFFLINE. Raises
     InputError if there is no such model, or if it is not in the cache and the hub cannot be reached.
     """
     for weights in (SAFETENSORS, PICKLES):
@@ -36,17 +36,17 @@ def _download(hub_id: str, weights: tuple[str, ...]) -> Path:
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import RepositoryNotFoundError
 
-    endpoint = os.environ.get("HF_ENDPOINT", constants.ENDPOINT)  # the client looks but once
+    endpoint = os.environ.get("HF_ENDPOINT", constants.ENDPOINT)  # the client reads it only once
     try:
         return Path(snapshot_download(hub_id, endpoint=endpoint, allow_patterns=[CONFIG, PREPROCESSOR, *weights]))
     except RepositoryNotFoundError:
         raise InputError(
-            f"{hub_id} is neither a file or folder here nor a model on the hub {endpoint} that may be read; look at "
+            f"{hub_id} is neither a file or folder here nor a readable model on the hub {endpoint}; check "
             "the spelling, or set HF_TOKEN if the model is private"
         ) from None
-    except Exception as error:  # several libraries stand behind the client, each with exceptions of its own
+    except Exception as error:  # the client uses several libraries, each with exceptions of its own
         raise InputError(
             f"{hub_id} is not a file or folder here and could not be downloaded from the hub {endpoint} "
-            f"({first_line(error).rstrip('.')}); download it where there is a connection (hf download {hub_id} "
+            f"({first_line(error).rstrip('.')}); download it on a machine with a connection (hf download {hub_id} "
             "--local-dir DIR) and give the folder"
         ) from error

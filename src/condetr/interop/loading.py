@@ -1,4 +1,4 @@
-"""Weights from wherever they are: a run, a model folder, an official checkpoint, transformers or its hub."""
+"""Load weights from any source: a run, a model folder, an official checkpoint, transformers or the hub."""
 
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -15,24 +15,24 @@ from condetr.interop.transformers_folder import WEIGHT_FILES, read_transformers
 from condetr.labels import LabelMap
 
 Format = Literal["condetr", "official", "transformers", "onnx"]
-"""Formats of models; `onnx` is written, never read."""
+"""Formats of models; `onnx` is only written."""
 
 CHECKPOINT_SUFFIXES = (".pth", ".pt")
 
 
 class Source(NamedTuple):
-    """Where weights are, and in which format."""
+    """The location of weights and their format."""
 
     path: Path
     format: Format
 
 
 def load(weights: Path | str, *, device: str | torch.device | None = None) -> Predictor:
-    """Load a model, ready to predict; without `device` on the GPU if there is one.
+    """Load a model, ready to predict, by default on the GPU if there is one.
 
-    `weights` is a run folder (its best model counts), a model folder of condetr or of transformers, a .pth checkpoint
+    `weights` is a run folder (for its best model), a model folder of condetr or of transformers, a .pth checkpoint
     of a detector's official code, or an id on the Hugging Face hub. Raises InputError if there is no
-    model, if it is damaged or another kind of model, or if the device cannot be used.
+    model, if it is damaged or of another kind, or if the device cannot be used.
     """
     model = read(find_source(weights)).ready()
     return Predictor(
@@ -44,15 +44,15 @@ def load(weights: Path | str, *, device: str | torch.device | None = None) -> Pr
 
 
 def find_source(weights: Path | str) -> Source:
-    """Recognise weights by looking; what a hub id names is downloaded. Raises InputError if there are none."""
+    """Recognise the format of weights; a hub id is downloaded. Raises InputError if there are none."""
     path = Path(weights)
     if path.name in WEIGHT_FILES and path.is_file():
         path = path.parent
     if path.is_file():
         if path.suffix.lower() not in CHECKPOINT_SUFFIXES:
             raise InputError(
-                f"{path} is no official checkpoint ({', '.join(CHECKPOINT_SUFFIXES)}); give one, a run folder, a model "
-                "folder or a hub id"
+                f"{path} is not an official checkpoint ({', '.join(CHECKPOINT_SUFFIXES)}); give one, a run folder, a "
+                "model folder or a hub id"
             )
         return Source(path, "official")
     name = path.as_posix()
@@ -62,7 +62,7 @@ def find_source(weights: Path | str) -> Source:
 
 
 def read(source: Source, *, label_map: LabelMap | None = None) -> LoadedModel:
-    """Read a model with all of its class rows; `label_map` takes the place of what the file says of classes."""
+    """Read a model with all of its class rows; `label_map` overrides the classes of the file."""
     if source.format == "official":
         return read_official(source.path, label_map=label_map)
     model = read_model(source.path) if source.format == "condetr" else read_transformers(source.path)

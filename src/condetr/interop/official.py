@@ -26,8 +26,9 @@ from condetr.storage.pickles import read_pickle, save_pickle
 def read_official(path: Path, *, label_map: LabelMap | None = None) -> LoadedModel:
     """Read a checkpoint of the official code.
 
-    It says nothing about classes: `label_map` does, or 91 class rows are taken for COCO's ids and others are named by
-    their number. Raises InputError, or MisfitError with every tensor that is missing, unknown or misshapen.
+    The file does not name its classes. Without a `label_map`, 91 class rows are taken for COCO's ids; any other number
+    of rows is named by numbers. Raises InputError, or MisfitError with every tensor that is missing, unknown or
+    misshapen.
     """
     content = read_pickle(path)
     found = _state(content, source=path)
@@ -40,7 +41,7 @@ def read_official(path: Path, *, label_map: LabelMap | None = None) -> LoadedMod
 
 
 def write_official(path: Path, model: LoadedModel) -> None:
-    """Write a checkpoint that the official code loads; classes and preparation go along, which that code ignores."""
+    """Write a checkpoint that the official code loads; that code ignores the added classes and preprocessing."""
     config = model.detector_config
     published = published_form(config, target="the official code")
     content = {
@@ -56,7 +57,7 @@ def write_official(path: Path, model: LoadedModel) -> None:
 
 @settings
 class _Preparation:
-    """How images are prepared; the official code has one way."""
+    """Return the preprocessing of images, which is fixed in the official code."""
 
     transform: TransformConfig = PaperTransformConfig()
 
@@ -78,14 +79,14 @@ def _unseen(arguments: Mapping[str, Any], *, path: Path) -> Unseen:
             dropout=float(arguments.get("dropout", 0.1)),
         )
     except (TypeError, ValueError):
-        raise InputError(f"{path} has args that are no numbers (nheads, dropout)") from None
+        raise InputError(f"{path} has args that are not numbers (nheads, dropout)") from None
 
 
 def _is_named_dc5(path: Path) -> bool:
-    """Return whether the file's name says DC5; tensors do not show it, so a guess is said aloud."""
+    """Return whether the file's name contains DC5; warn, because the tensors cannot confirm it."""
     if "dc5" not in path.name.lower():
         return False
-    sentence = f"{path} does not say if its backbone is dilated; taken for DC5 by its name"
+    sentence = f"{path} does not state whether its backbone is dilated; read as DC5 because of its name"
     warnings.warn(sentence, InputWarning, stacklevel=2)
     return True
 
@@ -107,7 +108,7 @@ def _transform(content: Mapping[str, Any], *, source: Path) -> TransformConfig:
 
 
 def _arguments(model: LoadedModel, published: Published) -> dict[str, Any]:
-    """Return what the official code's argument parser would have made of these settings."""
+    """Return these settings as the arguments of the official code."""
     config = model.detector_config
     assert isinstance(config.backbone, ResNetConfig)
     return {

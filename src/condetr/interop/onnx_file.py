@@ -1,8 +1,8 @@
 """A detector as an ONNX graph, for runtimes without torch.
 
 The graph takes a batch of any size, of images of any size: bytes in RGB, and the mask of their padding, both as
-`collate` makes them. It returns what the last decoder layer predicts. What else a program must know, how images are
-scaled and what the classes are, is in the file's metadata.
+`collate` makes them. It returns the predictions of the last decoder layer. The file's metadata holds what else a
+program must know: the scaling of images and the classes.
 """
 
 import json
@@ -27,13 +27,13 @@ from condetr.storage.atomic import replaced_file
 
 INPUTS, OUTPUTS = ("pixels", "is_padding"), Prediction._fields
 EXAMPLE_BATCH, EXAMPLE_HW = 3, (128, 160)
-"""What the graph is traced with; it holds for all batches and sizes."""
+"""The shape of the input for tracing; the graph is valid for all batches and sizes."""
 
 
 def write_onnx(path: Path, model: LoadedModel) -> None:
-    """Write a model's graph, with the rows of its classes alone; the model is used up.
+    """Write a model's graph, with only the rows of its classes; the model must not be used afterwards.
 
-    Raises InputError if a package is missing, or if torch cannot turn this detector into a graph for every size.
+    Raises InputError if a package is missing, or if torch cannot export this detector for every size.
     """
     _require_packages()
     model = model.ready()
@@ -47,14 +47,14 @@ def write_onnx(path: Path, model: LoadedModel) -> None:
         }
     )
     for node in program.model.graph:
-        node.metadata_props.clear()  # where in the source each step comes from, half a megabyte
+        node.metadata_props.clear()  # the source location of each step, half a megabyte
     path.parent.mkdir(parents=True, exist_ok=True)
     with replaced_file(path) as draft:
         program.save(draft)
 
 
 class _FromPixels(nn.Module):
-    """A detector from the pixels of a batch to what its last layer predicts."""
+    """A detector from the pixels of a batch to the predictions of its last layer."""
 
     mean: Tensor
     std: Tensor
@@ -94,11 +94,11 @@ def _traced(graph: nn.Module, *, name: str) -> torch.onnx.ONNXProgram:
                 verbose=False,
             )
     except torch.onnx.OnnxExporterError as error:
-        raise InputError(f"{name}: torch finds no graph for this detector ({_reason(error)})") from None
+        raise InputError(f"{name}: torch cannot export this detector ({_reason(error)})") from None
     assert program is not None
     _, mask = program.model.graph.inputs
-    if any(isinstance(size, int) for size in mask.shape or [0]):  # the exporter says nothing of what it holds constant
-        raise InputError(f"{name}: the graph of this detector would hold for batches of {mask.shape} alone")
+    if any(isinstance(size, int) for size in mask.shape or [0]):  # the exporter does not report fixed sizes
+        raise InputError(f"{name}: the graph of this detector would only be valid for batches of {mask.shape}")
     return program
 
 
@@ -111,7 +111,7 @@ def _reason(error: Exception) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what the exporter says to its developers to itself."""
+    """Suppress the exporter's messages, which are meant for its developers."""
     logger = logging.getLogger("onnxscript")
     level = logger.level
     logger.setLevel(logging.ERROR)

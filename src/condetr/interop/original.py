@@ -1,4 +1,4 @@
-"""Detectors under the names that their official code gives them; what is read of any other form goes by these."""
+"""Detectors under the tensor names of their official code, to which all other formats are converted first."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -14,11 +14,11 @@ from condetr.errors import InputError
 from condetr.inference.model_folder import blank_state, filled_detector
 
 COUNTER = "num_batches_tracked"
-"""Batch norms count batches; frozen ones, which published models have, do not."""
+"""Batch norms count batches; the frozen ones of published models do not."""
 
 
 class Blank(NamedTuple):
-    """A detector before it has weights: the names and shapes of its tensors."""
+    """A detector without weights: the names and shapes of its tensors."""
 
     config: DetectorConfig
     num_class_rows: int
@@ -36,22 +36,22 @@ class Blank(NamedTuple):
 
 
 def read_blank(checkpoint: Checkpoint) -> Blank:
-    """Return the detector whose shapes these are; raises InputError for any that is not published."""
+    """Return the detector with tensors of these shapes; raises InputError if it is not a published one."""
     kind = _recognised(checkpoint)
     read = PUBLISHED[kind].read
     settings, head_rows = read(checkpoint)
     config = kind(**settings)
-    # A head may have rows beyond its classes', for "no object": those that the head of one class has.
+    # A head may have more rows than classes, for "no object": as many as in the head for one class.
     smallest = to_original(blank_state(config, num_class_rows=1), config)
     num_rows = head_rows - read(checkpoint._replace(tensors=smallest)).head_rows + 1
     return Blank(config, num_rows, blank_state(config, num_class_rows=num_rows))
 
 
 def published_form(config: DetectorConfig, *, target: str) -> Published:
-    """Return what a detector is known by; raises InputError if other libraries have no model of these settings."""
+    """Return the published form of a detector; raises InputError if other libraries cannot represent these settings."""
     published = PUBLISHED.get(type(config))
     if published is None:
-        raise InputError(f"{target} knows no {config.kind}; it stays in condetr's own format")
+        raise InputError(f"{target} has no {config.kind}; only condetr's own format has it")
     plain = type(config)()
     shared = {"backbone", "criterion", *published.arguments.values()}
     deviations = [
@@ -62,12 +62,12 @@ def published_form(config: DetectorConfig, *, target: str) -> Published:
     if not isinstance(config.backbone, ResNetConfig):
         deviations.append(f"backbone.kind={config.backbone.kind}")
     if deviations:
-        raise InputError(f"{target} knows no detector with {', '.join(deviations)}; it stays in condetr's own format")
+        raise InputError(f"{target} has no detector with {', '.join(deviations)}; only condetr's own format has it")
     return published
 
 
 def to_original(tensors: Mapping[str, Tensor], config: DetectorConfig) -> dict[str, Tensor]:
-    """Rename a detector's state; counters are left out."""
+    """Rename a detector's state, without the batch counters."""
     renames = PUBLISHED[type(config)].original_names
     return {original_name(name, renames): tensor for name, tensor in tensors.items() if not name.endswith(COUNTER)}
 
@@ -75,7 +75,7 @@ def to_original(tensors: Mapping[str, Tensor], config: DetectorConfig) -> dict[s
 def from_original(
     found: Mapping[str, Tensor], *, blank: Mapping[str, Tensor], config: DetectorConfig
 ) -> dict[str, Tensor]:
-    """Give tensors, which must be complete, the names of the detector's blank state."""
+    """Rename a complete set of tensors to the names of the detector's blank state."""
     renames = PUBLISHED[type(config)].original_names
     counters = {name: tensor.new_zeros((), device="cpu") for name, tensor in blank.items() if name.endswith(COUNTER)}
     return {name: found[original_name(name, renames)] for name in blank if name not in counters} | counters
@@ -87,7 +87,7 @@ def _recognised(checkpoint: Checkpoint) -> type[DetectorConfig]:
     if kind is not None:
         return kind
     titles = [published.title for published in PUBLISHED.values()]
-    # Models of segmentation hold the detector inside, under the name that it has in transformers.
+    # Segmentation models contain the detector, under its name in transformers.
     inside = tuple(
         f"{published.transformers.model_type}." for published in PUBLISHED.values() if published.transformers
     )

@@ -1,4 +1,4 @@
-"""The JSON files of a transformers model, `config.json` and `preprocessor_config.json`, to our settings and back."""
+"""Conversion between condetr's settings and transformers' `config.json` and `preprocessor_config.json`."""
 
 import re
 import warnings
@@ -23,10 +23,10 @@ from condetr.labels import LabelMap, Rows
 Json = Mapping[str, Any]
 
 OURS = "condetr"
-"""The key under which a config.json of ours says what transformers has no place for."""
+"""The key in config.json for settings that transformers cannot store."""
 
 PLAIN_RESNET = re.compile(r"resnet(18|34|50|101)(\..*)?")
-"""timm's names. In others norms carry activations, which transformers loses when it freezes the norms."""
+"""timm's names. In other networks, norms contain activations, which transformers loses when it freezes the norms."""
 
 
 class Unsupported(NamedTuple):
@@ -50,19 +50,19 @@ PREPARATION = (
     Unsupported("image_std", IMAGENET_STD),
     Unsupported("resample", 2),
 )
-"""What the image processor does to pixels; 2 is PIL's number of bilinear interpolation."""
+"""The image processor's preprocessing; 2 is PIL's number for bilinear interpolation."""
 
 
 def transformers_model(config: DetectorConfig) -> TransformersModel:
-    """Return what transformers calls this detector; raises InputError if it has none of these settings."""
+    """Return this detector's form in transformers; raises InputError if transformers has no such detector."""
     theirs = published_form(config, target="transformers").transformers
     if theirs is None:
-        raise InputError(f"transformers knows no {config.kind}; it stays in condetr's own format")
+        raise InputError(f"transformers has no {config.kind}; only condetr's own format has it")
     return theirs
 
 
 def read_model_type(config: Json, *, source: str) -> TransformersModel:
-    """Return the detector that a config.json is of; raises InputError if condetr does not have it."""
+    """Return the detector of a config.json; raises InputError if condetr does not have it."""
     known = {theirs.model_type: theirs for published in PUBLISHED.values() if (theirs := published.transformers)}
     found = config.get("model_type")
     if str(found) not in known:
@@ -71,28 +71,28 @@ def read_model_type(config: Json, *, source: str) -> TransformersModel:
 
 
 def read_unseen(config: Json, *, source: str) -> Unseen:
-    """Return what the tensors do not show; raises InputError for what condetr does not have."""
+    """Return the settings that tensors do not show; raises InputError for values that condetr does not support."""
     for key, only in UNSUPPORTED:
         if config.get(key, only) != only:
-            raise InputError(f"{source} has {key} {config[key]!r}; condetr has {only!r} alone")
+            raise InputError(f"{source} has {key} {config[key]!r}; condetr only supports {only!r}")
     backbone = config.get("backbone_config") or {}
     if not isinstance(backbone, dict) or backbone.get("downsample_in_bottleneck"):
         raise InputError(f"{source} has a backbone_config that condetr cannot build: {backbone!r}"[:200])
     name = str(config.get("backbone") or backbone.get("backbone") or "resnet50")
     if not PLAIN_RESNET.fullmatch(name):
-        raise InputError(f"{source} has the backbone {name}; condetr shares only ResNet-18, 34, 50 and 101 with others")
+        raise InputError(f"{source} has the backbone {name}; condetr can only convert ResNet-18, 34, 50 and 101")
     heads = config.get("encoder_attention_heads", 8)
     dropout = config.get("dropout", 0.1)
     if not isinstance(heads, int) or config.get("decoder_attention_heads", 8) != heads:
         raise InputError(f"{source} must have one number of attention heads for encoder and decoder, got {heads!r}")
     if not isinstance(dropout, int | float):
-        raise InputError(f"{source} has dropout {dropout!r}, which is no number")
+        raise InputError(f"{source} has dropout {dropout!r}, which is not a number")
     dilation = bool(config.get("dilation")) or backbone.get("output_stride") == 16
     return Unseen(num_heads=heads, dilation=dilation, dropout=float(dropout))
 
 
 def read_classes(config: Json, *, num_rows: int, source: str) -> LabelMap:
-    """Return the classes of id2label, else COCO's or numbers; a label map of ours that agrees adds the data's ids."""
+    """Return the classes of id2label, otherwise COCO's or numbers; a label map in the file that agrees adds ids."""
     id2label = config.get("id2label")
     if id2label is not None and not isinstance(id2label, dict):
         raise InputError(f"{source}: id2label must be an object, found {type(id2label).__name__}")
@@ -108,13 +108,13 @@ def read_classes(config: Json, *, num_rows: int, source: str) -> LabelMap:
         ours = replace(label_map, rows=Rows(label_map.dataset_ids, num_rows))
     if _are_named(ours, id2label):
         return ours
-    sentence = f"{source} has a label map of condetr that does not fit id2label; id2label is believed"
+    sentence = f"{source} has a label map of condetr that disagrees with id2label; id2label is used"
     warnings.warn(sentence, InputWarning, stacklevel=2)
     return theirs
 
 
 def read_transform(config: Json, preprocessor: Json, *, source: str) -> TransformConfig:
-    """Return the transform of the image processor, or our own settings if they agree with it or it says nothing."""
+    """Return the image processor's transform, or condetr's own settings if they agree or the processor has none."""
     theirs = _their_transform(preprocessor, source=source)
     given = _ours(config)
     if "transform" not in given:
@@ -122,13 +122,13 @@ def read_transform(config: Json, preprocessor: Json, *, source: str) -> Transfor
     ours = from_mapping(_Transform, {"transform": given["transform"]}, source=source).transform
     if not preprocessor or _resizing(ours) == _resizing(theirs):
         return ours
-    sentence = f"{source} has another size than condetr's own settings; the image processor is believed"
+    sentence = f"{source} has another size than condetr's own settings; the image processor's is used"
     warnings.warn(sentence, InputWarning, stacklevel=2)
     return theirs
 
 
 def make_config(model: LoadedModel) -> dict[str, Any]:
-    """Return a config.json that transformers 4 and 5 read; its `condetr` key holds what only we understand."""
+    """Return a config.json that transformers 4 and 5 read; its `condetr` key holds condetr's own settings."""
     config, backbone = model.detector_config, model.detector_config.backbone
     theirs = transformers_model(config)
     assert isinstance(backbone, ResNetConfig)
@@ -152,7 +152,7 @@ def make_config(model: LoadedModel) -> dict[str, Any]:
 
 
 def make_preprocessor(model: LoadedModel) -> dict[str, Any]:
-    """Return the preprocessor_config.json that prepares images as closely to ours as transformers can."""
+    """Return the preprocessor_config.json with the preprocessing that is closest to condetr's."""
     return {
         "image_processor_type": f"{transformers_model(model.detector_config).class_prefix}ImageProcessor",
         "format": "coco_detection",
@@ -184,8 +184,8 @@ def _our_label_map(config: Json, *, source: str) -> LabelMap | None:
 
 
 def _are_named(label_map: LabelMap, id2label: Json | None) -> bool:
-    """Whether these are the names of all rows."""
-    if id2label is None:  # transformers does not write two names that are LABEL_0 and LABEL_1
+    """Tell whether these are the names of all rows."""
+    if id2label is None:  # transformers omits the names if they are LABEL_0 and LABEL_1
         return label_map.rows is None
     return to_id2label(label_map) == {int(row): str(name) for row, name in id2label.items()}
 
@@ -194,7 +194,7 @@ def _their_transform(preprocessor: Json, *, source: str) -> TransformConfig:
     for key, only in PREPARATION:
         given = preprocessor.get(key)
         if given is not None and not _is_about(given, only):
-            sentence = f"{source} has {key} {given!r}, but condetr prepares images with {key} {only!r}"
+            sentence = f"{source} has {key} {given!r}, but condetr preprocesses images with {key} {only!r}"
             raise InputError(f"{sentence}; train the model with that")
     if preprocessor.get("do_resize") is False:
         return LightTransformConfig()
@@ -211,16 +211,16 @@ def _their_transform(preprocessor: Json, *, source: str) -> TransformConfig:
     return from_mapping(_Transform, {"transform": values}, source=source).transform
 
 
-def _is_about(given: Any, only: Any) -> bool:  # noqa: ANN401 - figures, or whatever a file holds in their place
-    """Whether the figures are the same but for rounding, which people and float32 do."""
+def _is_about(given: Any, only: Any) -> bool:  # noqa: ANN401 - numbers, or any other value in the file
+    """Tell whether numbers agree up to rounding, by people or to float32."""
     try:
         return np.shape(given) == np.shape(only) and np.allclose(given, only, rtol=1e-3)
-    except (ArithmeticError, TypeError, ValueError):  # what numpy makes of text, objects and ragged lists
+    except (ArithmeticError, TypeError, ValueError):  # numpy's errors for text, objects and ragged lists
         return False
 
 
 def _resizing(transform: TransformConfig) -> dict[str, Any]:
-    """Return what an image processor says of sizes."""
+    """Return the sizes of an image processor."""
     if isinstance(transform, PaperTransformConfig):
         size = {"shortest_edge": transform.eval_short_side, "longest_edge": transform.max_side}
     elif transform.size_hw is not None:

@@ -33,7 +33,7 @@ PREPROCESSOR = "preprocessor_config.json"
 
 
 def read_transformers(folder: Path) -> LoadedModel:
-    """Read a folder that transformers 4 or 5 wrote, or one fetched from the hub.
+    """Read a folder that transformers 4 or 5 wrote, or that was downloaded from the hub.
 
     Raises InputError, or MisfitError with every tensor that is missing, unknown or misshapen, by version 4's names.
     """
@@ -62,22 +62,22 @@ def write_transformers(folder: Path, model: LoadedModel) -> None:
 
 
 def _read_tensors(path: Path, *, theirs: TransformersModel) -> dict[str, Tensor]:
-    """Return the tensors under version 4's names; batch norms' counters, which nothing reads, are left out."""
+    """Return the tensors under version 4's names, without the unused counters of batch norms."""
     tensors = read_all_tensors(path)
     names = {name: to_version_4(name, theirs=theirs) for name in tensors if not name.endswith(COUNTER)}
     if len(set(names.values())) < len(names):
-        raise InputError(f"{path} has some tensors twice, under old names and new; save the model again")
+        raise InputError(f"{path} has some tensors twice, under old and new names; save the model again")
     return {new: tensors[old] for old, new in names.items()}
 
 
 PICKLE = "pytorch_model.bin"
 INDEX = ".index.json"
 WEIGHT_FILES = (WEIGHTS, WEIGHTS + INDEX, PICKLE, PICKLE + INDEX)
-"""Where weights may be; the first that is there counts, as in transformers."""
+"""File names of weights; the first that exists is used, as in transformers."""
 
 
 def has_weights(folder: Path) -> bool:
-    """Whether weights are there, or the index of some."""
+    """Tell whether a folder holds weights or an index of weights."""
     return any((folder / name).is_file() for name in WEIGHT_FILES)
 
 
@@ -100,7 +100,7 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for shard in sorted(set(places.values())):
         if not (index.parent / shard).is_file():
-            raise InputError(f"{index} names {shard}, which is not there; copy or download it, too")
+            raise InputError(f"{index} names {shard}, which does not exist; copy or download it, too")
         held = _read_file(index.parent / shard)
         strays = sorted(held.keys() ^ {name for name, place in places.items() if place == shard})
         if strays:
@@ -110,7 +110,7 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
 
 
 def _read_index(index: Path) -> dict[str, str]:
-    """Return the file that each tensor is in; raises InputError unless these are names without folders."""
+    """Return the file of each tensor; raises InputError unless these are file names without folders."""
     places = read_json(index).get("weight_map")
     is_map = isinstance(places, dict) and all(
         isinstance(place, str) and place == Path(place).name for place in places.values()
@@ -125,5 +125,5 @@ def _read_file(path: Path) -> dict[str, Tensor]:
         return read_safetensors(path)
     content = read_pickle(path)
     if not is_state(content):
-        raise InputError(f"{path} holds other things than named tensors; save the model again with save_pretrained")
+        raise InputError(f"{path} holds something other than named tensors; save the model again with save_pretrained")
     return content

@@ -1,8 +1,8 @@
-"""Names and layout of tensors in transformers, joined to those of the official code by a detector's own tables.
+"""Names and layout of tensors in transformers, mapped to those of the official code by tables of each detector.
 
-Files of transformers, also those that version 5 writes, have the names of version 4. Version 5 renames them when it
-loads, so that a state dict taken from a model in memory has others; a backbone of transformers' own ResNet instead of
-timm's has others again. All of them are read, version 4's are written.
+Files of transformers, including those that version 5 writes, have the names of version 4. Version 5 renames tensors
+when it loads them, so the state dict of a model in memory has other names; transformers' own ResNet has yet other names
+than timm's. All of them can be read; version 4's are written.
 """
 
 import re
@@ -20,7 +20,7 @@ VERSION_5 = (
     (r"\.mlp\.fc(\d)\.", r".fc\1."),
     (r"(encoder|decoder)(.*)\.o_proj\.", r"\1\2.out_proj."),
 )
-"""Names of version 5 in memory, as regular expressions, and of version 4."""
+"""Names of version 5 in memory, as regular expressions, and the names of version 4."""
 
 NATIVE_RESNET = (
     (r"\.embedder\.embedder\.convolution\.", ".conv1."),
@@ -33,14 +33,14 @@ NATIVE_LAYER = re.compile(r"\.layer\.(\d+)\.(convolution|normalization)\.")
 
 
 def to_version_4(name: str, *, theirs: TransformersModel) -> str:
-    """Return the name that transformers 4 has for a tensor of version 4 or 5, with timm's backbone or its own."""
+    """Return the transformers 4 name of a tensor of version 4 or 5, with timm's backbone or its own."""
     for pattern, replacement in VERSION_5 + theirs.version_5_names:
         name = re.sub(pattern, replacement, name)
     return _timm_name(name) if name.startswith(BACKBONE[1]) else name
 
 
 def to_transformers(tensors: Mapping[str, Tensor], *, theirs: TransformersModel) -> dict[str, Tensor]:
-    """Rename tensors of the official code to version 4's names, and take fused projections apart."""
+    """Rename tensors of the official code to version 4's names, and split fused projections."""
     renamed: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         module, _, leaf = name.rpartition(".")
@@ -61,7 +61,7 @@ def from_transformers(tensors: Mapping[str, Tensor], *, theirs: TransformersMode
 
 
 def modules_from_transformers(tensors: Mapping[str, Tensor], *, theirs: TransformersModel) -> dict[str, Tensor]:
-    """Return those tensors under their official names that both sides have as they are: all but fused projections."""
+    """Return the tensors that both sides have in the same form, under official names: all but fused projections."""
     modules = _swapped(theirs.modules)
     renamed: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
@@ -90,7 +90,7 @@ def _swapped(modules: Mapping[str, str]) -> dict[str, str]:
 
 
 def _move(module: str, modules: Mapping[str, str]) -> str:
-    """Return the module's counterpart, with the same numbers in it."""
+    """Return the name of the corresponding module, with the same numbers in it."""
     numbers = iter(re.findall(r"\.(\d+)", module))
     return re.sub(r"\*", lambda _: next(numbers), modules[_starred(module)])
 

@@ -1,4 +1,4 @@
-"""Proof that a converted model is the same function: both sides run on the same images."""
+"""Verify a conversion: run both models on the same images and compare."""
 
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -16,23 +16,23 @@ from condetr.labels import LabelMap
 from condetr.shapes import DetectorOutput, Prediction
 
 IMAGE_SIZES_HW = ((160, 224), (208, 130))
-"""Two images of unlike shape, so that padding takes part."""
+"""Two images of different shape, so that there is padding."""
 
 TOLERANCE = 1e-3
-"""Conversions that are right differ by about 1e-5 in logits, from the order of float32 sums."""
+"""Correct conversions differ by about 1e-5 in logits, because of the order of float32 sums."""
 
 Forward = Callable[[Batch], Prediction]
 
 
 class Runner(NamedTuple):
-    """A model in the hands of a library."""
+    """A model and the library that runs it."""
 
     library: str
     forward: Forward
 
 
 class Difference(NamedTuple):
-    """How far two models are apart on random images."""
+    """The differences of two models on random images."""
 
     libraries: tuple[str, str]
     logits: float
@@ -40,16 +40,16 @@ class Difference(NamedTuple):
 
     @property
     def is_small(self) -> bool:
-        """Whether it may be rounding."""
+        """True if the differences may be due to rounding."""
         return max(self.logits, self.boxes) < TOLERANCE
 
 
 def measure_difference(source: Source, destination: Source, *, label_map: LabelMap | None = None) -> Difference:
     """Return the largest differences of logits and relative boxes between two models.
 
-    Folders of transformers are run by that library if it is installed, everything else by condetr after reading it
-    back from the disk. An ONNX file is run by ONNX Runtime, beside condetr with the rows of the same classes alone,
-    those of `label_map` if the file was written with it. Raises RunError if it does not run.
+    Folders of transformers are run by that library if it is installed, all others by condetr after reading them back
+    from disk. An ONNX file is run by ONNX Runtime and compared with condetr on the rows of the same classes, those of
+    `label_map` if the file was written with it. Raises RunError if it does not run.
     """
     if destination.format == "onnx":
         ours = Runner("condetr", _our_forward(read(source, label_map=label_map).ready()))
@@ -70,7 +70,7 @@ def _runner(source: Source) -> Runner:
     if source.format == "transformers":
         try:
             return Runner(f"transformers {version('transformers')}", _transformers_forward(source))
-        except (ImportError, PackageNotFoundError):  # transformers itself, or timm behind it
+        except (ImportError, PackageNotFoundError):  # transformers itself, or timm, which it needs
             pass
     return Runner("condetr", _our_forward(read(source)))
 

@@ -9,10 +9,10 @@ from torch.nn import functional as F
 
 
 class DotProductAttention(nn.Module):
-    """Scaled dot-product attention whose queries and keys come in parts that are concatenated per head.
+    """Scaled dot-product attention whose queries and keys consist of parts that are concatenated per head.
 
     The logits of a head are then the sum of its parts' logits. The scale is (width of the concatenated head)^-1/2.
-    It has no parameters: projections belong to its callers.
+    It has no parameters: callers project.
     """
 
     def __init__(self, num_heads: int, *, dropout: float) -> None:
@@ -43,7 +43,7 @@ class DotProductAttention(nn.Module):
         *,
         key_is_padding: Bool[Tensor, "B S"] | None,
     ) -> Float[Tensor, "B M Q D_value"]:
-        """Return dropout(softmax(q k / sqrt(d))) v of every head."""
+        """Return dropout(softmax(q k / sqrt(d))) v for every head."""
         return F.scaled_dot_product_attention(
             query,
             key,
@@ -53,7 +53,7 @@ class DotProductAttention(nn.Module):
         )
 
     def split_heads(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B M N D_head"]:
-        """Cut the channels into heads."""
+        """Split the channels into heads."""
         batch, length, dim = x.shape
         return x.view(batch, length, self.num_heads, dim // self.num_heads).transpose(1, 2)
 
@@ -88,5 +88,5 @@ class MultiHeadAttention(nn.Module):
 
 
 def is_one_sum(cross_attention: nn.Module) -> bool:
-    """Say whether content and position are added into one query and one key, as in DETR."""
+    """Tell whether content and position are added into one query and one key, as in DETR."""
     return isinstance(cross_attention, MultiHeadAttention)

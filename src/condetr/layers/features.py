@@ -1,4 +1,4 @@
-"""From images to the cells that a transformer reads."""
+"""Turn images into the sequence of feature-map cells for a transformer."""
 
 from typing import NamedTuple
 
@@ -31,7 +31,7 @@ class FeatureMap(nn.Module):
     def forward(self, images: Float[Tensor, "B 3 H W"], is_padding: Bool[Tensor, "B H W"]) -> Cells:
         """Return the projected features with positions and the padding mask at their resolution."""
         features = self.projection(self.backbone(images)[-1])
-        # Nearest neighbour, so that a cell is padding if the pixel at its corner is.
+        # Nearest neighbour: a cell is padding if the pixel at its corner is padding.
         is_padding = F.interpolate(is_padding[None].float(), size=features.shape[-2:])[0].bool()
         return Cells(
             features=features.flatten(2).transpose(1, 2),

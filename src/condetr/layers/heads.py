@@ -1,4 +1,4 @@
-"""From decoder embeddings to class logits and boxes, and how a transformer is initialised."""
+"""Heads for class logits and boxes, and the initialisation of a transformer."""
 
 import math
 from collections.abc import Sequence
@@ -39,8 +39,8 @@ class PredictionHeads(nn.Module):
     def keep_classes(self, rows: Sequence[int]) -> None:
         """Reduce the class head to the given rows, in their order.
 
-        Models of COCO have a row for each of the ids 0..90, and 11 of these ids belong to no class. What is predicted
-        for the others stays the same.
+        COCO models have a row for each of the ids 0..90, and 11 of these ids belong to no class. Predictions for the
+        kept classes stay the same.
         """
         every = self.class_head
         assert isinstance(every, nn.Linear)
@@ -48,7 +48,7 @@ class PredictionHeads(nn.Module):
 
 
 class _ClassesAndNoObject(nn.Module):
-    """A head against whose classes "no object" (last) competes together with all rows that belong to no class.
+    """A head whose last output, "no object", also includes all rows that belong to no class.
 
     The softmax over its outputs is the softmax over all rows, with the probability of unused rows added to "no object".
     """
@@ -66,8 +66,8 @@ class _ClassesAndNoObject(nn.Module):
 def layer_sets(layers: Prediction, *, groups: int = 1) -> tuple[PredictionSet, ...]:
     """Return the prediction sets of decoder layers, stacked along a first axis.
 
-    Queries that come in groups make a set for each group, and the loss is the mean over groups. The last set is the
-    first group's of the last layer.
+    Groups of queries make a set each, and the loss is the mean over groups. The last set is that of the first group in
+    the last layer.
     """
     return tuple(
         PredictionSet(f"layer{layer}" if groups == 1 else f"layer{layer}_group{group}", each, weight=1 / groups)
@@ -77,7 +77,7 @@ def layer_sets(layers: Prediction, *, groups: int = 1) -> tuple[PredictionSet, .
 
 
 def restored_sets(layers: Prediction, *, known: Pairs, groups: int) -> tuple[PredictionSet, ...]:
-    """Return the prediction sets of decoder layers whose queries were made from targets; the loss is a group's mean."""
+    """Return the prediction sets of decoder layers for queries made from targets; the loss is the mean over groups."""
     return tuple(
         PredictionSet(f"restored{layer}", Prediction(*each), weight=1 / groups, known=known)
         for layer, each in enumerate(zip(*layers, strict=True))
@@ -85,13 +85,13 @@ def restored_sets(layers: Prediction, *, known: Pairs, groups: int) -> tuple[Pre
 
 
 def inverse_sigmoid(x: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-    """Return the logit of probabilities, which are kept 1e-5 away from 0 and 1."""
+    """Return the logit of probabilities, which are clamped to 1e-5 away from 0 and 1."""
     x = x.clamp(0, 1)
     return torch.log(x.clamp(min=1e-5) / (1 - x).clamp(min=1e-5))
 
 
 def xavier_init(module: nn.Module) -> None:
-    """Initialise every matrix of a transformer by Xavier's uniform distribution; biases stay as they are."""
+    """Initialise every matrix of a transformer with Xavier's uniform distribution; biases stay unchanged."""
     for parameter in module.parameters():
         if parameter.dim() > 1:
             nn.init.xavier_uniform_(parameter)
@@ -106,7 +106,7 @@ def _rows_of(every: nn.Linear, rows: Sequence[int]) -> nn.Linear:
 
 def _by_group(logits: Tensor, boxes_cxcywh: Tensor, *, groups: int) -> list[tuple[int, Prediction]]:
     """Return the last group first."""
-    if groups == 1:  # an exporter would keep the chunk
+    if groups == 1:  # the ONNX exporter would otherwise keep the chunk
         return [(0, Prediction(logits, boxes_cxcywh))]
     parts = zip(logits.chunk(groups, dim=1), boxes_cxcywh.chunk(groups, dim=1), strict=True)
     return [(group, Prediction(*part)) for group, part in enumerate(parts)][::-1]

@@ -10,7 +10,7 @@ TEMPERATURE = 10_000.0
 
 
 def sine_embedding(angles: Float[Tensor, "*batch"], *, dim: int) -> Float[Tensor, "*batch dim"]:
-    """Embed angles in radians: sine in the even channels, cosine in the odd ones, a frequency for each pair."""
+    """Embed angles in radians: sine in the even channels, cosine in the odd ones, with a frequency for each pair."""
     if dim % 2:
         raise ValueError(f"dim must be even, got {dim}")
     pair = torch.arange(dim // 2, dtype=torch.float32, device=angles.device)
@@ -19,15 +19,15 @@ def sine_embedding(angles: Float[Tensor, "*batch"], *, dim: int) -> Float[Tensor
 
 
 def point_embedding(points_xy: Float[Tensor, "*batch 2"], *, dim: int) -> Float[Tensor, "*batch dim"]:
-    """Embed points in [0, 1]: the block of y comes first, then that of x."""
+    """Embed points in [0, 1]: first the channels of y, then those of x."""
     x, y = (points_xy * 2 * math.pi).unbind(-1)
     return torch.cat([sine_embedding(y, dim=dim // 2), sine_embedding(x, dim=dim // 2)], dim=-1)
 
 
 def position_map(is_padding: Bool[Tensor, "B H W"], *, dim: int) -> Float[Tensor, "B H*W dim"]:
-    """Embed every cell by its place within the valid part of its image, in row-major order.
+    """Embed every cell by its position within the valid part of its image, in row-major order.
 
-    The first valid cell counts as 1 and the last one as (nearly) 2 pi. Computed in fp32 whatever the precision.
+    The first valid cell counts as 1 and the last one as (nearly) 2 pi. Always computed in fp32.
     """
     is_valid = (~is_padding).float()
     y, x = is_valid.cumsum(1), is_valid.cumsum(2)

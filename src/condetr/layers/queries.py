@@ -38,7 +38,8 @@ class ReferencePoints(nn.Module):
 
 
 BOX_NOISE, LABEL_NOISE = 0.4, 0.2
-"""How far a centre moves in half sides and a side changes, at most; how often a label is replaced (section 4.3)."""
+"""The largest shift of a centre in half sides and the largest change of a side; the fraction of replaced labels
+(section 4.3)."""
 
 
 class NoisedTargets(NamedTuple):
@@ -46,17 +47,17 @@ class NoisedTargets(NamedTuple):
 
     queries: Float[Tensor, "B Q D"]
     embedding: Float[Tensor, "B Q D"]
-    """Content of the query, made from its label; the first decoder layer finds it in place of zeros."""
+    """Content of the query, made from its label; the first decoder layer gets it instead of zeros."""
     reference_xy: Float[Tensor, "B Q 2"]
     known: Pairs
-    """The target that each query was made from."""
+    """The target of each query."""
 
 
 class DenoisingQueries(nn.Module):
     """Turns targets into noised queries, from which the decoder learns to restore them.
 
-    A group holds each target of an image once. Groups see neither each other nor the queries that detect: they go
-    through the decoder by themselves.
+    A group holds each target of an image once. Groups attend neither to each other nor to the detection queries: they
+    pass through the decoder separately.
     """
 
     def __init__(self, dim: int, *, num_classes: int, groups: int) -> None:
@@ -67,7 +68,7 @@ class DenoisingQueries(nn.Module):
         self.dim = dim
 
     def forward(self, targets: Targets) -> NoisedTargets:
-        """Add noise to the targets and embed what it leaves; there is a query even where no image has a target."""
+        """Add noise to the targets and embed them; there is at least one query, even if no image has a target."""
         missing = int(targets.labels.shape[1] == 0)
         labels = F.pad(targets.labels, (0, missing)).repeat(1, self.groups)
         boxes_cxcywh = F.pad(targets.boxes_cxcywh, (0, 0, 0, missing)).repeat(1, self.groups, 1)
@@ -82,7 +83,7 @@ class DenoisingQueries(nn.Module):
         )
 
     def _known(self, counts: tuple[int, ...], *, most: int, device: torch.device) -> Pairs:
-        # Made without asking a GPU, which would have to be waited for.
+        # Computed without reading values from a GPU, which would have to synchronise.
         pairs = [
             (image, group * most + target, target)
             for group in range(self.groups)

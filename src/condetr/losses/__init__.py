@@ -1,1 +1,1 @@
-"""Matching and losses: one criterion for all detectors, which it never learns to know."""
+"""Matching and losses: one criterion, which is independent of the detector."""

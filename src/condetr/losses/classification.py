@@ -1,4 +1,4 @@
-"""Two ways to learn classes: each by itself, or against one another and "no object". All of it in fp32."""
+"""Two classification losses: focal loss for sigmoid scores, and cross-entropy with "no object". Both in fp32."""
 
 from abc import ABC, abstractmethod
 
@@ -13,17 +13,17 @@ FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0
 
 
 class Classification(ABC):
-    """The class part of matching and loss."""
+    """The classification part of matching and loss."""
 
     @abstractmethod
     def costs(self, logits: Float[Tensor, "R Q K"], labels: Int[Tensor, "R T"]) -> Float[Tensor, "R T Q"]:
-        """Return what it costs to let a query stand for a target."""
+        """Return the cost of matching each query with each target."""
 
     @abstractmethod
     def matched(
         self, logits: Float[Tensor, "L B Q K"], *, matches: Matches, labels: Int[Tensor, " P"], num_boxes: float
     ) -> Float[Tensor, " L"]:
-        """Return the loss of each set of predictions, whose unmatched queries are to find nothing."""
+        """Return the loss of each set of predictions; unmatched queries should predict no object."""
 
     @abstractmethod
     def known(self, logits: Float[Tensor, "P K"], *, labels: Int[Tensor, " P"]) -> Float[Tensor, " P"]:
@@ -34,7 +34,7 @@ class FocalClassification(Classification):
     """Sigmoids, learned by the focal loss (Conditional DETR, section 3.2)."""
 
     def costs(self, logits: Float[Tensor, "R Q K"], labels: Int[Tensor, "R T"]) -> Float[Tensor, "R T Q"]:
-        """Return the focal loss as a positive less that as a negative."""
+        """Return the focal loss as a positive minus the focal loss as a negative."""
         p = logits.mT.gather(1, _for_each_query(labels, logits)).sigmoid()
         positive = FOCAL_ALPHA * (1 - p) ** FOCAL_GAMMA * -(p + 1e-8).log()
         negative = (1 - FOCAL_ALPHA) * p**FOCAL_GAMMA * -(1 - p + 1e-8).log()
@@ -43,9 +43,9 @@ class FocalClassification(Classification):
     def matched(
         self, logits: Float[Tensor, "L B Q K"], *, matches: Matches, labels: Int[Tensor, " P"], num_boxes: float
     ) -> Float[Tensor, " L"]:
-        """Return the focal loss of all logits over the number of boxes.
+        """Return the focal loss of all logits, divided by the number of boxes.
 
-        Few of them are positives: all count as negatives first, then the matched ones are put right.
+        Few logits are positives: all are first computed as negatives, then the matched ones are corrected.
         """
         negatives = _focal_negative(logits).sum((1, 2, 3))
         corrections = _correction(logits[matches.set, matches.image, matches.query, labels])
@@ -57,7 +57,7 @@ class FocalClassification(Classification):
 
 
 class CrossEntropyClassification(Classification):
-    """Softmax over the classes and "no object", which comes last (DETR, section 3.1)."""
+    """Softmax over the classes and "no object", the last one (DETR, section 3.1)."""
 
     def __init__(self, *, no_object_weight: float) -> None:
         self.no_object_weight = no_object_weight
@@ -69,7 +69,7 @@ class CrossEntropyClassification(Classification):
     def matched(
         self, logits: Float[Tensor, "L B Q K"], *, matches: Matches, labels: Int[Tensor, " P"], num_boxes: float
     ) -> Float[Tensor, " L"]:
-        """Return the weighted mean over all queries of each set, as DETR has it: `num_boxes` does not count."""
+        """Return the weighted mean over all queries of each set, as in DETR; `num_boxes` is not used."""
         num_classes = logits.shape[-1]
         classes = torch.full(logits.shape[:-1], num_classes - 1, device=logits.device)
         classes[matches.set, matches.image, matches.query] = labels

@@ -1,4 +1,4 @@
-"""The criterion: match every set of predictions to the targets, weigh and add up the loss terms."""
+"""The criterion: match every set of predictions to the targets, and sum the weighted loss terms."""
 
 from collections.abc import Callable, Sequence
 from itertools import groupby
@@ -16,7 +16,7 @@ from condetr.losses.matcher import HungarianMatcher, Matches
 from condetr.shapes import DetectorOutput, Pairs, Prediction, PredictionSet, Targets
 
 LossReport = dict[str, Tensor]
-"""`loss`, the weighted sum over all sets that is minimised, and the unweighted terms of what is found."""
+"""`loss`, the weighted sum over all sets that is minimised, and the unweighted terms of the last set."""
 
 Criterion = Callable[..., LossReport]
 """Called with a detector's output, the targets, and `num_boxes`: targets per process, averaged over the processes."""
@@ -26,7 +26,7 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 @settings
 class MatcherConfig:
-    """Costs of pairing a query with a target."""
+    """Weights of the costs of matching a query with a target."""
 
     classification: Weight = 2.0
     l1: Weight = 5.0
@@ -45,7 +45,7 @@ class CriterionConfig:
     """Weight of "no object" in the cross-entropy; the focal loss has no such class."""
 
     def build(self, classification: Classification) -> "SetCriterion":
-        """Build the criterion of a detector whose classes are learned this way."""
+        """Build the criterion with the given classification loss."""
         costs = self.matcher
         return SetCriterion(
             HungarianMatcher(classification.costs, classification=costs.classification, l1=costs.l1, giou=costs.giou),
@@ -64,7 +64,7 @@ class SetCriterion(nn.Module):
         self.weights = weights
 
     def forward(self, output: DetectorOutput, targets: Targets, *, num_boxes: float) -> LossReport:
-        """Return the losses, added up over the sets; box terms and the focal loss are divided by `num_boxes`.
+        """Return the losses, summed over the sets; box terms and the focal loss are divided by `num_boxes`.
 
         `num_boxes` is the number of targets per process, averaged over the processes, and at least 1.
         """
@@ -83,7 +83,7 @@ class SetCriterion(nn.Module):
     def _terms(
         self, sets: Sequence[PredictionSet], targets: Targets, *, num_boxes: float
     ) -> dict[str, Float[Tensor, " L"]]:
-        """Return the loss terms of sets of one form, computed together: the last entries are the last set's."""
+        """Return the loss terms of sets of equal shape, computed together: the last entries are the last set's."""
         stacked = Prediction(
             *(torch.stack(each).float() for each in zip(*(each.prediction for each in sets), strict=True))
         )

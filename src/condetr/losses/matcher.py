@@ -1,4 +1,4 @@
-"""Matching predictions to ground truth one to one (DETR, section 3.1)."""
+"""One-to-one matching of predictions to ground truth (DETR, section 3.1)."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from condetr.boxes import cxcywh_to_xyxy, giou
 from condetr.shapes import Prediction, Targets
 
 ClassCosts = Callable[[Float[Tensor, "R Q K"], Int[Tensor, "R T"]], Float[Tensor, "R T Q"]]
-"""From logits and the targets' labels to what it costs to let a query stand for a target."""
+"""Maps logits and the targets' labels to the cost of matching each query with each target."""
 
 IMPOSSIBLE_COST = 1e6
 """Stands in for costs that are not finite, so that a diverging query is matched last instead of ending the run."""
@@ -26,7 +26,7 @@ class Matches(NamedTuple):
     image: Int[Tensor, " P"]
     query: Int[Tensor, " P"]
     target: Int[Tensor, " P"]
-    """Place among the targets of the image."""
+    """Index among the targets of the image."""
 
 
 class HungarianMatcher(nn.Module):
@@ -53,7 +53,7 @@ class HungarianMatcher(nn.Module):
         return Matches(*together.to(stacked.logits.device))
 
     def costs(self, prediction: Prediction, targets: Targets) -> Float[Tensor, "R Q T"]:
-        """Return the cost of every pair in fp32, finite whatever the predictions are.
+        """Return the cost of every pair in fp32, finite for any predictions.
 
         The rows of `prediction` are the images, once for each set.
         """
@@ -63,7 +63,7 @@ class HungarianMatcher(nn.Module):
         l1 = torch.cdist(boxes_cxcywh, predicted_cxcywh, p=1)
         overlap = giou(cxcywh_to_xyxy(boxes_cxcywh)[:, :, None], cxcywh_to_xyxy(predicted_cxcywh)[:, None])
         class_costs = self.class_costs(prediction.logits.float(), labels)
-        # Computed as targets by queries: vectors of queries are the longer ones, and the solver turns a matrix with
-        # more rows than columns around.
+        # Computed as targets by queries: vectors of queries are longer, and the solver would transpose a matrix with
+        # more rows than columns.
         costs = self.classification * class_costs + self.l1 * l1 - self.giou * overlap
         return costs.nan_to_num(nan=IMPOSSIBLE_COST, posinf=IMPOSSIBLE_COST, neginf=IMPOSSIBLE_COST).mT

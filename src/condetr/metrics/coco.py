@@ -18,7 +18,7 @@ from condetr.words import counted
 
 @dataclass(frozen=True, kw_only=True)
 class ClassResult:
-    """How well one class was found."""
+    """The metrics of one class."""
 
     name: str
     dataset_id: int
@@ -32,7 +32,7 @@ class ClassResult:
 
 @dataclass(frozen=True, kw_only=True)
 class CocoResults:
-    """The COCO numbers of a split, each in 0..1, NaN where the split has nothing to measure it on."""
+    """The COCO metrics of a split, each in 0..1, or NaN if the split has no ground truth for it."""
 
     AP: float
     """Mean over IoU .50:.05:.95, recall thresholds and the classes that occur."""
@@ -117,7 +117,7 @@ def result_rows(detections: Mapping[int, Detections], *, label_map: LabelMap) ->
 
 
 def without_nan(row: dict[str, Any]) -> dict[str, Any]:
-    """Return the same with None instead of NaN, which JSON does not have."""
+    """Return the same values with None instead of NaN, which JSON does not have."""
     return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
 
 
@@ -168,8 +168,8 @@ def _rows(
 ) -> list[dict[str, Any]]:
     """Return COCO annotations from columns.
 
-    Ids count from 1: the evaluator takes 0 for "no match". Images and classes get numbers of our own, in the order of
-    their ids, so that any id that a data set may use is fine; ties between scores are still broken by image id.
+    Ids are counted from 1, because 0 means "no match" for the evaluator. Images and classes are renumbered in the order
+    of their ids, so that any id is allowed; ties between scores are still broken by image id.
     """
     columns = {
         "id": np.arange(1, len(labels) + 1),
@@ -209,4 +209,4 @@ def _mean_defined(precision: Float[np.ndarray, "..."]) -> float:
 
 
 def _say_nothing(*_: object) -> None:
-    """Take the place of the evaluator's print."""
+    """Replace the evaluator's print."""

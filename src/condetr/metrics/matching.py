@@ -1,4 +1,4 @@
-"""What matched what: precision-recall curves and the confusion matrix."""
+"""Matching of detections and ground truth: precision-recall curves and the confusion matrix."""
 
 import warnings
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from condetr.metrics.coco import accumulated_evaluator, to_xywh
 from condetr.shapes import Detections
 
 with warnings.catch_warnings():
-    # It counts as well without OpenCV, which it wants for drawing.
+    # supervision computes this without OpenCV, which it only needs for drawing.
     warnings.filterwarnings("ignore", message="OpenCV")
     import supervision
 
@@ -21,7 +21,7 @@ SAME_OBJECT_IOU = 0.5
 
 
 class PrecisionRecall(NamedTuple):
-    """Interpolated precision of every class at rising recall, NaN for classes that do not occur."""
+    """Interpolated precision of every class at increasing recall, NaN for classes that do not occur."""
 
     recall: Float[np.ndarray, " R"]
     precision_50: Float[np.ndarray, "K R"]
@@ -44,11 +44,11 @@ def precision_recall(split: Split, detections: Mapping[int, Detections]) -> Prec
 
 
 def best_threshold(curves: PrecisionRecall) -> float:
-    """Return the score threshold, in steps of 0.05, whose F1 at IoU 0.5 is highest in the mean over classes."""
+    """Return the score threshold, in steps of 0.05, whose F1 at IoU 0.5 is highest, as the mean over classes."""
     occurs = ~np.isnan(curves.precision_50[:, 0])
     if not occurs.any():
         return 0.5
-    # From above: false alarms below the last hit leave no trace in the curves, so among equals the highest is best.
+    # From above: the curves do not show false positives below the last hit, so among equals the highest is best.
     thresholds = np.arange(19, 0, -1) / 20
     mean_f1 = [_mean_f1(curves, occurs=occurs, threshold=threshold) for threshold in thresholds]
     return float(thresholds[int(np.argmax(mean_f1))])
@@ -60,7 +60,7 @@ def confusion_matrix(
     """Count ground truth classes (rows) against detected classes (columns); the last of each is "background".
 
     Detections that score at least `threshold` are matched to ground truth of IoU above 0.5, same class first, then by
-    IoU. Like in COCO's evaluation, crowd regions are no objects, and detections inside one of their class do not count.
+    IoU. As in COCO's evaluation, crowd regions are not objects, and detections inside one of their class are ignored.
     """
     truth = [_truth(record) for record in split.records]
     found = [_found(record, detections.get(record.image_id)) for record in split.records]
@@ -117,7 +117,7 @@ def _found(record: ImageRecord, detections: Detections | None) -> supervision.De
 
 
 def _only_in_a_crowd(record: ImageRecord, detections: Detections) -> Bool[np.ndarray, " N"]:
-    """Tell which detections lie by half or more in a crowd region of their class and on no single object."""
+    """Tell which detections are at least half inside a crowd region of their class and match no single object."""
     overlap = coco_overlap(to_xywh(detections.boxes_xyxy), to_xywh(record.boxes_xyxy), record.is_crowd.tolist())
     on_object = (overlap[:, ~record.is_crowd] > SAME_OBJECT_IOU).any(axis=1)
     of_its_class = detections.labels[:, None] == record.labels[record.is_crowd]

@@ -1,1 +1,1 @@
-"""The fast form of a trained detector, proven equal to the one that reads like the paper."""
+"""The fast form of a trained detector, tested to compute the same as the one in `detectors`."""

@@ -1,6 +1,6 @@
-"""Scaled dot-product attention without dropout, by the kernel that is fastest where it runs.
+"""Scaled dot-product attention without dropout, with the fastest kernel for the device.
 
-Queries come scaled by `query_scale`, so that the weights of a softmax are powers of 2 over their sum.
+Queries are scaled by `query_scale`, so that the weights of a softmax are powers of 2 divided by their sum.
 """
 
 import math
@@ -15,16 +15,16 @@ from condetr.optimize.machine import has_matrix_tiles
 from condetr.optimize.onednn import is_usable, product
 
 BLOCK_BYTES = 16 * 2**20
-"""Attention weights that are in memory at once; with 2 MiB, 8 heads of 850 x 850 take up to a seventh longer."""
+"""Bytes of attention weights in memory at once; with 2 MiB, 8 heads of 850 x 850 take up to a seventh longer."""
 SAFE_EXPONENT = 100.0
-"""Powers of 2 up to here, in both directions, and their sums, are far from the ends of the number formats."""
+"""Powers of 2 with exponents up to this size, and their sums, neither overflow nor underflow."""
 
 
 class Places(NamedTuple):
-    """The spatial part of the logits, added to that of the contents: fp32 products of queries and positional keys.
+    """The spatial part of the logits, added to the content part: fp32 products of queries and positional keys.
 
     A sine embedding has channels of y and channels of x, and projections are linear: the positional key of the cell in
-    row y and column x is the sum of one for the row and one for the column. A query meets H + W keys, not H W.
+    row y and column x is the sum of one for the row and one for the column: H + W keys instead of H W.
     """
 
     query: Float[Tensor, "B M Q D"]
@@ -33,12 +33,12 @@ class Places(NamedTuple):
 
 
 def query_scale(width: int) -> float:
-    """Return what queries are multiplied with: 2^(q k) is then e^(q k / sqrt(width)) of the unscaled query."""
+    """Return the factor of the queries: 2^(q k) is then e^(q k / sqrt(width)) of the unscaled query."""
     return math.log2(math.e) / math.sqrt(width)
 
 
 def split_heads(x: Float[Tensor, "B N D"], *, num_heads: int) -> Float[Tensor, "B M N D_head"]:
-    """Cut the channels into heads."""
+    """Split the channels into heads."""
     return x.view(*x.shape[:2], num_heads, -1).transpose(1, 2)
 
 
@@ -50,10 +50,10 @@ def attend(
     key_is_padding: Bool[Tensor, "B S"] | None,
     places: Places | None = None,
 ) -> Float[Tensor, "B Q M*D_value"]:
-    """Attend to the keys that are not padding; the heads' results are side by side.
+    """Attend to the keys that are not padding; return the concatenated heads.
 
-    Boxes are located by the spatial part of the cross-attention: with its keys or its logits in bf16, a small detector
-    loses 0.004 of AP, with all else in bf16 none.
+    The spatial part of the cross-attention locates boxes: with its keys or logits in bf16, a small detector loses 0.004
+    of AP; with everything else in bf16, it loses none.
     """
     if is_usable(query) and not has_matrix_tiles() and not torch.compiler.is_compiling():
         attended = _attend_in_blocks(query, key, value, key_is_padding, places)
@@ -71,8 +71,8 @@ def _attend_at_once(
 ) -> Float[Tensor, "B M Q D_value"]:
     """Call torch's kernel.
 
-    It wants one number format: fp32 keys beside bf16 queries are two terms, q (k + e) = (q, q) (k, e). Its fast forms
-    want values as wide as the keys: zeros appended to the values are zeros appended to the result.
+    It needs one number format: fp32 keys with bf16 queries become two bf16 terms, q (k + e) = (q, q) (k, e). Its fast
+    forms need values as wide as the keys: zeros appended to the values only append zeros to the result.
     """
     if places is not None:
         position = (places.row_keys[..., :, None, :] + places.column_keys[..., None, :, :]).flatten(2, 3)
@@ -95,9 +95,9 @@ def _attend_in_blocks(
     key_is_padding: Bool[Tensor, "B S"] | None,
     places: Places | None,
 ) -> Float[Tensor, "B M Q D_value"]:
-    """Write out the softmax for a block of queries at a time, in bf16 of all heads, in fp32 of one.
+    """Compute the softmax for a block of queries at a time: in bf16 for all heads, in fp32 for one head.
 
-    torch's kernel has bf16 products for AMX alone, and its fp32 ones are MKL's.
+    torch's kernel has fast bf16 products only for AMX, and uses MKL for fp32.
     """
     images, num_heads, queries, _ = query.shape
     spatial = (
@@ -126,13 +126,13 @@ class _Heads(NamedTuple):
     key: Float[Tensor, "*heads S D_key"]
     value: Float[Tensor, "*heads S D_value"]
     spatial: list[Tensor]
-    """The spatial logits by row ("*heads Q H") and by column ("*heads Q W"), or nothing."""
+    """The spatial logits by row ("*heads Q H") and by column ("*heads Q W"), or an empty tuple."""
     key_is_padding: Bool[Tensor, "*heads 1 S"] | None
     is_bounded: bool
-    """Whether all exponents are known to be safe."""
+    """True if no exponent can overflow."""
 
     def only(self, index: int) -> "_Heads":
-        """Return one head."""
+        """Return the operands of one head."""
         return _Heads(
             self.query[index],
             self.key[index],
@@ -143,10 +143,10 @@ class _Heads(NamedTuple):
         )
 
     def attend(self) -> Float[Tensor, "*heads Q D_value"]:
-        """Weight the values with powers of 2, for as many queries at a time as the weights' memory is to hold.
+        """Weight the values with powers of 2, for as many queries at a time as the memory limit allows.
 
-        A softmax subtracts the largest exponent of a query from its others lest their powers overflow. Most are too
-        small for that, and the powers are divided by their sum after the product, which is narrower.
+        A softmax subtracts the largest exponent of a query so that the powers do not overflow. Most exponents are too
+        small for that. The powers are divided by their sum after the product, which is narrower.
         """
         bytes_per_query = self.key[..., 0].numel() * (torch.float32 if self.spatial else self.key.dtype).itemsize
         blocks = []
@@ -171,5 +171,5 @@ class _Heads(NamedTuple):
 
 
 def _bound(query: Float[Tensor, "*heads Q D"], key: Float[Tensor, "*heads S D"]) -> float:
-    """Return what no q k exceeds in size (Cauchy-Schwarz)."""
+    """Return an upper bound of |q k| (Cauchy-Schwarz)."""
     return float(query.norm(dim=-1).amax() * key.norm(dim=-1).amax())

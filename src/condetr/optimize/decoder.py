@@ -1,7 +1,7 @@
-"""The decoders of DETR and Conditional DETR in one fast form.
+"""The fast form of the decoders of DETR and Conditional DETR.
 
-Content starts as zero, so that the first self-attention, and with it the first queries of the cross-attention, depend
-on the weights alone: they are computed once. What the query embeddings add to a projection is a constant as well.
+Content starts as zero. The first self-attention, and thereby the first queries of the cross-attention, therefore depend
+only on the weights, and are computed once. The query embeddings' contribution to a projection is also a constant.
 """
 
 from typing import Any, NamedTuple, cast
@@ -23,29 +23,29 @@ class Affine(NamedTuple):
 
 
 class MemoryMaps(NamedTuple):
-    """How a decoder layer projects the encoder's memory, and positions, to its keys and values."""
+    """The projections of the encoder's memory and of positions to the keys and values of a decoder layer."""
 
     content_key: Affine
     value: Affine
     position: Float[Tensor, "D D"]
-    """Without its bias: what is added to all keys alike leaves a softmax as it is."""
+    """Without its bias: adding the same vector to all keys does not change the softmax."""
 
 
 class LayerParts(NamedTuple):
-    """What a decoder layer of either detector comes down to."""
+    """The common form of a decoder layer of either detector."""
 
     layer: Any
-    """The reference, for its norms and feed-forward network."""
+    """The original layer, for its norms and feed-forward network."""
     num_heads: int
     self_attention: Affine
-    """To queries, keys and values."""
+    """Projections to queries, keys and values."""
     self_output: nn.Linear
     cross_query: Affine
     spatial_query: Affine | None
-    """Of p_q, which is concatenated to the content query; DETR has none."""
+    """Computes p_q, which is concatenated to the content query; DETR has none."""
     cross_output: nn.Linear
     adds_positions: bool
-    """Whether projected positions are added to the content key; with a spatial query they are also concatenated."""
+    """True if projected positions are added to the content key; with a spatial query they are also concatenated."""
     memory: MemoryMaps
 
 
@@ -99,7 +99,7 @@ class FastDecoderLayer(nn.Module):
         return self.self_norm(self.self_output(attend(query, key, value, key_is_padding=None), x))  # type: ignore[no-any-return]
 
     def query(self, content: Float[Tensor, "B Q D"], p_q: Float[Tensor, "B Q D"] | None) -> Query:
-        """Return what the cross-attention multiplies with contents and with positions, by head."""
+        """Return the cross-attention's content queries and spatial queries, by head."""
         of_content = of_position = self.cross_query(content, self.cross_addend)
         if self.spatial_query is not None:
             of_position = self.spatial_query(p_q, of_content if self.adds_positions else None)
@@ -118,7 +118,7 @@ class FastDecoderLayer(nn.Module):
 
 
 class FastDecoder(nn.Module):
-    """All decoder layers; only the last one's embedding comes out."""
+    """All decoder layers; returns only the last one's embedding."""
 
     first_content: Tensor
     first_content_query: Tensor

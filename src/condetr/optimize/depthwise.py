@@ -1,10 +1,10 @@
-"""Dilated depthwise convolutions, for training on a CPU: their gradients as those of convolutions without dilation.
+"""Dilated depthwise convolutions for training on a CPU, computed as convolutions without dilation.
 
-A kernel dilated by d meets, from any cell, only cells a multiple of d away: the d x d maps of every d-th cell are
-convolved each by itself. oneDNN's kernels for the gradient of depthwise weights know no dilation, whatever the
-processor, and what stands in for them is slow: on two cores of an AMD EPYC (Zen 3), forward and backward with 960
-channels on 8 maps of 15 x 20 take 55 ms; here 20. A step of conditional_detr_mobilenet on 8 images of 240 x 320 takes
-0.9 of its time.
+A kernel with dilation d combines only cells that are a multiple of d apart. So the map is split into d x d maps of
+every d-th cell, which are convolved separately. oneDNN has no kernels for the weight gradient of dilated depthwise
+convolutions, on any processor, and its fallback is slow. On two cores of an AMD EPYC (Zen 3), forward and backward with
+960 channels on 8 maps of 15 x 20 take 55 ms; here 20. A step of conditional_detr_mobilenet on 8 images of 240 x 320
+takes 0.9 of its former time.
 """
 
 import itertools
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 
 class DilatedDepthwiseConvolution(nn.Conv2d):
-    """A depthwise convolution with dilation whose result has the size of its input."""
+    """A depthwise convolution with dilation whose result is as large as its input."""
 
     def __init__(self, convolution: nn.Conv2d) -> None:
         nn.Module.__init__(self)
@@ -71,12 +71,12 @@ class _Convolution(torch.autograd.Function):
 
 
 def _padding(kernel_size: Sequence[int], dilation: Sequence[int]) -> tuple[int, ...]:
-    """Return the zeros at each side with which the result has the size of the input."""
+    """Return the padding at each side that keeps the size of the input."""
     return tuple(d * (size // 2) for d, size in zip(dilation, kernel_size, strict=True))
 
 
 def _every_dth(x: Float[Tensor, "B D H W"], dilation: tuple[int, int]) -> Float[Tensor, "N D H_d W_d"]:
-    """Return the maps of every d-th cell as a batch; they end with zeros where a map is shorter than the first one."""
+    """Return the maps of every d-th cell as a batch; maps that are smaller than the first one are padded with zeros."""
     (batch, channels, *size_hw), cells = x.shape, x.permute(0, 2, 3, 1)
     map_hw = (math.ceil(size / d) for size, d in zip(size_hw, dilation, strict=True))
     maps = x.new_zeros(*dilation, batch, *map_hw, channels)
@@ -88,7 +88,7 @@ def _every_dth(x: Float[Tensor, "B D H W"], dilation: tuple[int, int]) -> Float[
 def _together(
     maps: Float[Tensor, "N D H_d W_d"], dilation: tuple[int, int], *, like: Float[Tensor, "B D H W"]
 ) -> Float[Tensor, "B D H W"]:
-    """Return what the maps of every d-th cell make together."""
+    """Return the map that the maps of every d-th cell are parts of."""
     batch, channels, *size_hw = like.shape
     cells = maps.new_empty(batch, *size_hw, channels)
     for of_cells, of_map in _meeting(cells, maps.permute(0, 2, 3, 1).unflatten(0, (*dilation, batch))):
@@ -99,7 +99,7 @@ def _together(
 def _meeting(
     cells: Float[Tensor, "B H W D"], maps: Float[Tensor, "down right B H_d W_d D"]
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield every d-th cell, and where these cells are among the maps."""
+    """Yield the slices of every d-th cell, and their places among the maps."""
     down, right = maps.shape[:2]
     for top, left in itertools.product(range(down), range(right)):
         of_cells = cells[:, top::down, left::right]

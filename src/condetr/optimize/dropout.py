@@ -1,7 +1,8 @@
-"""Dropout whose masks are drawn sixteen bits at a time, for training on a CPU.
+"""Dropout with masks that are sampled sixteen bits at a time, for training on a CPU.
 
-torch draws a number for each element, one after the other: in a step of Conditional DETR-R50 on two images of
-800 x 1066, 0.9 s of 3.5 s (bf16, two cores of an AMD EPYC). Here a fast generator, seeded by torch's, fills words.
+torch samples a number for each element, one after the other. In a step of Conditional DETR-R50 on two images of
+800 x 1066, this takes 0.9 s of 3.5 s (bf16, two cores of an AMD EPYC). Here a fast generator, seeded by torch's, fills
+whole words.
 """
 
 import math
@@ -12,9 +13,9 @@ from jaxtyping import Float, Int16
 from torch import Tensor, nn
 
 STEPS = 2**15
-"""Probabilities are rounded to multiples of one in so many."""
+"""Probabilities are rounded to multiples of 1 / STEPS."""
 SIGN = -(2**15)
-"""The sign bit of sixteen."""
+"""The sign bit of a 16-bit number."""
 
 
 class FastDropout(nn.Dropout):
@@ -28,7 +29,7 @@ class FastDropout(nn.Dropout):
 
 
 def draw_signs(shape: torch.Size, *, p: float) -> Int16[Tensor, "*shape"]:
-    """Return the sign bit with probability `p` and zero else, for each element; torch.manual_seed decides."""
+    """Return, for each element, the sign bit with probability `p` and otherwise zero; torch.manual_seed seeds it."""
     seed = int(torch.randint(2**63 - 1, ()))
     words = np.random.Generator(np.random.SFC64(seed)).integers(
         -(2**63), 2**63 - 1, size=math.ceil(shape.numel() / 4), endpoint=True
@@ -38,7 +39,7 @@ def draw_signs(shape: torch.Size, *, p: float) -> Int16[Tensor, "*shape"]:
 
 
 def kept_scale(p: float) -> float:
-    """Return what elements that stay are multiplied with."""
+    """Return the factor of the elements that are kept."""
     return STEPS / (STEPS - _dropped(p))
 
 

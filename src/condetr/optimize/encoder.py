@@ -1,4 +1,4 @@
-"""The encoder with queries, keys and values in one product, and positions that were projected before."""
+"""The encoder with queries, keys and values in one product, and positions that are projected in advance."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -41,7 +41,7 @@ class FastEncoderLayer(nn.Module):
 
 
 def scaled_queries(attention: MultiHeadAttention) -> tuple[Float[Tensor, "D_out D_in"], Float[Tensor, " D_out"]]:
-    """Return the weight and bias of the input projection with queries as `attend` wants them."""
+    """Return the weight and bias of the input projection, with queries scaled for `attend`."""
     weight, bias = attention.in_proj_weight.detach(), attention.in_proj_bias.detach()
     scale = torch.ones_like(bias)
     scale[: len(scale) // 3] = query_scale(weight.shape[1] // attention.attend.num_heads)
@@ -49,7 +49,7 @@ def scaled_queries(attention: MultiHeadAttention) -> tuple[Float[Tensor, "D_out 
 
 
 class FastFeedForward(nn.Module):
-    """The two-layer network, its ReLU within the first product."""
+    """The two-layer network, with the ReLU fused into the first product."""
 
     def __init__(self, layer: FeedForward, *, dtype: torch.dtype) -> None:
         super().__init__()

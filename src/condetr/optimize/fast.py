@@ -1,6 +1,6 @@
-"""The fast form of a trained detector: the same function for fixed weights, written for the machine it runs on.
+"""The fast form of a trained detector: the same function for fixed weights, optimised for the machine.
 
-Each rewrite rests on an identity that is said where it is made: `fold` (batch norms), `onednn` (layouts and fused
+Each rewrite is based on an identity, which its module states: `fold` (batch norms), `onednn` (layouts and fused
 operators), `winograd` and `pooling`, `attention`, `encoder`, `decoder` (constants), `memory` (joined products).
 """
 
@@ -35,17 +35,17 @@ from condetr.optimize.winograd import use_winograd
 from condetr.shapes import DetectorOutput, Found, Prediction, Targets
 
 COMPILER_OPTIONS = {"freezing": True}
-"""Weights are constants, laid out once."""
+"""Weights are constants, packed once."""
 
 
 PARTS: Mapping[str, type[nn.Module]] = {
     "features": FeatureMap, "query_embedding": nn.Embedding, "encoder": Encoder, "heads": PredictionHeads,
 }  # fmt: skip
-"""What a detector with a fast form is made of, besides reference points and a decoder whose layers are known."""
+"""The parts of a detector with a fast form, besides reference points and a decoder of known layers."""
 
 
 def has_fast_form(detector: nn.Module) -> bool:
-    """Tell whether `optimize` knows the parts of a detector, and nothing else is in it."""
+    """Tell whether a detector consists only of parts that `optimize` knows."""
     parts = dict(detector.named_children())
     return (
         parts.keys() - {"reference_points", "denoising"} == {*PARTS, "decoder"}
@@ -56,19 +56,19 @@ def has_fast_form(detector: nn.Module) -> bool:
 
 @torch.no_grad()
 def optimize(detector: Detector, *, precision: FastPrecision = "auto", compile: bool = False) -> "FastDetector":
-    """Return the fast form of a detector, on its device; the detector stays as it is, and later changes do not count.
+    """Return the fast form of a detector, on its device. The detector is not changed; later changes have no effect.
 
-    Its logits are those of the detector to 1e-4 in fp32. With `compile`, torch.compile generates its code at the first
-    image, and again at the next size, which takes minutes on a CPU and needs a C++ compiler there; without, a CPU runs
-    oneDNN's fused operators. Raises InputError for a detector without a fast form.
+    In fp32, its logits are those of the detector to 1e-4. With `compile`, torch.compile generates its code at the first
+    image of each size, which takes minutes on a CPU and needs a C++ compiler there. Without it, a CPU runs oneDNN's
+    fused operators. Raises InputError for a detector without a fast form.
     """
     if not has_fast_form(detector):
-        raise InputError(f"{type(detector).__name__} has no fast form: use it as it is")
+        raise InputError(f"{type(detector).__name__} has no fast form: use it without optimize")
     device = next(detector.parameters()).device
     dtype = resolve_dtype(precision, device=device)
     if is_emulated(dtype, device=device):
-        sentence = "bf16 is slow on this machine, which does not compute in it: use fp32 or auto"
-        warnings.warn(sentence, InputWarning, stacklevel=4)  # past torch's no_grad and Predictor.optimize
+        sentence = "bf16 is slow on this machine, which does not support it natively: use fp32 or auto"
+        warnings.warn(sentence, InputWarning, stacklevel=4)  # the caller, beyond torch's no_grad and Predictor.optimize
     fast = FastDetector(detector, dtype=dtype).eval()
     if compile:
         fast.compile_parts()
@@ -78,7 +78,7 @@ def optimize(detector: Detector, *, precision: FastPrecision = "auto", compile: 
 
 
 class FastDetector(Detector):
-    """A detector for inference; it predicts from the last decoder layer alone."""
+    """A detector for inference; it predicts only from the last decoder layer."""
 
     reference_xy: Tensor | None
 
@@ -96,7 +96,7 @@ class FastDetector(Detector):
         self.encoder = cast("list[FastEncoderLayer]", encoder)
         self.memory = MemoryProjections(parts.memory, dim=detector.features.dim, dtype=dtype)
         self.decoder = parts.decoder
-        # Boxes and scores are read off in fp32: it costs nothing and keeps small differences between scores.
+        # Boxes and scores are computed in fp32: it costs nothing and keeps small differences between scores.
         self.heads = with_projections(copy.deepcopy(detector.heads), dtype=torch.float32)
         self.register_buffer("reference_xy", parts.reference_xy, persistent=False)
 
@@ -106,12 +106,12 @@ class FastDetector(Detector):
         is_padding: Bool[Tensor, "B H W"],
         targets: Targets | None = None,
     ) -> DetectorOutput:
-        """Predict from the last decoder layer only; `targets` are not read.
+        """Predict from the last decoder layer only; `targets` are not used.
 
-        Raises InputError for padding that is not made of whole rows and columns.
+        Raises InputError for padding that does not consist of whole rows and columns.
         """
         is_padded = _is_padded(is_padding)
-        # Number format and layout one after the other: together they take twice the time.
+        # Number format and layout are converted one after the other: together they take twice the time.
         features = self.features(images.to(self.dtype).contiguous(memory_format=torch.channels_last))
         cell_is_padding = F.interpolate(is_padding[None].float(), size=features.shape[-2:])[0].bool()
         positions = self.positions(cell_is_padding, is_padded=is_padded)
@@ -120,7 +120,7 @@ class FastDetector(Detector):
     def transformer(
         self, features: Float[Tensor, "B D H W"], positions: Positions, key_is_padding: Bool[Tensor, "B S"] | None
     ) -> DetectorOutput:
-        """Detect in a feature map."""
+        """Predict from a feature map."""
         x = features.flatten(2).transpose(1, 2)
         for layer, places in zip(self.encoder, positions.encoder, strict=True):
             x = layer(x, positions=places, key_is_padding=key_is_padding)
@@ -130,12 +130,12 @@ class FastDetector(Detector):
         return DetectorOutput(layer_sets(self.heads(embeddings[None], reference_xy=reference_xy)))
 
     def found(self, output: DetectorOutput, *, limit: int) -> list[Found]:
-        """Return what the detector finds that this is the fast form of."""
+        """Return the detections, as the original detector does."""
         return self.rank(output.final, limit)
 
     def keep_classes(self, rows: Sequence[int]) -> None:
-        """Refuse: weights are constants here."""
-        raise InputError("classes are taken from a detector before it is optimised")
+        """Raise an error, because weights are constants here."""
+        raise InputError("restrict the classes of a detector before it is optimised")
 
     def pack(self) -> None:
         """Use oneDNN's operators and layouts, on a CPU."""
@@ -145,18 +145,18 @@ class FastDetector(Detector):
         pack_projections(self)
 
     def compile_parts(self) -> None:
-        """Let torch.compile generate the code of what is between images, positions and detections."""
+        """Let torch.compile generate the code between images, positions and detections."""
         self.features.compile(options=dict(COMPILER_OPTIONS))
         self.transformer = torch.compile(self.transformer, options=dict(COMPILER_OPTIONS))  # type: ignore[method-assign]
 
 
 def _is_padded(is_padding: Bool[Tensor, "B H W"]) -> bool:
-    """Tell whether there is padding, before anything else is asked of a GPU: the answer has to be waited for."""
+    """Tell whether there is padding; called before other work is queued on a GPU, because it has to wait for it."""
     mask = is_padding.view(torch.uint8)  # takes a tenth of the time of `any` and a quarter of that of `all`
     if not mask.amax():
         return False
     if not torch.equal(mask, mask.amin(1, keepdim=True) | mask.amin(2, keepdim=True)):
-        raise InputError("Padding is not made of whole rows and columns: pad images at their sides alone")
+        raise InputError("Padding does not consist of whole rows and columns: pad images only at their sides")
     return True
 
 

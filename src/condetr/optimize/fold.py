@@ -15,7 +15,7 @@ from condetr.optimize.norms import NORMS, NormedConvolution, scale_and_shift
 def fold_batch_norms(backbone: nn.Module) -> nn.Module:
     """Return a copy of a backbone, in evaluation mode, without the batch norms that follow a convolution.
 
-    In their places are what timm's norms have inside besides, an activation, or nothing.
+    They are replaced by the activation that timm's norms contain, or by the identity.
     """
     backbone = copy.deepcopy(backbone).eval().requires_grad_(False)
     for part in backbone.children():
@@ -25,7 +25,7 @@ def fold_batch_norms(backbone: nn.Module) -> nn.Module:
 
 
 def norms_after_convolutions(part: nn.Module) -> list[tuple[str, str]]:
-    """Return the names of convolutions that run once and whose result only a batch norm reads, and of that norm.
+    """Return the names of convolutions that run once and whose result only a batch norm uses, and of that norm.
 
     There are none where the computation cannot be traced.
     """
@@ -49,7 +49,7 @@ def norms_after_convolutions(part: nn.Module) -> list[tuple[str, str]]:
 
 
 def trace(part: nn.Module) -> fx.Graph | None:
-    """Return a module's computation, norms and torch's own modules as single steps; None if it depends on the data."""
+    """Return a module's computation, norms and torch's own modules being single steps; None if it depends on data."""
     try:
         return _Tracer().trace(part)
     except (fx.proxy.TraceError, TypeError, RuntimeError):
@@ -71,7 +71,7 @@ def _fold(part: nn.Module, convolution_name: str, norm_name: str) -> None:
 
 
 class _Tracer(fx.Tracer):
-    """Looks inside all modules but torch's own and norms."""
+    """Traces into all modules except norms and torch's own."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, NORMS) or super().is_leaf_module(m, module_qualified_name)

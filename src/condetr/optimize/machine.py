@@ -1,4 +1,4 @@
-"""How the process asks for memory, which is a sixth of the time of a prediction on a CPU."""
+"""Memory allocation, which takes a sixth of the time of a prediction on a CPU, and native number formats."""
 
 import ctypes
 import os
@@ -14,11 +14,11 @@ MMAP_MAX, TRIM_THRESHOLD, TOP_PAD = -4, -1, -2
 
 
 def keep_memory() -> bool:
-    """Let this process keep memory that it frees, and ask for large pages; tell whether the system can.
+    """Let this process keep freed memory and ask for large pages; return whether the system supports it.
 
-    Feature maps of a large image are larger than what glibc keeps: every layer's would be fetched from the system, page
-    by page, and returned. On two cores of an AMD EPYC, Conditional DETR-R50 predicts an image of 800 x 1066 in 474 ms
-    instead of 552 (fp32) and 260 instead of 287 (bf16). The process stays as large as it ever was.
+    Feature maps of a large image are larger than the blocks that glibc keeps: those of every layer would be requested
+    from the system, page by page, and returned. On two cores of an AMD EPYC, Conditional DETR-R50 predicts an image of
+    800 x 1066 in 474 ms instead of 552 (fp32) and 260 instead of 287 (bf16). The process does not shrink again.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
@@ -28,22 +28,22 @@ def keep_memory() -> bool:
 
 
 FastPrecision = Literal["auto", "fp32", "bf16"]
-"""`auto` is bf16 where the processor or GPU computes in it natively, fp32 elsewhere."""
+"""`auto` is bf16 if the processor or GPU supports it natively, otherwise fp32."""
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def resolve_dtype(precision: FastPrecision, *, device: torch.device) -> torch.dtype:
-    """Return the number format that `precision` means on a device."""
+    """Return the number format of a `precision` on a device."""
     if precision == "auto":
         return torch.bfloat16 if has_native_bf16(device) else torch.float32
     if precision not in DTYPES:
-        raise InputError(f"no precision is called {precision!r}: choose auto, fp32 or bf16")
+        raise InputError(f"there is no precision {precision!r}: choose auto, fp32 or bf16")
     return DTYPES[precision]
 
 
 def has_native_bf16(device: torch.device) -> bool:
-    """Tell whether a device multiplies bf16 numbers without turning them into fp32 first."""
+    """Tell whether a device multiplies bf16 numbers without converting them to fp32 first."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
@@ -52,7 +52,7 @@ def has_native_bf16(device: torch.device) -> bool:
 
 
 def is_emulated(dtype: torch.dtype, *, device: torch.device) -> bool:
-    """Tell whether a processor or an Nvidia GPU computes in a number format by way of others, which takes longer."""
+    """Tell whether a processor or an Nvidia GPU only emulates a number format, which takes longer."""
     return dtype == torch.bfloat16 and device.type in ("cpu", "cuda") and not has_native_bf16(device)
 
 

@@ -1,7 +1,7 @@
 """Projections of the memory and of positions, joined over all layers.
 
-All decoder layers read the same memory, so that their maps stacked on one another are one product. All layers read the
-same positions too, which without padding depend on nothing but the map's size: their projections are kept.
+All decoder layers read the same memory, so their projections are stacked into one product. All layers also read the
+same positions, which without padding depend only on the map's size: their projections are cached.
 """
 
 from typing import NamedTuple
@@ -18,14 +18,14 @@ from condetr.optimize.encoder import scaled_queries
 from condetr.optimize.onednn import Projection
 
 KEPT_SIZES = 4
-"""Map sizes whose projected positions are kept: 10 MiB each for 850 cells in bf16, 6 layers and width 256."""
+"""Number of map sizes whose projected positions are cached: 10 MiB each for 850 cells in bf16, 6 layers, width 256."""
 
 
 class Positions(NamedTuple):
     """Projected positions, one entry for each layer; those of the decoder are in fp32, since they locate boxes."""
 
     encoder: tuple[Float[Tensor, "#B S 3*D"], ...]
-    """To queries and keys; zeros for values."""
+    """Added to queries and keys; zeros for values."""
     decoder: tuple[PositionalKeys, ...]
 
 
@@ -52,7 +52,7 @@ class PositionProjections(nn.Module):
         self.kept: dict[tuple[int, int], Positions] = {}
 
     def forward(self, is_padding: Bool[Tensor, "B H W"], *, is_padded: bool) -> Positions:
-        """Project the positions of a map's cells; those of a map without padding are computed once for each size."""
+        """Project the positions of a map's cells; without padding they are computed once for each size."""
         if is_padded:
             return self._project(is_padding)
         _, height, width = is_padding.shape

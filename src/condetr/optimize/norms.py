@@ -1,4 +1,4 @@
-"""Batch norms with fixed statistics, by themselves and within the convolutions before them."""
+"""Batch norms with fixed statistics, alone and merged into the convolutions before them."""
 
 from typing import cast
 
@@ -21,7 +21,7 @@ def scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
 
 
 class AppliedNorm(FrozenBatchNorm2d):  # type: ignore[misc]
-    """A frozen norm that keeps its statistics but has nothing left to do, the convolution before it does it."""
+    """A frozen norm that keeps its statistics but does nothing, because the convolution before it applies it."""
 
     def __init__(self, norm: FrozenBatchNorm2d) -> None:
         super().__init__(len(norm.weight), eps=norm.eps)
@@ -29,17 +29,17 @@ class AppliedNorm(FrozenBatchNorm2d):  # type: ignore[misc]
             self.register_buffer(name, buffer)
 
     def forward(self, x: Float[Tensor, "B D H W"]) -> Float[Tensor, "B D H W"]:
-        """Return what was given."""
+        """Return the input."""
         return x
 
 
 class NormedConvolution(nn.Conv2d):
-    """A convolution without bias that applies the frozen norm behind it."""
+    """A convolution without bias that applies the frozen norm after it."""
 
     def __init__(self, convolution: nn.Conv2d, norm: AppliedNorm) -> None:
         nn.Module.__init__(self)
         self.__dict__.update(convolution.__dict__)  # the same geometry, the same parameter
-        self.norm = (norm,)  # in a tuple: it is a part of the module around both already
+        self.norm = (norm,)  # in a tuple, because the surrounding module already contains it
 
     def forward(self, x: Float[Tensor, "B D_in H W"]) -> Float[Tensor, "B D_out H_out W_out"]:
         """Return norm(convolution(x))."""

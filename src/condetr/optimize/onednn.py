@@ -1,9 +1,9 @@
-"""Convolutions and linear layers as oneDNN computes them fastest on a CPU.
+"""Convolutions and linear layers in the form that oneDNN computes fastest on a CPU.
 
-The weights are laid out once, not in every call, and a following activation or sum is applied while a tile of the
-result is still in the cache. These are the operators that torch.compile's CPU backend calls; here they are called
-without a compiler. They are also what makes fp32 linear layers fast on processors that are not Intel's: on one core of
-an AMD EPYC, MKL (behind F.linear) reaches 0.09 TFLOP/s, oneDNN 0.22.
+Weights are packed once instead of in every call, and a following activation or sum is applied while a tile of the
+result is still in the cache. torch.compile's CPU backend calls the same operators; here they are called without a
+compiler. They also make fp32 linear layers fast on processors of other makers than Intel: on one core of an AMD EPYC,
+MKL (used by F.linear) reaches 0.09 TFLOP/s, oneDNN 0.22.
 """
 
 import operator
@@ -19,7 +19,7 @@ from condetr.optimize.pooling import NonNegativeMaxPool
 
 
 class Activation(NamedTuple):
-    """An activation as oneDNN names it."""
+    """oneDNN's name of an activation."""
 
     name: str
     scalars: tuple[float, ...] = ()
@@ -31,31 +31,31 @@ ACTIVATIONS: dict[type[nn.Module], Activation] = {
     nn.ReLU6: Activation("hardtanh", (0.0, 6.0)),
 }
 PACKED_SIZES = 4
-"""Input sizes for which a convolution's weights are kept in their layout."""
+"""Number of input sizes for which a convolution keeps packed weights."""
 _SUMS = (operator.add, operator.iadd, torch.add)
 
 
 def is_usable(tensor: Tensor) -> bool:
-    """Tell whether oneDNN computes with tensors like this one."""
+    """Tell whether oneDNN supports tensors like this one."""
     if tensor.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     return tensor.dtype != torch.bfloat16 or has_bf16_kernels()
 
 
 def has_bf16_kernels() -> bool:
-    """Tell whether oneDNN computes in bf16 on this processor: it refuses to without AVX-512 or the like."""
+    """Tell whether oneDNN supports bf16 on this processor, for which it needs AVX-512 or a similar extension."""
     return torch.ops.mkldnn._is_mkldnn_bf16_supported()  # type: ignore[no-any-return]
 
 
 def product(x: Float[Tensor, "*batch N D"], y: Float[Tensor, "*batch M D"]) -> Float[Tensor, "*batch N M"]:
-    """Return x y^T of two matrices, or of two stacks of them, which in fp32 is MKL's product."""
+    """Return x y^T of two matrices, by oneDNN, or of two stacks of them, by torch.bmm (in fp32, MKL)."""
     if x.dim() == 3:
         return torch.bmm(x, y.mT)
     return torch.ops.mkldnn._linear_pointwise(x, y.contiguous(), None, "none", [], "")  # type: ignore[no-any-return]
 
 
 class Projection(nn.Module):
-    """A linear layer with fixed weights, and the ReLU after it if there is one."""
+    """A linear layer with fixed weights, and an optional ReLU."""
 
     weight: Tensor
     bias: Tensor
@@ -71,11 +71,11 @@ class Projection(nn.Module):
 
     @staticmethod
     def of(linear: nn.Linear, *, dtype: torch.dtype, relu: bool = False) -> "Projection":
-        """Take over a linear layer in another number format."""
+        """Convert a linear layer to another number format."""
         return Projection(linear.weight.to(dtype), linear.bias.to(dtype), relu=relu)
 
     def pack(self) -> None:
-        """Lay the weights out for oneDNN, once and for all."""
+        """Pack the weights for oneDNN."""
         packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.contiguous())
         del self.weight  # an opaque tensor cannot be a buffer
         self.weight, self.is_packed = packed, True
@@ -83,7 +83,7 @@ class Projection(nn.Module):
     def forward(
         self, x: Float[Tensor, "*batch D_in"], total: Float[Tensor, "..."] | None = None
     ) -> Float[Tensor, "*batch D_out"]:
-        """Map the last axis; or, of a layer without ReLU, return the sum with `total`, which is broadcast."""
+        """Map the last axis; add `total`, which is broadcast, if it is given (only without ReLU)."""
         if not self.is_packed:
             y = F.linear(x, self.weight, self.bias)
             y = y.relu_() if self.relu else y
@@ -106,7 +106,7 @@ def with_projections(module: nn.Module, *, dtype: torch.dtype) -> nn.Module:
 
 
 def pack_projections(module: nn.Module) -> None:
-    """Lay out the weights of all projections inside a module, in place."""
+    """Pack the weights of all projections inside a module, in place."""
     for child in module.modules():
         if isinstance(child, Projection):
             child.pack()
@@ -127,7 +127,7 @@ class PackedConvolution(nn.Module):
     def forward(
         self, x: Float[Tensor, "B D_in H W"], total: Float[Tensor, "B D_out H_out W_out"] | None = None
     ) -> Float[Tensor, "B D_out H_out W_out"]:
-        """Return activation(convolution(x)), or activation(total + convolution(x)) written over `total`."""
+        """Return activation(convolution(x)), or overwrite `total` with activation(total + convolution(x))."""
         name, scalars = self.activation.name, list(self.activation.scalars)
         layer = (x, self._weight_for(x.shape), self.bias, *self.geometry)
         if total is None:
@@ -136,9 +136,9 @@ class PackedConvolution(nn.Module):
         return torch.ops.mkldnn._convolution_pointwise_.binary(total, *layer, "add", 1.0, unary, scalars, "")  # type: ignore[no-any-return]
 
     def _weight_for(self, shape: torch.Size) -> Tensor:
-        """Return the weights as oneDNN wants them for an input: a layout for each size if the kernel is 1 x 1.
+        """Return the weights packed for an input: if the kernel is 1 x 1, the layout depends on the input's size.
 
-        In the layout of another size, 512 to 2048 channels on 25 x 34 cells take 58 ms instead of 4 (one core, bf16).
+        In the layout for another size, 512 to 2048 channels on 25 x 34 cells take 58 ms instead of 4 (one core, bf16).
         """
         key = tuple(shape) if self.depends_on_size else ()
         if key not in self.packed:
@@ -154,7 +154,7 @@ _MAKERS = (nn.Conv2d, PackedConvolution, nn.ReLU, nn.ReLU6, nn.MaxPool2d)
 def pack_convolutions(backbone: nn.Module) -> nn.Module:
     """Replace the convolutions in a backbone, with the sums and activations after them, and the pooling, in place.
 
-    Parts whose computation cannot be traced stay as they are, the others become an fx.GraphModule.
+    Parts whose computation cannot be traced are not changed; the others become an fx.GraphModule.
     """
     for name, part in list(backbone.named_children()):
         graph = trace(part)
@@ -176,7 +176,7 @@ def _packed(part: fx.GraphModule) -> fx.GraphModule:
 
 
 def _pools_activations(part: fx.GraphModule, node: fx.Node) -> bool:
-    """Tell whether a step is a max pooling of what is not negative."""
+    """Tell whether a step is a max pooling of non-negative values."""
     if node.op != "call_module" or not NonNegativeMaxPool.stands_for(part.get_submodule(str(node.target))):
         return False
     before = node.all_input_nodes[0]
@@ -185,7 +185,7 @@ def _pools_activations(part: fx.GraphModule, node: fx.Node) -> bool:
 
 
 def is_packable(convolution: nn.Module) -> bool:
-    """Tell whether a convolution is one that oneDNN's operator stands for: plain, and padded with zeros."""
+    """Tell whether oneDNN's operator can replace a convolution: a plain one, padded with zeros."""
     if type(convolution) is not nn.Conv2d:
         return False
     return convolution.padding_mode == "zeros" and not isinstance(convolution.padding, str)
@@ -200,13 +200,13 @@ def _is_convolution(part: fx.GraphModule, node: fx.Node) -> bool:
 
 
 def _pack(part: fx.GraphModule, node: fx.Node) -> None:
-    """Let one module do a convolution, the sum that alone uses its result, and the activation after that."""
+    """Let one module compute a convolution, the sum that is the only user of its result, and the activation."""
     convolution = part.get_submodule(str(node.target))
     assert isinstance(convolution, nn.Conv2d)
     last = node
     if (user := _only_user(node)) is not None and (total := _summed_with(node, user)) is not None:
         node.args = (*node.args, total)
-        user.prepend(node)  # where the other term exists, and all others that read it have done so
+        user.prepend(node)  # where the other term exists, and all its other users have run
         last = user
     activation = NO_ACTIVATION
     if (user := _only_user(last)) is not None and user.op == "call_module":
@@ -222,7 +222,7 @@ def _only_user(node: fx.Node) -> fx.Node | None:
 
 
 def _summed_with(node: fx.Node, user: fx.Node) -> fx.Node | None:
-    """Return the other term if `user` adds two layers' results, and is the last to read that term."""
+    """Return the other term if `user` adds two layers' results, and is the last user of that term."""
     terms = user.all_input_nodes
     if user.target not in _SUMS or len(terms) != 2 or len(user.args) != 2 or user.kwargs:
         return None
@@ -233,14 +233,14 @@ def _summed_with(node: fx.Node, user: fx.Node) -> fx.Node | None:
 
 
 def _makes_its_result(node: fx.Node) -> bool:
-    """Tell whether a layer's result is memory of its own, which no one else reads under another name."""
+    """Tell whether a layer's result has its own memory, without aliases."""
     module = node.graph.owning_module
     assert module is not None
     return node.op == "call_module" and isinstance(module.get_submodule(str(node.target)), _MAKERS)
 
 
 def _take_the_place(graph: fx.Graph, node: fx.Node, last: fx.Node) -> None:
-    """Let `node` stand for what comes after it up to `last`, a sum or an activation of it or both."""
+    """Let `node` replace the steps after it up to `last`: a sum, an activation, or both."""
     if last is node:
         return
     between = _only_user(node)

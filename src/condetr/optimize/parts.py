@@ -1,4 +1,4 @@
-"""What the decoder layers of DETR-like detectors come down to: the products and constants of the fast form."""
+"""The products and constants of decoder layers of DETR-like detectors in the fast form."""
 
 import copy
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from condetr.optimize.onednn import with_projections
 
 
 class DecoderParts(NamedTuple):
-    """A fast decoder, what it wants of the memory, and the points that its boxes start from."""
+    """A fast decoder, its projections of the memory, and its reference points."""
 
     decoder: FastDecoder
     memory: list[MemoryMaps]
@@ -27,7 +27,7 @@ LAYER = {
     "feedforward_norm", "dropout",
 }  # fmt: skip
 SEPARATE = {"content_query", "spatial_query", "content_key", "spatial_key", "value", "attend", "output"}
-"""What cross-attention is made of whose content and spatial parts have maps of their own."""
+"""The parts of a cross-attention with separate projections for content and position."""
 
 
 def is_known_decoder(decoder: nn.Module) -> bool:
@@ -39,7 +39,7 @@ def is_known_decoder(decoder: nn.Module) -> bool:
 
 
 def fast_decoder(detector: Any, *, dtype: torch.dtype) -> DecoderParts:  # noqa: ANN401 - see `is_known_decoder`
-    """Return a detector's decoder in its fast form; reference points and their embeddings depend on weights alone."""
+    """Return a detector's decoder in its fast form; reference points and their embeddings depend only on weights."""
     queries = detector.query_embedding.weight[: detector.most_objects]
     is_summed = is_one_sum(detector.decoder.layers[0].cross_attention)
     layers = [(_summed_parts if is_summed else _separate_parts)(layer, queries) for layer in detector.decoder.layers]
@@ -64,7 +64,7 @@ def fast_decoder(detector: Any, *, dtype: torch.dtype) -> DecoderParts:  # noqa:
 
 
 class FastSpatialQuery(nn.Module):
-    """The spatial query of the layers after the first, around points that are known."""
+    """The spatial query of the layers after the first, for known reference points."""
 
     p_s: Tensor
 
@@ -79,7 +79,7 @@ class FastSpatialQuery(nn.Module):
 
 
 def _separate_parts(layer: Any, queries: Float[Tensor, "Q D"]) -> LayerParts:  # noqa: ANN401
-    """Content and position have maps of their own, q = Wc content + (Wp o + biases)."""
+    """Separate projections of content and position, q = Wc content + (Wp o + biases)."""
     own, cross = layer.self_attention, layer.cross_attention
     contents = (own.content_query, own.content_key, own.value)
     places = (own.position_query(queries), own.position_key(queries), torch.zeros_like(queries))
@@ -102,7 +102,7 @@ def _separate_parts(layer: Any, queries: Float[Tensor, "Q D"]) -> LayerParts:  #
 
 
 def _summed_parts(layer: Any, queries: Float[Tensor, "Q D"]) -> LayerParts:  # noqa: ANN401
-    """One map for content and position together, q = W (content + o) + b = W content + (W o + b)."""
+    """One projection of content and position together, q = W (content + o) + b = W content + (W o + b)."""
     own, cross = layer.self_attention, layer.cross_attention
     scale = query_scale(queries.shape[1] // own.attend.num_heads)
     query, key, value = _thirds(own)
@@ -132,13 +132,13 @@ def _children(module: nn.Module) -> set[str]:
 
 
 def _thirds(attention: MultiHeadAttention) -> list[Affine]:
-    """Return the maps to queries, keys and values."""
+    """Return the projections to queries, keys and values."""
     pairs = zip(attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3), strict=True)
     return [Affine(*pair) for pair in pairs]
 
 
 def _at(affine: Affine, queries: Float[Tensor, "Q D"]) -> Affine:
-    """Return a map of x + o as one of x."""
+    """Return a projection of x + o as one of x."""
     return Affine(affine.weight, affine.addend + queries @ affine.weight.T)
 
 

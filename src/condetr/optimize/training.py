@@ -1,9 +1,9 @@
 """Rewrites for training, in place: the same function and distribution, the same parameters under the same names.
 
 Frozen batch norms are applied to the weights, s (W * x) + t = (s W) * x + t. Scaling a convolution's weights in every
-step costs little beside the two passes over its result that it saves, and under bf16 autocast the result stays in bf16,
-where the norm's fp32 statistics would make it fp32. On a CPU, dropout, attention and dilated depthwise convolutions
-get forms of their own.
+step costs little compared with the two passes over its result that it saves. Under bf16 autocast the result also stays
+in bf16, whereas the norm's fp32 statistics would make it fp32. On a CPU, dropout, attention and dilated depthwise
+convolutions are replaced by faster forms.
 """
 
 import torch
@@ -20,7 +20,7 @@ from condetr.optimize.training_attention import TrainingAttention
 
 
 def speed_up_training(detector: nn.Module) -> None:
-    """Let a detector that is where it will be trained train faster."""
+    """Speed up the training of a detector that is already on its device."""
     merge_frozen_norms(detector)
     if next(detector.parameters()).device.type != "cpu":
         return
@@ -38,9 +38,9 @@ def speed_up_training(detector: nn.Module) -> None:
 
 
 def merge_frozen_norms(detector: nn.Module) -> None:
-    """Let the convolutions of its backbone apply the frozen batch norms behind them, in place.
+    """Let the convolutions of the backbone apply the frozen batch norms after them, in place.
 
-    Parameters, buffers and their names stay what they were; what is trained are the unscaled weights.
+    Parameters, buffers and their names do not change; the unscaled weights are trained.
     """
     backbones = [module for module in detector.modules() if isinstance(module, Backbone)]
     for part in [part for backbone in backbones for part in backbone.children()]:

@@ -15,11 +15,11 @@ from condetr.optimize.dropout import draw_signs, kept_scale
 from condetr.optimize.onednn import is_usable, product
 
 LARGE = 128 * 128
-"""Weights of a head from which on a head at a time is faster than all heads at once."""
+"""With at least this many weights per head, one head at a time is faster than all heads at once."""
 
 
 class TrainingAttention(DotProductAttention):
-    """Scaled dot-product attention, written for the CPU's backward pass."""
+    """Scaled dot-product attention with a fast backward pass on the CPU."""
 
     def dot_product(
         self,
@@ -43,8 +43,8 @@ class TrainingAttention(DotProductAttention):
 class _HeadByHead(torch.autograd.Function):
     """dropout(softmax(q k / sqrt(d))) v.
 
-    One tensor holds the weights and the mask: a weight that is dropped is kept with its sign turned. Then its ReLU is
-    what multiplies the values, its absolute value is the softmax, and ReLU's derivative masks the gradient.
+    One tensor holds the weights and the mask: a dropped weight is stored with a negative sign. Its ReLU then multiplies
+    the values, its absolute value is the softmax, and the derivative of the ReLU masks the gradient.
     """
 
     @staticmethod

@@ -1,8 +1,8 @@
 """The weights' gradient of wide convolutions as matrix products, on processors whose widest instructions are AVX2.
 
-For the place (i, j) of a kernel it is g^T x, of the result's gradient g and the input x as (i, j) meets it, with a row
-for each cell and a column for each channel. On two cores of an AMD EPYC (Zen 3), for ResNet-50 on two images of
-800 x 1066, oneDNN's kernels take 230 to 420 ms for a 3 x 3 kernel with stride 2, the products 85 to 170; without a
+For position (i, j) of a kernel it is g^T x, where g is the gradient of the result and x the input shifted to (i, j),
+with a row for each cell and a column for each channel. On two cores of an AMD EPYC (Zen 3), for ResNet-50 on two images
+of 800 x 1066, oneDNN's kernels take 230 to 420 ms for a 3 x 3 kernel with stride 2, the products 85 to 170; without a
 stride 140 to 230, the products 75 to 120.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 MIN_CHANNELS = 128
-"""With fewer, the products are too narrow to be faster."""
+"""Minimum number of channels: with fewer, the products are too narrow to be faster."""
 
 
 def convolve(

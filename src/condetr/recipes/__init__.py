@@ -1,1 +1,1 @@
-"""Complete training settings as functions, each with the numbers it is known for."""
+"""Complete training settings as functions, each with its published numbers."""

@@ -1,4 +1,4 @@
-"""What a detector costs: parameters and multiply-adds, counted without memory for either."""
+"""The cost of a detector: parameters and multiply-adds, counted without allocating memory."""
 
 from functools import cache
 from typing import NamedTuple
@@ -11,20 +11,20 @@ from condetr.detectors.registry import DetectorConfig
 
 
 class Cost(NamedTuple):
-    """Size and work of a detector."""
+    """Parameters and multiply-adds of a detector."""
 
     parameters: int
-    """Frozen ones included."""
+    """The number of parameters, including frozen ones."""
     multiply_adds: int
-    """For one image. Papers print this number, in billions, as GFLOPs."""
+    """Multiply-adds for one image. Papers give this number, in billions, as GFLOPs."""
 
 
 @cache
 def cost_of(config: DetectorConfig, *, num_classes: int = 91, size_hw: tuple[int, int] = (800, 1066)) -> Cost:
-    """Count the parameters of the detector that is kept, and its multiply-adds on one unpadded image.
+    """Count the parameters of the exported detector, and its multiply-adds on one unpadded image.
 
     The paper's table 1 gives 86 (DETR-R50) and 90 (Conditional DETR-R50), means over COCO images of about this size;
-    here they are 81 and 85, for only convolutions and matrix products are counted.
+    here they are 81 and 85, because only convolutions and matrix products are counted.
     """
     with torch.device("meta"):
         trained = config.build(num_classes=num_classes, pretrained=False).eval().requires_grad_(False)

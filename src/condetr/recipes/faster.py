@@ -1,8 +1,8 @@
-"""Conditional DETR in fewer epochs than the paper's: training aids that leave the detector as it is.
+"""Conditional DETR in fewer epochs than the paper's: training aids that do not change the exported detector.
 
 Groups of queries are Group DETR's (table 2: 11 groups, 12 epochs with the drop after 11, 16 images a step). Denoising
-queries are DN-DETR's (5 groups), which published them for DAB-DETR only. Of a small detector, both together save most
-epochs (`benchmarks/convergence`).
+queries are DN-DETR's (5 groups), which published them for DAB-DETR only. On a small detector, both together save the
+most epochs (`benchmarks/convergence`).
 """
 
 from dataclasses import replace

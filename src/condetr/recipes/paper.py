@@ -1,8 +1,8 @@
 """The rows of Conditional DETR's table 1 (COCO train2017 to val2017), for `condetr train NAME --data COCO`.
 
-Common to all: AdamW at 1e-4 (backbone 1e-5), weight decay 1e-4, gradient norm clipped at 0.1, the rate dropped to a
-tenth once, the augmentation of DETR, no warm-up, fp32. A step takes 16 images (8 with DC5), as on the authors' 8 GPUs;
-one GPU gets there by accumulation.
+All of them use AdamW at 1e-4 (backbone 1e-5), weight decay 1e-4, gradient norm clipped at 0.1, one drop of the rate to
+a tenth, the augmentation of DETR, no warm-up, and fp32. A step has 16 images (8 with DC5), as on the authors' 8 GPUs;
+on one GPU, gradients are accumulated.
 """
 
 from typing import Literal, NamedTuple

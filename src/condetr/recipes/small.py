@@ -21,11 +21,11 @@ TINY: dict[str, Any] = {
     "encoder_layers": 1,
     "decoder_layers": 3,
     "dropout": 0.0,
-    # Objects are found long before they are named. With the paper's weight of 2 and a rate of 4e-4, AP at the end was
-    # 0.558 and AP50 0.762, with 6 instead of 2 it was 0.609 and 0.879, with 8e-4 as well 0.638 and 0.898.
+    # Objects are located long before they are classified. With the paper's weight of 2 and a rate of 4e-4, the final AP
+    # was 0.558 and AP50 0.762; with a weight of 6, they were 0.609 and 0.879; with a rate of 8e-4 too, 0.638 and 0.898.
     "criterion": CriterionConfig(classification=6.0),
 }
-"""What both tiny detectors are made of. Stride 8: with the 64 cells of stride 16 AP is a third after 1,000 steps."""
+"""Settings of both tiny detectors. Stride 8: with the 64 cells of stride 16, AP after 1,000 steps is a third."""
 
 
 def conditional_detr_tiny() -> TrainConfig:
@@ -35,7 +35,7 @@ def conditional_detr_tiny() -> TrainConfig:
         data=DataConfig(
             transform=LightTransformConfig(vertical_flip=0.5), eval_batch_size=32, workers=0, cache_mb=1024
         ),
-        # A backbone from scratch wants a larger rate: with 4e-4 for both and no vertical flips, AP after 1,500 steps
+        # A new backbone needs a larger rate: with 4e-4 for both and no vertical flips, AP after 1,500 steps
         # was 0.24 instead of 0.29.
         optimizer=OptimizerConfig(lr=8e-4, backbone_lr=2.4e-3),
         schedule=StepScheduleConfig(drop_epoch=5, warmup_steps=200),
@@ -61,7 +61,7 @@ def conditional_detr_mobilenet() -> TrainConfig:
             encoder_layers=2,
             decoder_layers=3,
             dropout=0.0,
-            # On BCCD, AP50 after 60 epochs is 0.71 instead of 0.66, and the epochs it takes are a third longer.
+            # On BCCD, AP50 after 60 epochs is 0.71 instead of 0.66, and each epoch takes a third longer.
             query_groups=3,
         ),
         data=DataConfig(

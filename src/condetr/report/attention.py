@@ -1,4 +1,4 @@
-"""Where the attention heads of a run's best model look: its most certain detections as maps, and the heads' habits."""
+"""The attention of a run's best model: maps of its highest-scored detections, and what each head watches on average."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -20,16 +20,16 @@ from condetr.runs.folder import RunFolder
 from condetr.shapes import Detections
 
 IMAGES, SHOWN = 12, 3
-"""How many images are looked at, and in how many of them the most certain detection's maps are shown."""
+"""The number of images used, and the number of them whose highest-scored detection is shown."""
 
 
 class Habit(NamedTuple):
-    """What one head watches, on the mean of detections."""
+    """The attention of one head, as the mean over detections."""
 
     head: int
     watches: str
     shares: tuple[float, ...]
-    """At the left, top, right and bottom, and in the box; 0 to 1."""
+    """Shares at the left, top, right and bottom, and in the box, from 0 to 1."""
 
 
 class Attention(NamedTuple):
@@ -49,9 +49,9 @@ def make_attention(
     threshold: float,
     device: str | None = None,
 ) -> Attention | None:
-    """Explain what the run's best model detects in the images where it is most certain; None if it detects nothing.
+    """Explain the highest-scored detections of the run's best model; None if it detects nothing.
 
-    Images that cannot be read are passed over. Raises InputError if the model is damaged.
+    Images that cannot be read are skipped. Raises InputError if the model is damaged.
     """
     predictor = load(run.path, device=device)
     by_image = []
@@ -74,7 +74,7 @@ def make_attention(
 
 
 def _most_certain(split: Split, detections: Mapping[int, Detections], *, threshold: float) -> list[ImageRecord]:
-    """Return the images with the best-scored detections, those of other classes than the ones before first."""
+    """Return the images with the highest-scored detections; detections of classes not yet shown come first."""
     records = {record.image_id: record for record in split.records}
     found = {image_id: each for image_id, each in detections.items() if len(each.above(threshold))}
     ranked = sorted(found, key=lambda image_id: (-float(found[image_id].scores[0]), image_id))

@@ -1,4 +1,4 @@
-"""Runs side by side: who needed how much to reach an AP, in one picture."""
+"""Runs side by side: how long each took to reach an AP, in one figure."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,17 +15,17 @@ from condetr.config import read_yaml
 from condetr.errors import InputError
 from condetr.inference.drawing import PALETTE
 from condetr.report.convergence import UNITS, Comparison, Run, Unit, compare
-from condetr.runs.contents import WITHOUT_INFLUENCE, read_history
+from condetr.runs.contents import NUMERICALLY_NEUTRAL, read_history
 from condetr.runs.folder import RunFolder
 
 INK, LINE = "#3a4149", "#dfe3e8"
 
 
 def compare_runs(paths: Sequence[Path | str], *, levels: Sequence[float] | None = None) -> Comparison:
-    """Compare trainings by what they needed to reach AP levels (0 to 1; round ones if none are named).
+    """Compare how long trainings took to reach AP levels (from 0 to 1; by default round ones).
 
-    A path is a run folder, or the log.txt of an official DETR-family training, or its folder. Runs that are equal but
-    for the seed form a group. Raises InputError if a run cannot be read or was never evaluated.
+    A path is a run folder, or the log.txt of an official DETR-family training, or its folder. Runs that differ only in
+    the seed form a group. Raises InputError if a run cannot be read or was never evaluated.
     """
     return compare(read_runs([Path(path) for path in paths]), levels=levels)
 
@@ -67,7 +67,7 @@ def _draw(axes: Axes, comparison: Comparison, *, unit: Unit) -> None:
 
 
 def _scale(unit: Unit, *, longest: float) -> tuple[float, str]:
-    """Return by what to divide, and the name of what results."""
+    """Return the divisor of a unit, and the name of the resulting unit."""
     if unit != "seconds":
         return 1.0, unit
     if longest < 300:
@@ -83,8 +83,8 @@ FACTS = ("train_images", "val_images")
 def read_runs(paths: Sequence[Path]) -> list[Run]:
     """Read run folders, and the log.txt of official trainings or folders that hold one.
 
-    Runs are named after their folders, or as they were given where that would make two the same. Raises InputError for
-    what is neither, is damaged, or was never evaluated.
+    Runs are named after their folders, or by their given paths if two folders have the same name. Raises InputError for
+    paths that are neither, are damaged, or were never evaluated.
     """
     folders = [(path.parent if path.is_file() else path).resolve().name for path in paths]
     unique = len(set(folders)) == len(folders)
@@ -121,7 +121,7 @@ def _read_folder(run: RunFolder, *, name: str) -> Run:
 
 def _require_some(was_evaluated: Bool[np.ndarray, " N"], *, path: Path) -> None:
     if not was_evaluated.any():
-        raise InputError(f"{path} holds no AP: the run was never evaluated; take a run that was")
+        raise InputError(f"{path} holds no AP: the run was never evaluated; give a run that was")
 
 
 def _read_settings(run: RunFolder) -> Mapping[str, Any] | None:
@@ -131,7 +131,7 @@ def _read_settings(run: RunFolder) -> Mapping[str, Any] | None:
         config = read_yaml(run.config.read_bytes())
         results = json.loads(run.results.read_text(encoding="utf-8")) if run.results.is_file() else {}
         facts = {name: results[name] for name in FACTS if name in results}
-        settings = {path: value for path, value in _flat(config).items() if path not in WITHOUT_INFLUENCE}
+        settings = {path: value for path, value in _flat(config).items() if path not in NUMERICALLY_NEUTRAL}
         return {**settings, **facts}
     except (OSError, ValueError, AttributeError) as error:
         raise InputError(f"the settings in {run.path} cannot be read ({' '.join(str(error).split())})") from None
@@ -148,8 +148,8 @@ def _flat(mapping: Mapping[str, Any], *, prefix: str = "") -> dict[str, Any]:
 def _read_log(path: Path, *, name: str) -> Run:
     """Read a JSON object from each line, about an epoch.
 
-    What followed an epoch that was run again from a checkpoint does not count; an epoch that is back at the first one
-    is of another training, as official code appends to the log that it finds.
+    If a training was resumed from an earlier checkpoint, the repeated epochs replace the old ones. Epochs that start
+    again at the first one belong to another training, because the official code appends to an existing log.
     """
     ap_of: dict[int, float | None] = {}
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
@@ -157,7 +157,7 @@ def _read_log(path: Path, *, name: str) -> Run:
             row = json.loads(line) if line.strip() else {}
             if not {"epoch", "test_coco_eval_bbox"} & {*row}:
                 continue
-            # Epochs count from 0 there: the first line is about one whole epoch.
+            # Epochs are counted from 0 there: the first line is about one completed epoch.
             epoch = int(row["epoch"]) + 1
             ap = float(row["test_coco_eval_bbox"][0]) if "test_coco_eval_bbox" in row else None
         except (ValueError, KeyError, TypeError, IndexError) as error:

@@ -1,4 +1,4 @@
-"""Convergence: what each run needed to reach an AP, and how many times faster one is than another."""
+"""Convergence: how long each run took to reach an AP, and how many times faster one is than another."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,20 +17,20 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One training: its AP whenever it was evaluated, and what is known about it."""
+    """One training: its AP at every evaluation, and its settings."""
 
     name: str
     ap: Float[np.ndarray, " N"]
-    """0 to 1, in the order of time."""
+    """AP from 0 to 1, in order of time."""
     progress: Mapping[Unit, Float[np.ndarray, " N"]]
-    """How far the training was at each of these evaluations, in the units that were recorded."""
+    """The progress of the training at each of these evaluations, in the recorded units."""
     settings: Mapping[str, Any] | None = None
-    """Each setting by its path, and counts of images; None where the run does not say."""
+    """Each setting by its path, and counts of images; None if they are not recorded."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Runs that differ in nothing but the seed."""
+    """Runs that differ only in the seed."""
 
     name: str
     runs: tuple[Run, ...]
@@ -42,19 +42,19 @@ class Group:
 
 
 class Need(NamedTuple):
-    """What a group's runs needed to reach an AP, in one unit."""
+    """How long a group's runs took to reach an AP, in one unit."""
 
     mean: float | None
-    """The geometric mean over the runs; None if one of them did not get there."""
+    """The geometric mean over the runs; None if one of them did not reach it."""
     each: tuple[float | None, ...]
 
 
 class SpeedUp(NamedTuple):
-    """How many times less of a unit a group needed than the first group."""
+    """How many times faster a group was than the first group, in one unit."""
 
     ratio: float
     is_lower_bound: bool
-    """True if the first group did not get there: what it had spent until its end is then compared."""
+    """True if the first group did not reach the AP: then the whole length of its training is compared."""
     interval: tuple[float, float] | None
     """95 %, by Welch's t-test on logarithms; None unless both groups have two seeds or more."""
 
@@ -69,7 +69,7 @@ class Row(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A setting in which runs differ although it is no part of the detector."""
+    """A setting outside the detector in which runs differ."""
 
     topic: Literal["data", "batch", "schedule", "evaluation"]
     setting: str
@@ -79,13 +79,13 @@ class Difference(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Runs side by side; speed-ups are over the first group."""
+    """Runs side by side; speed-ups are relative to the first group."""
 
     groups: tuple[Group, ...]
     rows: tuple[Row, ...]
     differences: tuple[Difference, ...]
     unknown: tuple[str, ...]
-    """Runs that do not say on which data and with which settings they were made."""
+    """Runs whose data and settings are not recorded."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
@@ -117,7 +117,7 @@ def compare(runs: Sequence[Run], *, levels: Sequence[float] | None = None) -> Co
     """Compare runs; the groups keep the order of their first runs. Without `levels` round ones are chosen.
 
     Raises InputError if a level is not between 0 and 1, if there are none because no run learnt anything, or if runs
-    differ in nothing, not even the seed: as seeds they would make an interval of nothing.
+    have the same settings and the same seed, because a confidence interval needs independent runs.
     """
     groups = group_by_settings(runs)
     for group in groups:
@@ -137,7 +137,7 @@ def compare(runs: Sequence[Run], *, levels: Sequence[float] | None = None) -> Co
 
 
 def group_by_settings(runs: Sequence[Run]) -> tuple[Group, ...]:
-    """Put runs together that are equal but for the seed; a run that does not tell its settings stays alone."""
+    """Group runs that differ only in the seed; a run without recorded settings forms its own group."""
     groups: list[list[Run]] = []
     for run in runs:
         same = next((group for group in groups if run.settings is not None and _same(group[0], run)), None)
@@ -152,7 +152,7 @@ def group_by_settings(runs: Sequence[Run]) -> tuple[Group, ...]:
 
 
 def needed(ap: Float[np.ndarray, " N"], progress: Float[np.ndarray, " N"], *, level: float) -> float | None:
-    """Return where AP first reached a level, on straight lines between evaluations and from 0 at the start."""
+    """Return where AP first reached a level, by linear interpolation between evaluations and from 0 at the start."""
     reached = np.flatnonzero(ap >= level)
     if not len(reached):
         return None
@@ -212,7 +212,7 @@ def _speed_up(group: Group, *, first: Group, unit: Unit, level: float) -> SpeedU
             run.progress[unit][-1] if need is None else need for run, need in zip(first.runs, theirs.each, strict=True)
         ]
         ratio = float(stats.gmean(spent)) / mine.mean
-        # A bound below 1 says nothing: the first group just ended earlier.
+        # A bound below 1 is useless: the first group just ended earlier.
         return SpeedUp(ratio=ratio, is_lower_bound=True, interval=None) if ratio > 1 else None
     return SpeedUp(ratio=theirs.mean / mine.mean, is_lower_bound=False, interval=_interval(theirs.each, mine.each))
 
@@ -226,7 +226,7 @@ def _interval(theirs: Sequence[float | None], mine: Sequence[float | None]) -> t
 
 
 def _differences(groups: Sequence[Group]) -> list[Difference]:
-    """Return what differs between groups that tell their settings, apart from the detector and its losses."""
+    """Return the settings that differ between groups, apart from the detector and its losses."""
     settings = {group.name: group.runs[0].settings for group in groups}
     told = {name: values for name, values in settings.items() if values is not None}
     found = []
@@ -239,7 +239,7 @@ def _differences(groups: Sequence[Group]) -> list[Difference]:
 
 
 def _topic(path: str) -> Literal["data", "batch", "schedule", "evaluation"] | None:
-    """Say what a setting is about; None for the detector, its losses and the rest."""
+    """Return the topic of a setting; None for the detector, its losses and all others."""
     topics: dict[Literal["data", "batch", "schedule", "evaluation"], tuple[str, ...]] = {
         "batch": ("data.batch_size", "data.micro_batch_size"),
         "evaluation": ("evaluate_every", "data.eval_batch_size", "data.val_", "val_images"),

@@ -1,4 +1,4 @@
-"""The report's charts, as SVG that suits a light and a dark page."""
+"""The report's charts, as SVG for light and dark pages."""
 
 import base64
 import io
@@ -17,7 +17,7 @@ from condetr.metrics.matching import PrecisionRecall
 from condetr.runs.contents import History
 
 INK = "#858c96"
-"""Axes and text: a grey that can be read on white and on near-black."""
+"""Axes and text: a grey that is legible on white and on near-black."""
 
 LOSSES = ("loss", "loss_classification", "loss_l1", "loss_giou")
 MANY_CLASSES = 10
@@ -66,9 +66,9 @@ def learning_rate_chart(history: History) -> str | None:
 
 
 def precision_recall_chart(curves: PrecisionRecall, *, names: Sequence[str], iou: int) -> str | None:
-    """Return precision over recall at IoU 50 or 75 % as a data URI, a line for every class that occurs.
+    """Return precision over recall at IoU 50 or 75 % as a data URI, with a line for every class that occurs.
 
-    Many classes become faint lines behind their mean.
+    If there are many classes, they are faint lines behind their mean.
     """
     precision = curves.precision_50 if iou == 50 else curves.precision_75
     occurring = np.flatnonzero(~np.isnan(precision[:, 0]))
@@ -87,7 +87,7 @@ def precision_recall_chart(curves: PrecisionRecall, *, names: Sequence[str], iou
 
 
 def confusion_chart(matrix: Int[np.ndarray, "Truth Predicted"], *, names: Sequence[str]) -> str:
-    """Return the confusion matrix as a data URI, coloured by the share of each row; counts where there is room."""
+    """Return the confusion matrix as a data URI, coloured by the share of each row, with counts if there is room."""
     labels = [*names, "background"]
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     side = min(9.0, max(3.4, 1.6 + 0.42 * len(labels)))
@@ -109,7 +109,7 @@ _COLORS = LinearSegmentedColormap.from_list("share", [(0.18, 0.42, 1.0, 0.0), (0
 
 
 def _points(history: History, name: str) -> Points:
-    """Return epochs and values of a column where it has finite values."""
+    """Return the epochs and values of a column that are finite."""
     values = np.asarray(history.get(name, []), dtype=float)
     epochs = np.asarray(history.get("epoch", range(1, len(values) + 1)), dtype=float)[: len(values)]
     there = np.isfinite(values)
@@ -122,7 +122,7 @@ def _line(axes: Axes, points: Points, *, color: str, label: str, width: float) -
 
 
 def _marker(values: Float[np.ndarray, " N"]) -> str:
-    """Mark each point as long as they are few; a single one would be invisible as a line."""
+    """Mark each point if they are few, because a single one would be invisible as a line."""
     return "o" if len(values) <= 25 else ""
 
 
@@ -141,7 +141,7 @@ def _chart(*, x: str, y: str, width: float = 5.4, height: float = 2.9) -> tuple[
 
 
 def _finish(figure: Figure, axes: Axes, *, legend: bool = True) -> str:
-    """Return a figure as a data URI; the same figure gives the same bytes."""
+    """Return a figure as a data URI; equal figures give equal bytes."""
     axes.title.set(color=INK, fontsize=10)
     if legend and axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False, fontsize=9, labelcolor=INK)

@@ -1,4 +1,4 @@
-"""Pictures of ground truth beside predictions: the best images, the worst and a few at random, chosen by their F1."""
+"""Images with ground truth and predictions side by side: the best and the worst by F1, and a few at random."""
 
 import base64
 import io
@@ -18,7 +18,7 @@ from condetr.shapes import Detections
 
 PER_GROUP = 4
 LARGEST_WH = (1280, 900)
-"""Larger pictures are scaled down, to keep the page light."""
+"""Larger images are scaled down, to keep the page small."""
 
 
 class Picture(NamedTuple):
@@ -29,14 +29,14 @@ class Picture(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Pictures that were chosen for the same reason."""
+    """Images that were chosen for the same reason."""
 
     title: str
     pictures: tuple[Picture, ...]
 
 
 def make_gallery(split: Split, detections: Mapping[int, Detections], *, threshold: float) -> tuple[Group, ...]:
-    """Return up to four pictures of a kind; images that cannot be read are passed over."""
+    """Return up to four pictures of a kind; images that cannot be read are skipped."""
     f1 = image_f1(split, detections, threshold=threshold)
     records = {record.image_id: record for record in split.records}
     ranked = sorted(f1, key=lambda image_id: (f1[image_id], -len(records[image_id].labels), image_id))
@@ -73,7 +73,7 @@ def _pictures(
 
 
 def data_uri(picture: Image.Image) -> str:
-    """Return a picture as JPEG that stands in the page itself."""
+    """Return a picture as a JPEG data URI."""
     stream = io.BytesIO()
     picture.save(stream, format="JPEG", quality=82)
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()

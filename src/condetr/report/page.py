@@ -1,4 +1,4 @@
-"""`report.html`: what a run has learnt, on one page that needs no other file."""
+"""`report.html`: the results of a run on one self-contained page."""
 
 from collections.abc import Mapping
 from importlib import resources
@@ -25,7 +25,7 @@ COUNTS = ("epochs", "best_epoch", "steps", "images_seen", "train_images", "val_i
 
 
 class Figure(NamedTuple):
-    """A chart with what it shows."""
+    """A chart and its caption."""
 
     title: str
     data_uri: str
@@ -48,9 +48,9 @@ def write_report(
 ) -> Path:
     """Write `report.html` into a run folder and return its path.
 
-    Curves over recall, the confusion matrix and the gallery need the split and the detections on it. Attention is
-    looked at on `device`, by default on the GPU if there is one. What the folder lacks is left out and named on the
-    page. Raises InputError if there is no such folder or a file in it is damaged.
+    Precision-recall curves, the confusion matrix and the gallery need the split and the detections on it. Attention
+    maps are computed on `device`, by default the GPU if there is one. Missing files are named on the page, and their
+    sections are left out. Raises InputError if there is no such folder or a file in it is damaged.
     """
     run = RunFolder(run_folder)
     contents = read_contents(run)

@@ -1,4 +1,4 @@
-"""The images of a data set that a model is measured on, and what is known about them."""
+"""The part of a data set that a model is evaluated on, and whether the model was trained on it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,18 +13,18 @@ from condetr.words import counted
 
 
 class Part(NamedTuple):
-    """A split, or what a run held out of it."""
+    """A split, or the images of it that a run held out."""
 
     split: Split
     findings: tuple[Finding, ...]
     """What was found wrong in the whole split."""
     trained_on: int | None
-    """How many of its images the run trained on; None where the weights do not say."""
+    """How many of its images the run was trained on; None if the weights do not record it."""
     held_out: int | None = None
-    """How many images the run held out in all, where the part is some of them."""
+    """How many images the run held out in total, if the part is a subset of them."""
 
     def title(self, *, weights: Path | str, data: Path | str) -> str:
-        """Say what is measured on what."""
+        """Return a title with the weights and the data."""
         title = f"{weights} on {self.split.name} of {data}, {counted(len(self.split), 'image')}"
         if self.held_out not in (None, len(self.split)):
             title += f" of the {self.held_out:,} that the run held out"
@@ -40,9 +40,9 @@ def open_part(
     split: str | None = None,
     skip_unreadable: bool = False,
 ) -> Part:
-    """Open the split that is named, else the validation split, else the test split, else the only one there is.
+    """Open the named split, otherwise the validation split, otherwise the test split, otherwise the only one.
 
-    Of that last one, a run that trained on some of its images is measured on the others: those that it held out.
+    If there is only one and a run was trained on some of its images, the others, which it held out, are used.
     """
     whole, notes = strictly(read_split(Path(data), split=split, skip_unreadable=skip_unreadable))
     findings = findings_of(notes)

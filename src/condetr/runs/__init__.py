@@ -1,1 +1,1 @@
-"""A run folder: its files, its lock, its loggers, and what it says when it is read again."""
+"""A run folder: its files, its lock, its loggers, and reading it again."""

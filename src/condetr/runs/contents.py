@@ -1,4 +1,4 @@
-"""What a run folder says about itself, as far as it is there."""
+"""The contents of a run folder, as far as they exist."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ History = dict[str, list[float]]
 
 
 class Contents(NamedTuple):
-    """The parts of a run folder that a report shows; what is not there is None and named in `missing`."""
+    """The parts of a run folder that a report shows; those that do not exist are None and named in `missing`."""
 
     config_yaml: str | None
     label_map: LabelMap | None
@@ -29,7 +29,7 @@ class Contents(NamedTuple):
 
 
 def read_contents(run: RunFolder) -> Contents:
-    """Read what there is; raises InputError if the folder does not exist or a file in it is damaged."""
+    """Read the files that exist; raises InputError if the folder does not exist or a file in it is damaged."""
     if not run.path.is_dir():
         raise InputError(f"{run.path} is not a run folder: there is no such folder")
     config_yaml = _read(run.config, _read_text)
@@ -42,7 +42,7 @@ def read_contents(run: RunFolder) -> Contents:
 
 
 def read_history(run: RunFolder) -> History | None:
-    """Return what a run recorded of every epoch, None if it recorded nothing; raises InputError for a damaged file."""
+    """Return the recorded numbers of every epoch, None if there are none; raises InputError for a damaged file."""
     metrics, timing = (_read_epochs(path) for path in (run.metrics, run.timing))
     if metrics is None or timing is None or not {*metrics} & {*timing} >= {"epoch"}:
         return metrics
@@ -53,7 +53,7 @@ def read_history(run: RunFolder) -> History | None:
 
 
 def _read_epochs(path: Path) -> History | None:
-    """Read a file with a row for every epoch; refuse one in which epochs go back, as rows of two runs would."""
+    """Read a file with a row for every epoch; refuse one in which epochs decrease, as with rows of two runs."""
     history = _read(path, _read_columns)
     epochs = [] if history is None else history.get("epoch", [])
     for row, (before, epoch) in enumerate(pairwise(epochs), start=2):
@@ -91,7 +91,7 @@ def _read_columns(path: Path) -> History | None:
     return {name: [float(row[name]) if row[name] else math.nan for row in rows] for name in rows[0]}
 
 
-WITHOUT_INFLUENCE = (
+NUMERICALLY_NEUTRAL = (
     "recipe",
     "data.workers",
     "data.cache_mb",
@@ -99,4 +99,5 @@ WITHOUT_INFLUENCE = (
     "checkpoint_minutes",
     "process_timeout_minutes",
 )
-"""Runs that differ in these and the seed are seeds of one setting, and a resumed training may have others."""
+"""Settings that do not change the numbers. Runs that otherwise differ only in the seed form a group, and a resumed
+training may change them."""

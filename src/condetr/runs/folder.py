@@ -1,4 +1,4 @@
-"""The folder of one training: what is in it, and when it may be used."""
+"""The folder of one training: its files, and when it may be used."""
 
 import os
 from dataclasses import dataclass
@@ -27,42 +27,42 @@ class RunFolder:
 
     @property
     def images(self) -> Path:
-        """Which images it trains and validates on."""
+        """The images used for training and validation."""
         return self.path / "images.json"
 
     @property
     def metrics(self) -> Path:
-        """A row for every epoch."""
+        """The metrics, a row for every epoch."""
         return self.path / "metrics.csv"
 
     @property
     def timing(self) -> Path:
-        """How long each epoch took."""
+        """The time of each epoch."""
         return self.path / "timing.csv"
 
     @property
     def nonfinite(self) -> Path:
-        """Folders about steps whose loss or gradient was not finite."""
+        """Reports about steps whose loss or gradient was not finite."""
         return self.path / "nonfinite"
 
     @property
     def results(self) -> Path:
-        """The final numbers."""
+        """The final metrics."""
         return self.path / "results.json"
 
     @property
     def predictions(self) -> Path:
-        """What the best model found, in COCO's results format."""
+        """Detections of the best model, in COCO's results format."""
         return self.path / "predictions.json"
 
     @property
     def report(self) -> Path:
-        """The page about the run."""
+        """The HTML report."""
         return self.path / "report.html"
 
     @property
     def last_checkpoint(self) -> Path:
-        """Where the training stands, for resuming."""
+        """The last checkpoint, to resume from."""
         return self.path / "checkpoints" / "last.ckpt"
 
     @property
@@ -72,7 +72,7 @@ class RunFolder:
 
     @property
     def lock(self) -> Path:
-        """What a training holds while it lasts."""
+        """The lock that a training holds while it runs."""
         return self.path / ".lock"
 
     def require_usable(self, *, resume: bool) -> None:
@@ -87,7 +87,7 @@ class RunFolder:
             raise InputError(f"cannot write to {self.path}: {existing} is not a folder that you may write to")
 
     def _require_own(self, *, resume: bool) -> None:
-        """Raise InputError unless what is here already is a run to go on with."""
+        """Raise InputError unless an existing folder can be resumed."""
         if not resume:
             raise InputError(
                 f"{self.path} exists and is not empty: continue that run with --resume auto, or choose another folder "
@@ -100,7 +100,7 @@ class RunFolder:
             )
 
     def _has_barely_begun(self) -> bool:
-        """Tell whether all that is here may be from a training that ended in its first epoch, before a checkpoint."""
+        """Tell whether all files here may be from a training that ended before its first checkpoint."""
         written = (self.config, self.labels, self.images, self.metrics, self.timing, self.nonfinite, self.best)
         ours = {*written, self.last_checkpoint.parent, self.path / "wandb", self.path / "mlruns"}
         here = {entry for entry in self.path.iterdir() if not entry.name.startswith((".", "events."))}
@@ -109,7 +109,7 @@ class RunFolder:
         return here <= ours and best <= {CONFIG, WEIGHTS} and epochs <= 1
 
     def create(self) -> None:
-        """Make the folder and those inside it, and remove what a killed process left half written."""
+        """Create the folder and its subfolders, and remove incomplete files of a killed process."""
         self.last_checkpoint.parent.mkdir(parents=True, exist_ok=True)
         tidy(self.path)
         tidy(self.last_checkpoint.parent)

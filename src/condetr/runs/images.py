@@ -1,4 +1,4 @@
-"""Which images a run trained on and which it validated on, so that nobody measures it on the former unawares."""
+"""The training and validation images of a run, to warn about evaluation on training images."""
 
 import json
 import os
@@ -16,14 +16,14 @@ from condetr.runs.folder import RunFolder
 from condetr.storage.atomic import write_json
 
 _READ = 2**14
-"""Bytes of a file that are looked at; reading whole data sets would take minutes."""
+"""The number of bytes of a file in its checksum; reading whole data sets would take minutes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImagesUsed:
-    """What tells every image file, its size and a checksum, by its path below the folder that holds them all.
+    """The size and a checksum of every image file, by its path below the common folder.
 
-    Data that moved is known by it, and other images of the same name are not taken for these.
+    They recognise data that moved, and tell other images of the same name apart.
     """
 
     training: Mapping[str, str]
@@ -31,7 +31,7 @@ class ImagesUsed:
 
     @staticmethod
     def of(splits: DataSplits) -> "ImagesUsed":
-        """Return what a training on these splits uses."""
+        """Return the images that a training on these splits uses."""
         parts = [[record.path.absolute() for record in split.records] for split in (splits.train, splits.val)]
         root = _common_folder([path for paths in parts for path in paths])
         with ThreadPoolExecutor() as pool:
@@ -46,7 +46,7 @@ class ImagesUsed:
 
     @staticmethod
     def of_weights(weights: Path | str) -> "ImagesUsed | None":
-        """Return what the run used whose folder, or whose best model, is given; None where that is not recorded."""
+        """Return the images of a run, given its folder or its best model; None if they are not recorded."""
         path = Path(weights).absolute()
         folder = path.parent if path.name == WEIGHTS else path
         runs = [RunFolder(folder), *([RunFolder(folder.parent)] if RunFolder(folder.parent).best == folder else [])]
@@ -71,7 +71,7 @@ class ImagesUsed:
 
 
 def are_among(records: Sequence[ImageRecord], used: Mapping[str, str]) -> list[bool]:
-    """Tell of each image whether it is among those that were used, wherever the data is now."""
+    """Tell for each image whether it is among the used ones, even if the data has moved."""
     names: dict[str, list[str]] = {}
     for name in used:
         names.setdefault(name.rpartition("/")[2], []).append(name)
@@ -87,12 +87,12 @@ def are_among(records: Sequence[ImageRecord], used: Mapping[str, str]) -> list[b
 def _common_folder(paths: Sequence[Path]) -> str:
     try:
         return os.path.commonpath({path.parent for path in paths})
-    except ValueError:  # they are on several drives of Windows
+    except ValueError:  # they are on several Windows drives
         return ""
 
 
 def _mark(path: Path) -> str:
-    """Return the size of a file and a checksum of its middle: images of a kind often begin or end alike."""
+    """Return the size of a file and a checksum of its middle: similar images often begin or end with the same bytes."""
     size = path.stat().st_size
     with path.open("rb") as file:
         file.seek(max(0, (size - _READ) // 2))

@@ -1,4 +1,4 @@
-"""The lock on a run folder: two trainings in one folder would remove and replace each other's files."""
+"""The lock on a run folder: two trainings in one folder would delete and replace each other's files."""
 
 import os
 import platform
@@ -17,13 +17,13 @@ _MOST_SHOWN = 200
 def locked(
     run: RunFolder, *, resume: bool, is_first_process: bool, broadcast: Callable[[str | None], str | None]
 ) -> Iterator[None]:
-    """Keep other trainings out of a run folder while the block lasts; the processes of one training share the lock.
+    """Lock a run folder against other trainings inside the block; the processes of one training share the lock.
 
-    The first process takes it, and `broadcast` returns to all processes what that one gives.
+    The first process takes it, and `broadcast` sends a value of the first process to all.
 
-    The operating system holds it, so it ends when the process does, in whatever way. Where the file system has no
-    locks, the training goes on without. Raises InputError in all processes if another training has the folder. A folder
-    that is empty at the end, and was not there before, is removed.
+    The operating system holds the lock, so it ends with the process, even if that is killed. On a file system without
+    locks, the training runs without one. Raises InputError in all processes if another training has the folder. A
+    folder that is empty at the end, and did not exist before, is removed.
     """
     made = [folder for folder in (run.path, *run.path.parents) if not folder.exists()]
     lock = FileLock(run.lock, blocking=False, on_acquired=_sign)
@@ -31,7 +31,7 @@ def locked(
     if is_first_process:
         try:
             _acquire(lock, run)
-            run.require_usable(resume=resume)  # another training may have come and gone since it was asked first
+            run.require_usable(resume=resume)  # another training may have used it since the first check
         except InputError as error:
             refusal = str(error)
     refusal = broadcast(refusal)
@@ -41,7 +41,7 @@ def locked(
         yield
     finally:
         if lock.is_locked:
-            with suppress(OSError):  # Windows lets nobody remove an open file, and filelock does so later
+            with suppress(OSError):  # Windows cannot delete an open file; filelock deletes it later
                 run.lock.unlink()
             lock.release()
         if is_first_process:
@@ -56,15 +56,15 @@ def _acquire(lock: FileLock, run: RunFolder) -> None:
         lock.acquire()
     except Timeout:
         raise InputError(
-            f"another training, {_holder(run)}, is at work in {run.path}: let it end, stop it, or choose another "
+            f"another training, {_holder(run)}, is using {run.path}: let it end, stop it, or choose another "
             "folder with --out"
         ) from None
-    except OSError:  # no locks there, and whether it can be written to is found out by those who write
+    except OSError:  # no locks there; if the folder is not writable, writing will report it
         return
 
 
 def _sign(descriptor: int) -> None:
-    """Write who has the lock behind the first byte, which nobody else can read on Windows."""
+    """Write the holder of the lock after the first byte, because Windows locks that byte for reading."""
     with suppress(OSError):
         os.truncate(descriptor, 0)
         os.write(descriptor, f"\nprocess {os.getpid()} on {platform.node()}".encode())

@@ -1,4 +1,4 @@
-"""Where the numbers of a training go besides its folder: TensorBoard, Weights & Biases, MLflow."""
+"""Loggers for the numbers of a training: TensorBoard, Weights & Biases, MLflow."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -14,7 +14,7 @@ from condetr.runs.folder import RunFolder
 
 @runtime_checkable
 class MetricsLogger(Protocol):
-    """What W&B, MLflow and TensorBoard have in common, by the names that lightning gave it."""
+    """The common interface of the W&B, MLflow and TensorBoard loggers, with lightning's names."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Record numbers at a step."""
@@ -33,7 +33,7 @@ def require_loggers(names: Iterable[str]) -> None:
 
 @contextmanager
 def running_loggers(names: Iterable[str], *, run: RunFolder, step: int) -> Iterator[list[MetricsLogger]]:
-    """Run the loggers of a training that goes on after `step`, and tell them at the end of the block how it ended.
+    """Run the loggers of a training that continues after `step`, and record how it ended at the end of the block.
 
     Raises RunError if W&B or MLflow cannot be reached.
     """
@@ -44,7 +44,7 @@ def running_loggers(names: Iterable[str], *, run: RunFolder, step: int) -> Itera
         yield loggers
     except BaseException as error:
         for logger in loggers:
-            with suppress(RunError):  # the error before it is the one to tell
+            with suppress(RunError):  # report the earlier error instead
                 logger.finalize("failed" if isinstance(error, Exception) else "aborted")
         raise
     for logger in loggers:
@@ -52,7 +52,7 @@ def running_loggers(names: Iterable[str], *, run: RunFolder, step: int) -> Itera
 
 
 def _tensorboard(run: RunFolder, step: int) -> MetricsLogger:
-    # What a killed process wrote after its last checkpoint comes again.
+    # Numbers that a killed process logged after its last checkpoint will be logged again.
     return TensorBoardLogger(run.path, name="", version="", purge_step=step + 1)
 
 
@@ -71,7 +71,7 @@ class WandbLogger:
             self._run.log(dict(metrics), step=step)
 
     def finalize(self, status: Literal["success", "failed", "aborted"]) -> None:
-        """Send what is left; wandb would else go on with this run in the next training of the process."""
+        """Send what is left; otherwise wandb would continue this run in the next training of the process."""
         with _trouble_named("wandb"):
             self._run.finish(exit_code=0 if status == "success" else 1)
 
@@ -93,7 +93,7 @@ class MlflowLogger:
             self._mlflow.log_metrics(dict(metrics), step=step)
 
     def finalize(self, status: Literal["success", "failed", "aborted"]) -> None:
-        """End the run: MLflow would else call every training finished, and start no other one in this process."""
+        """End the run: otherwise MLflow would mark every training as finished, and start no other in this process."""
         with _trouble_named("mlflow"):
             self._mlflow.end_run({"success": "FINISHED", "failed": "FAILED", "aborted": "KILLED"}[status])
 
@@ -102,9 +102,9 @@ class MlflowLogger:
 def _trouble_named(name: str) -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # both libraries raise bare Exceptions, too, and those of the network below them
+    except Exception as error:  # both libraries also raise bare Exceptions and network errors
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise RunError(
-            f"{name} cannot be used ({reason}): look at its login and address, or go on with --resume auto and without "
-            "it in the setting loggers"
+            f"{name} cannot be used ({reason}): check its login and address, or continue with --resume auto but "
+            "without it in the setting loggers"
         ) from error

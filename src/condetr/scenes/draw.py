@@ -13,12 +13,12 @@ SUPERSAMPLING = 4
 SplitName = Literal["train", "val"]
 
 _LARGEST_IOU = 0.3
-_LARGEST_COVER = 0.5  # of the smaller box, so that no object hides another
-_LEAST_CONTRAST = 100.0  # distance in RGB between an object and what it lies on
+_LARGEST_COVER = 0.5  # fraction of the smaller box, so that no object hides another
+_LEAST_CONTRAST = 100.0  # distance in RGB between an object and the background under it
 
 
 class Stamp(NamedTuple):
-    """An object's shape, ready to be laid onto an image."""
+    """An object's shape, ready to be blended into an image."""
 
     alpha: Float[np.ndarray, "h w"]
     """Opacity in [0, 1]."""
@@ -47,7 +47,7 @@ StampMaker = Callable[[np.random.Generator, SplitName, int], tuple[int, Stamp]]
 
 
 def draw_scene(rng: np.random.Generator, *, split: SplitName, make_stamp: StampMaker, size: int) -> Scene:
-    """Lay 1 to 8 objects, mostly apart from one another, over a textured background with clutter."""
+    """Draw 1 to 8 objects, with little overlap, on a textured background with clutter."""
     canvas = background(rng, size=size)
     for _ in range(rng.integers(2, 7)):
         _lay(rng, canvas, _clutter(rng, size), low=-0.3, contrast=25.0)
@@ -85,7 +85,7 @@ def polygon_stamp(*outlines: Float[np.ndarray, "P 2"]) -> Stamp:
 
 
 def rotated(points: Float[np.ndarray, "P 2"], angle: float) -> Float[np.ndarray, "P 2"]:
-    """Turn points around 0."""
+    """Rotate points around 0."""
     cos, sin = np.cos(angle), np.sin(angle)
     turned: Float[np.ndarray, "P 2"] = points @ np.array([[cos, sin], [-sin, cos]])
     return turned
@@ -98,7 +98,7 @@ def _clutter(rng: np.random.Generator, size: int) -> Stamp:
         corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * [length / 2, width / 2]
         return polygon_stamp(rotated(corners, rng.uniform(0, np.pi)))
     angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-    # Strong waves of both two and three per turn: no blob comes near a circle, a square or a triangle.
+    # Strong waves of both two and three per turn: no blob resembles a circle, a square or a triangle.
     radii = 1 + sum(rng.uniform(0.18, 0.34) * np.cos(k * angles + rng.uniform(0, 2 * np.pi)) for k in (2, 3))
     outline = np.stack([np.cos(angles), np.sin(angles)], axis=1) * np.asarray(radii)[:, None]
     return polygon_stamp(outline * size * rng.uniform(0.03, 0.16))
@@ -185,7 +185,7 @@ def _muted(rng: np.random.Generator, *, low: float, high: float) -> Float[np.nda
 
 
 def _noise(rng: np.random.Generator, *, size: int, cells: int, strength: float) -> Float[np.ndarray, "H W 3"]:
-    """Smooth noise, more of light than of colour: a coarse random grid, enlarged."""
+    """Return smooth noise, more in brightness than in colour: a coarse random grid, enlarged."""
     shape = (cells + 1, cells + 1)
     grid = 128 + rng.normal(0, 36, size=(*shape, 1)) + rng.normal(0, 14, size=(*shape, 3))
     coarse = Image.fromarray(grid.clip(0, 255).astype(np.uint8))
@@ -195,7 +195,7 @@ def _noise(rng: np.random.Generator, *, size: int, cells: int, strength: float) 
 
 
 def _ramp(rng: np.random.Generator, size: int) -> Float[np.ndarray, "H W"]:
-    """Values that grow from about -0.7 to 0.7 in a random direction."""
+    """Return values that grow from about -0.7 to 0.7 in a random direction."""
     angle = rng.uniform(0, 2 * np.pi)
     line = np.linspace(-0.5, 0.5, size, dtype=np.float32)
     ramp: Float[np.ndarray, "H W"] = line[:, None] * np.float32(np.sin(angle)) + line * np.float32(np.cos(angle))

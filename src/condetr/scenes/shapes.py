@@ -27,8 +27,8 @@ def write_scenes(
 ) -> None:
     """Write `num_images` training and `val_images` validation scenes as a COCO data set into a new folder.
 
-    Shapes are rotated, between 5 % and 30 % of the image's side in size (uniform in the logarithm), in colours that
-    say nothing about their class. `progress` is called with the images done and their total.
+    Shapes are rotated, between 5 % and 30 % of the image's side in size (uniform in the logarithm), in colours that are
+    independent of their class. `progress` is called with the number of finished images and their total.
     """
     write_coco(
         folder,

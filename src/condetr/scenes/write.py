@@ -37,8 +37,8 @@ def write_coco(
 ) -> None:
     """Draw scenes and write them as COCO: `images/*.jpg`, `annotations/train.json` and, if any, `val.json`.
 
-    A scene depends on `seed`, its split and its number alone. The folder appears whole or not at all. Raises
-    InputError where it exists and is not empty, or a number makes no sense.
+    A scene depends only on `seed`, its split and its number. The folder appears complete or not at all. Raises
+    InputError if it exists and is not empty, or if a number is out of range.
     """
     _check(folder, num_images=num_images, val_images=val_images, size=size)
     unfinished = folder.with_name(f".{folder.name}.unfinished-{os.getpid()}")
@@ -83,12 +83,12 @@ def _draw_all(
 
 
 def _run(draw: Callable[[_Job], _Objects], jobs: Sequence[_Job]) -> Iterator[_Objects]:
-    """Draw in several processes where that is worth it; forking is safe as only numpy and Pillow work there."""
+    """Draw in several processes if that is faster; forking is safe because only numpy and Pillow run there."""
     if len(jobs) < _WORTH_A_POOL or not sys.platform.startswith("linux"):
         yield from map(draw, jobs)
         return
     processes, context = len(os.sched_getaffinity(0)), multiprocessing.get_context("fork")
-    # Ctrl-C reaches every process: this one alone shall answer, by ending the others.
+    # Ctrl-C reaches every process: only this one handles it, by ending the others.
     with context.Pool(processes, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) as pool:
         yield from pool.imap(draw, jobs, chunksize=16)
 

@@ -1,1 +1,1 @@
-"""Files on disk: written whole or not at all, and pickles of strangers read without running them."""
+"""Files on disk: atomic writes, and reading untrusted pickles without running their code."""

@@ -1,4 +1,4 @@
-"""Files and folders that are either wholly there or not there: written beside their place, then renamed into it."""
+"""Atomic writes of files and folders: they are written under a temporary name, then renamed."""
 
 import json
 import os
@@ -53,20 +53,20 @@ def replaced_folder(path: Path) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     r"""Write a text in UTF-8, with escapes such as `\udce4` for the bytes of file names that are not UTF-8.
 
-    In JSON these are the escapes that stand for the same file name when it is read again.
+    In JSON, these escapes are read back as the same file name.
     """
     path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write an object as JSON for people to read, too."""
+    """Write an object as JSON that is also readable for people."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def tidy(folder: Path) -> None:
-    """Remove the drafts that a killed process left in `folder`, and finish the replacement of a folder it was at.
+    """Remove the drafts that a killed process left in `folder`, and complete an unfinished replacement of a folder.
 
-    Nobody else may be writing there.
+    No other process may be writing there.
     """
     for left in sorted(folder.glob(f".*.{OLD}-*")):
         place = folder / left.name[1:].rpartition(f".{OLD}-")[0]
@@ -77,9 +77,9 @@ def tidy(folder: Path) -> None:
 
 
 def require_free(folder: Path, *, overwrite: bool | None) -> None:
-    """Raise InputError if `folder`, or a part of its path, is a file, or if it holds something not to be overwritten.
+    """Raise InputError if `folder`, or a part of its path, is a file, or if it holds files that may not be replaced.
 
-    `overwrite` is None where nothing ever is.
+    `overwrite` is None if there is no option to overwrite.
     """
     try:
         file = next((part for part in (folder, *folder.parents) if part.exists() and not part.is_dir()), None)
@@ -88,7 +88,7 @@ def require_free(folder: Path, *, overwrite: bool | None) -> None:
     if file is not None:
         raise InputError(f"{file} is a file, but the results need a folder; name another one")
     if not overwrite and folder.is_dir() and any(folder.iterdir()):
-        cure = "name another one" if overwrite is None else "name another one with --out, or say --overwrite"
+        cure = "name another one" if overwrite is None else "name another one with --out, or add --overwrite"
         raise InputError(f"the folder {folder} is not empty; {cure}")
 
 
@@ -107,14 +107,14 @@ def _take_place(draft: Path, path: Path) -> None:
 
 
 def _sibling(path: Path, role: str) -> Path:
-    # The process id keeps two writers of one place apart.
+    # The process id gives two writers of one file different names.
     return path.with_name(f".{path.name}.{role}-{os.getpid()}{path.suffix}")
 
 
 def _flush(path: Path) -> None:
-    """Make the disk, not only the operating system, hold a file or the names in a folder.
+    """Flush a file or the names in a folder to the disk.
 
-    Windows does so for files alone, and only if they are open for writing. A link's target is not ours to flush.
+    Windows supports this only for files that are open for writing. A link's target is not flushed.
     """
     if path.is_symlink() or (ON_WINDOWS and path.is_dir()):
         return
@@ -130,5 +130,5 @@ def _telling_what_is_kept(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        kept = "what was there before is untouched" if path.exists() else "nothing was written there"
+        kept = "the previous content is unchanged" if path.exists() else "nothing was written there"
         raise RunError(f"cannot write {path}: {error.strerror or error}; {kept}") from error

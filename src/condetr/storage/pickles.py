@@ -1,4 +1,4 @@
-"""Files that torch.save wrote, read without running anything in them and without unpacking more than they hold."""
+"""Read files of torch.save without running code in them, and without decompression bombs."""
 
 import struct
 import warnings
@@ -28,27 +28,27 @@ TORCH_LOAD_ERRORS = (
     MemoryError,
     struct.error,
 )
-"""What `load_pickle` raises for bytes that torch.save did not write."""
+"""The errors of `load_pickle` for bytes that torch.save did not write."""
 
 RECORD, LOCATOR, END = 56, 20, 22
-"""Bytes of the three parts that close a zip file; the first two are not in all of them."""
+"""Bytes of the three parts at the end of a zip file; the first two are optional."""
 
 
 def save_pickle(content: Any, path: Path) -> None:  # noqa: ANN401 - a pickle holds anything
-    """Write a file with torch.save; raises OSError where the disk does not take it."""
+    """Write a file with torch.save; raises OSError if the disk is full or fails."""
     try:
         torch.save(content, path)
-    except RuntimeError as error:  # what it makes of a full disk
-        raise OSError(f"the disk did not take all of it ({first_line(error)})") from error
+    except RuntimeError as error:  # its error for a full disk
+        raise OSError(f"the file could not be written completely ({first_line(error)})") from error
 
 
 def load_pickle(path: Path) -> Any:  # noqa: ANN401 - a pickle holds anything
     """Return what torch.save put into a file: tensors, plain containers, and what torch's safe_globals allow.
 
-    A zip file that is larger when unpacked is refused before that: torch.save compresses nothing.
+    A zip file that would be larger when unpacked is refused beforehand, because torch.save compresses nothing.
     """
     with path.open("rb") as file:
-        if file.read(4) == b"PK\3\4":  # else torch reads it as its older format, which has no parts to unpack
+        if file.read(4) == b"PK\3\4":  # otherwise torch reads it as its older format, which is not compressed
             _require_stored(file)
     return torch.load(path, map_location="cpu", weights_only=True)
 
@@ -61,15 +61,16 @@ def _require_stored(file: BinaryIO) -> None:
     size, unpacked = file.seek(0, SEEK_END), sum(entry.file_size for entry in entries)
     if unpacked > size or any(entry.compress_type != ZIP_STORED for entry in entries):
         raise UnpicklingError(
-            f"it is compressed, which torch.save never does ({size:,} bytes would become {unpacked:,}); get it anew "
-            "from where it was saved"
+            f"it is compressed, which torch.save never does ({size:,} bytes would become {unpacked:,}); download "
+            "it again, or save it again"
         )
 
 
 def _directory_offset(file: BinaryIO) -> int | None:
-    """Return where the end of a zip file says that its table of contents begins; None if it says it in two ways.
+    """Return the offset of the table of contents given at the end of a zip file; None if two different ones are given.
 
-    torch goes there. zipfile takes the table right before the end instead, which may be made to be another one.
+    torch reads the table at that offset. zipfile instead reads the table right before the end, and a manipulated file
+    can have two tables.
     """
     size = file.seek(0, SEEK_END)
     file.seek(max(0, size - RECORD - LOCATOR - END))
@@ -86,24 +87,24 @@ def _number(field: bytes) -> int:
 
 
 def read_pickle(path: Path) -> Mapping[Any, Any]:
-    """Return what a checkpoint holds; raises InputError if it is damaged or wants to run anything."""
+    """Return the content of a checkpoint; raises InputError if it is damaged or contains code."""
     try:
         with torch.serialization.safe_globals([Namespace]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickles that torch did not write, which are refused below
+            warnings.simplefilter("ignore")  # warnings about pickles that torch did not write, which are refused below
             content = load_pickle(path)
     except (FileNotFoundError, PermissionError) as error:
         raise InputError(f"cannot read the checkpoint {path}: {error.strerror or error}") from None
     except UnpicklingError as error:
-        raise InputError(f"{path} is refused, nothing in it was run: {_reason(error)}") from None
-    except Exception as error:  # what a damaged pickle raises is anyone's guess
-        raise InputError(f"{path} is damaged or no checkpoint ({_reason(error)}); download it again") from None
+        raise InputError(f"{path} is refused, no code in it was run: {_reason(error)}") from None
+    except Exception as error:  # a damaged pickle may raise any exception
+        raise InputError(f"{path} is damaged or not a checkpoint ({_reason(error)}); download it again") from None
     if not isinstance(content, dict):
-        raise InputError(f"{path} holds a {type(content).__name__}, which is no checkpoint")
+        raise InputError(f"{path} holds a {type(content).__name__}, which is not a checkpoint")
     return content
 
 
 def _reason(error: Exception) -> str:
-    """Return the telling line of torch's long explanations."""
+    """Return the informative line of torch's long error messages."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = (line for line in lines if "Unsupported" in line or "GLOBAL" in line)
     first = lines[0] if lines and " " in lines[0] else type(error).__name__

@@ -40,7 +40,7 @@ def test_other_classes_re_initialise_the_class_head_and_nothing_else(source: Loa
     detector = source.detector_config.build(num_classes=2)
     drawn = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
 
-    anew = initialise(
+    reinitialised = initialise(
         detector,
         source,
         source="it",
@@ -48,7 +48,7 @@ def test_other_classes_re_initialise_the_class_head_and_nothing_else(source: Loa
         label_map=LabelMap((BOLT, Category(1, "screw"))),
     )
 
-    assert anew == CLASS_HEAD
+    assert reinitialised == CLASS_HEAD
     for name, tensor in detector.state_dict().items():
         expected = drawn[name] if name in CLASS_HEAD else source.detector.state_dict()[name]
         torch.testing.assert_close(tensor, expected, rtol=0, atol=0)
@@ -57,7 +57,7 @@ def test_other_classes_re_initialise_the_class_head_and_nothing_else(source: Loa
 def test_known_classes_take_their_rows_along(source: LoadedModel) -> None:
     detector = source.detector_config.build(num_classes=2)
 
-    anew = initialise(
+    reinitialised = initialise(
         detector,
         source,
         source="it",
@@ -66,7 +66,7 @@ def test_known_classes_take_their_rows_along(source: LoadedModel) -> None:
     )
 
     rows = [90, 3, 91] if isinstance(source.detector_config, DetrConfig) else [90, 3]
-    assert anew == ()
+    assert reinitialised == ()
     for name in CLASS_HEAD:
         torch.testing.assert_close(detector.state_dict()[name], source.detector.state_dict()[name][rows])
 
@@ -74,7 +74,7 @@ def test_known_classes_take_their_rows_along(source: LoadedModel) -> None:
 def test_as_many_other_classes_are_not_mistaken_for_the_same(source: LoadedModel) -> None:
     others = LabelMap(tuple(Category(number, f"other {number}") for number in range(91)))
 
-    anew = initialise(
+    reinitialised = initialise(
         source.detector_config.build(num_classes=91),
         source,
         source="it",
@@ -82,16 +82,16 @@ def test_as_many_other_classes_are_not_mistaken_for_the_same(source: LoadedModel
         label_map=others,
     )
 
-    assert anew == CLASS_HEAD
+    assert reinitialised == CLASS_HEAD
 
 
 def test_more_queries_are_re_initialised(source: LoadedModel) -> None:
     config = type(source.detector_config)(backbone=BACKBONE, **{**SIZES, "num_queries": 9})
     detector = config.build(num_classes=3)
 
-    anew = initialise(detector, source, source="it", config=config, label_map=source.label_map)
+    reinitialised = initialise(detector, source, source="it", config=config, label_map=source.label_map)
 
-    assert anew == ("query_embedding.weight",)
+    assert reinitialised == ("query_embedding.weight",)
 
 
 def test_another_detector_is_refused(source: LoadedModel) -> None:

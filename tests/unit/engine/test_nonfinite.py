@@ -97,5 +97,5 @@ def test_a_single_bad_gradient_costs_one_step_and_leaves_weights_and_average_alo
     assert facts.skipped_steps == 1
     assert training.stepper.ema is not None
     assert int(training.stepper.ema.n_averaged) == 1
-    assert "1 of 2 steps left out" in facts.warnings["skipped_steps"]
+    assert "1 of 2 steps skipped" in facts.warnings["skipped_steps"]
     assert (tmp_path / "run" / "nonfinite" / "step_2" / "report.json").is_file()

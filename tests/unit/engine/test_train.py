@@ -107,7 +107,7 @@ def test_a_run_that_lost_its_checkpoint_is_not_trained_over(tiny: Config, tmp_pa
     assert (tmp_path / "run" / "metrics.csv").read_bytes() == kept
 
 
-def test_a_run_that_ended_before_its_first_checkpoint_begins_anew(tiny: Config, tmp_path: Path) -> None:
+def test_a_run_that_ended_before_its_first_checkpoint_starts_again(tiny: Config, tmp_path: Path) -> None:
     with pytest.raises(PowerCut):
         train(tiny(epochs=1), out=tmp_path / "run", console=FailingConsole("epoch   1/1"))
     assert (tmp_path / "run" / "best").is_dir()
@@ -125,17 +125,17 @@ def test_resuming_with_epochs_of_which_none_was_evaluated_is_refused(tiny: Confi
 
 def test_resuming_with_other_settings_is_refused(tiny: Config, tmp_path: Path) -> None:
     train(tiny(epochs=1, seed=1), out=tmp_path / "run")
-    with pytest.raises(InputError, match=r"seed \(1 then, 2 now\)"):
+    with pytest.raises(InputError, match=r"seed \(it was 1, now 2\)"):
         train(tiny(epochs=1, seed=2), out=tmp_path / "run", resume=True)
 
 
 @pytest.mark.parametrize(
     ("schedule", "epochs", "message"),
     [
-        (StepScheduleConfig(drop_epoch=1), 3, "step 3 was made at 1 of the learning rate, this schedule wants 0.1"),
-        (StepScheduleConfig(warmup_steps=4), 3, "step 1 was made at 1 of the learning rate, this schedule wants 0.25"),
-        (CosineScheduleConfig(), 3, "step 3 was made at 1 of the learning rate, this schedule wants 0.75"),
-        (StepScheduleConfig(), 1, "cannot resume with epochs=1: 2 are trained already"),
+        (StepScheduleConfig(drop_epoch=1), 3, "step 3 was made at 1 of the learning rate, the new one needs 0.1"),
+        (StepScheduleConfig(warmup_steps=4), 3, "step 1 was made at 1 of the learning rate, the new one needs 0.25"),
+        (CosineScheduleConfig(), 3, "step 3 was made at 1 of the learning rate, the new one needs 0.75"),
+        (StepScheduleConfig(), 1, "cannot resume with epochs=1: 2 epochs are already trained"),
     ],
 )
 def test_a_schedule_that_past_steps_contradict_is_refused(
@@ -151,7 +151,7 @@ def test_a_schedule_that_past_steps_contradict_is_refused(
 def test_before_the_first_step_any_schedule_may_be_chosen(tiny: Config) -> None:
     then, now = tiny(schedule=StepScheduleConfig()), tiny(schedule=StepScheduleConfig(warmup_steps=4))
     _require_same_past(Progress(), then=then, now=now, steps_per_epoch=2)
-    with pytest.raises(InputError, match=r"step 1 was made at 1 of .*, this schedule wants 0\.25"):
+    with pytest.raises(InputError, match=r"step 1 was made at 1 of .*, the new one needs 0\.25"):
         _require_same_past(Progress(step=1), then=then, now=now, steps_per_epoch=2)
 
 
@@ -167,7 +167,7 @@ def test_resuming_on_fewer_images_is_refused(tiny: Config, tmp_path: Path) -> No
     config = tiny(epochs=1)
     train(config, out=tmp_path / "run")
     fewer = replace(config, data=replace(config.data, path=str(tmp_path / "fewer")))
-    with pytest.raises(InputError, match="knows 8 training images, the data has 4"):
+    with pytest.raises(InputError, match="has 8 training images, the data has 4"):
         train(fewer, out=tmp_path / "run", resume=True)
 
 

@@ -57,7 +57,7 @@ def spread(shift: int = 0) -> Detections:
         (watch.unfit_learning_rate(lr=1e-2, batch_size=16), "far above"),
         (watch.unfit_learning_rate(lr=1e-6, batch_size=16), "far below"),
         (watch.unfit_learning_rate(lr=8e-4, batch_size=4), None),
-        (watch.skipped_steps(skipped=2, steps=90), "2 of 90 steps left out"),
+        (watch.skipped_steps(skipped=2, steps=90), "2 of 90 steps skipped"),
         (watch.skipped_steps(skipped=0, steps=90), None),
         (watch.standing_loss([9.0, 9.1, 8.9], steps=900), "has not fallen"),
         (watch.standing_loss([9.0, 9.1, 8.9], steps=30), None),
@@ -66,7 +66,7 @@ def spread(shift: int = 0) -> Detections:
         (watch.runaway_gradient([2.0, 3.0, 30.0]), None),
         (watch.vanished_gradient([2.0, 1e-4], losses=[9.0, 8.0]), "vanishes"),
         (watch.vanished_gradient([2.0, 1e-4], losses=[9.0, 0.1]), None),
-        (watch.zero_recall(0.0, step=2000), "not one object is found"),
+        (watch.zero_recall(0.0, step=2000), "no object is found"),
         (watch.zero_recall(0.2, step=2000), None),
         (watch.zero_recall(float("nan"), step=2000), None),
         (watch.blown_up_detector(left_out=3), "3 detections"),
@@ -80,7 +80,7 @@ def test_a_watch_speaks_where_it_should_and_is_silent_elsewhere(sentence: str | 
 def test_bf16_that_is_emulated_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("condetr.optimize.machine.has_native_bf16", lambda device: False)
     cpu = torch.device("cpu")
-    assert "does not compute in bf16" in str(watch.emulated_precision("bf16-mixed", device=cpu))
+    assert "has no native bf16" in str(watch.emulated_precision("bf16-mixed", device=cpu))
     assert watch.emulated_precision("auto", device=cpu) is None
 
 

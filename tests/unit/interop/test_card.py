@@ -38,7 +38,7 @@ def test_a_card_shows_the_runs_results(model: LoadedModel) -> None:
 
 
 def test_a_card_without_results_says_so(model: LoadedModel) -> None:
-    assert "No results came with the weights" in make_card(model, name="bolts", results=None)
+    assert "There are no recorded results for these weights" in make_card(model, name="bolts", results=None)
 
 
 def test_a_card_names_every_class_with_row_and_id(model: LoadedModel) -> None:

@@ -81,5 +81,5 @@ def test_names_without_a_class_are_refused() -> None:
 
 
 def test_two_rows_of_one_name_are_refused() -> None:
-    with pytest.raises(InputError, match="bolt stands more than once"):
+    with pytest.raises(InputError, match="bolt occurs more than once"):
         from_id2label({"0": "bolt", "1": "bolt"}, num_rows=2, source="it")

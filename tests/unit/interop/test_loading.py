@@ -56,7 +56,7 @@ def test_a_label_map_takes_the_place_of_the_files(transformers: Path, ours: Path
 def test_another_file_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / name).touch()
 
-    with pytest.raises(InputError, match=rf"{name} is no official checkpoint"):
+    with pytest.raises(InputError, match=rf"{name} is not an official checkpoint"):
         find_source(tmp_path / name)
 
 

@@ -88,7 +88,7 @@ def test_malice_is_refused_and_runs_nothing(tmp_path: Path, official: Path) -> N
 
     for name in ("bad.pth", "plain.pth"):
         with pytest.raises(
-            InputError, match=r"is refused, nothing in it was run|is damaged or no checkpoint"
+            InputError, match=r"is refused, no code in it was run|is damaged or not a checkpoint"
         ) as caught:
             read_official(tmp_path / name)
         assert "\n" not in str(caught.value)
@@ -120,7 +120,7 @@ def test_a_checkpoint_that_is_cut_off_is_refused(kept: int, official: Path) -> N
 def test_a_file_without_named_tensors_is_refused(content: object, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "other.pth")
 
-    with pytest.raises(InputError, match=r"which is no checkpoint|holds no `model` with named tensors"):
+    with pytest.raises(InputError, match=r"which is not a checkpoint|holds no `model` with named tensors"):
         read_official(tmp_path / "other.pth")
 
 
@@ -182,7 +182,7 @@ def test_dilation_is_guessed_from_the_name_aloud(official: Path) -> None:
     change(official, lambda content: content["args"].__dict__.pop("dilation"))
     dc5 = official.rename(official.with_name("ConditionalDETR_r50dc5_epoch50.pth"))
 
-    with pytest.warns(InputWarning, match="taken for DC5 by its name"):
+    with pytest.warns(InputWarning, match="read as DC5 because of its name"):
         config = read_official(dc5).detector_config
 
     assert config.backbone.dilation  # type: ignore[union-attr]
@@ -206,6 +206,6 @@ def test_what_the_official_code_does_not_have_is_not_written(model: LoadedModel,
     assert isinstance(config, ConditionalDetrConfig)
     other = model._replace(detector_config=replace(config, spatial_query="C"))
 
-    with pytest.raises(InputError, match="the official code knows no detector with spatial_query=C"):
+    with pytest.raises(InputError, match="the official code has no detector with spatial_query=C"):
         write_official(tmp_path / "no.pth", other)
     assert list(tmp_path.iterdir()) == []

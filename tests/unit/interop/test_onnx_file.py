@@ -91,8 +91,8 @@ class Untraceable(Toy):
 @pytest.mark.parametrize(
     ("detector", "sentence"),
     [
-        (OneBatchSize, "detector.onnx: the graph of this detector would hold for batches of [3,height,width] alone"),
-        (Untraceable, "detector.onnx: torch finds no graph for this detector (no graph of this)"),
+        (OneBatchSize, "detector.onnx: the graph of this detector would only be valid for batches of [3,height,width]"),
+        (Untraceable, "detector.onnx: torch cannot export this detector (no graph of this)"),
     ],
 )
 def test_a_detector_without_a_graph_for_all_sizes_is_refused(

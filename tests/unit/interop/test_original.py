@@ -58,7 +58,7 @@ def test_a_further_published_detector_is_named_by_itself(monkeypatch: pytest.Mon
 def test_a_detector_that_nobody_published_stays_here(
     write: Callable[[Path, LoadedModel], None], model: LoadedModel, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=r"(official code|transformers) knows no detr; it stays in condetr's own form"):
+    with pytest.raises(InputError, match=r"(official code|transformers) has no detr; only condetr's own form"):
         write(tmp_path, model._replace(detector_config=FurtherConfig()))
 
     assert list(tmp_path.iterdir()) == []
@@ -72,5 +72,5 @@ def test_what_only_the_official_code_has_is_not_written_for_transformers(
 
     write_official(tmp_path / "yes.pth", model)
 
-    with pytest.raises(InputError, match="transformers knows no conditional_detr"):
+    with pytest.raises(InputError, match="transformers has no conditional_detr"):
         write_transformers(tmp_path, model)

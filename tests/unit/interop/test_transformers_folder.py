@@ -49,7 +49,7 @@ def test_names_that_transformers_changed_are_believed_aloud(model: LoadedModel, 
     names = to_id2label(model.label_map) | {24: "quagga"}
     change_json(transformers / "config.json", id2label={str(row): name for row, name in names.items()})
 
-    with pytest.warns(InputWarning, match=r"config\.json .* id2label is believed"):
+    with pytest.warns(InputWarning, match=r"config\.json .* id2label is used"):
         again = read_transformers(transformers)
 
     assert again.label_map.rows == model.label_map.rows
@@ -77,7 +77,7 @@ def test_a_label_map_of_ours_that_is_out_of_date_is_not_believed(
 ) -> None:
     config = {"condetr": {"label_map": TWO_CLASSES.to_list()}, "id2label": id2label}
 
-    with pytest.warns(InputWarning, match="id2label is believed"):
+    with pytest.warns(InputWarning, match="id2label is used"):
         classes = read_classes(config, num_rows=num_rows, source="test")
 
     assert classes.names == expected
@@ -98,8 +98,8 @@ def test_a_label_map_of_ours_adds_the_ids_of_the_data(rows: Rows | None, name: s
     [
         ({"model_type": "yolos"}, "a model of type 'yolos'"),
         ({"position_embedding_type": "learned"}, "position_embedding_type 'learned'"),
-        ({"encoder_attention_heads": 3, "decoder_attention_heads": 3}, "a width of 16, which 3 heads cannot share"),
-        ({"encoder_attention_heads": 0, "decoder_attention_heads": 0}, "0 heads cannot share"),
+        ({"encoder_attention_heads": 3, "decoder_attention_heads": 3}, "a width of 16, which 3 heads cannot divide"),
+        ({"encoder_attention_heads": 0, "decoder_attention_heads": 0}, "0 heads cannot divide"),
         ({"encoder_attention_heads": "many"}, "one number of attention heads"),
         ({"dropout": "much"}, "dropout 'much'"),
         ({"backbone_config": {"downsample_in_bottleneck": True}}, "a backbone_config that condetr cannot build"),
@@ -225,7 +225,7 @@ def test_the_image_processor_says_how_images_are_prepared(
 def test_a_size_that_transformers_changed_is_believed_aloud(
     ours: TransformConfig, preprocessor: dict[str, object], expected: TransformConfig
 ) -> None:
-    with pytest.warns(InputWarning, match="the image processor is believed"):
+    with pytest.warns(InputWarning, match="the image processor's is used"):
         transform = read_transform({"condetr": {"transform": dump(ours)}}, preprocessor, source="test")
 
     assert transform == expected
@@ -267,7 +267,7 @@ def test_rounded_and_empty_figures_are_the_usual_ones(preprocessor: dict[str, ob
     ],
 )
 def test_pixels_that_condetr_would_see_otherwise_are_refused(key: str, value: object, ours: dict[str, object]) -> None:
-    with pytest.raises(InputError, match=f"test has {key} .*, but condetr prepares images with {key} .*; train"):
+    with pytest.raises(InputError, match=f"test has {key} .*, but condetr preprocesses images with {key} .*; train"):
         read_transform(ours, {key: value}, source="test")
 
 

@@ -14,7 +14,7 @@ FORMS = ("pytorch_model.bin", "model.safetensors.index.json", "pytorch_model.bin
 
 
 def rewrite(folder: Path, form: str) -> None:
-    """Write the weights of a folder anew, in one of the forms that transformers has besides model.safetensors."""
+    """Rewrite the weights of a folder in one of the forms that transformers has besides model.safetensors."""
     tensors = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     if form == "pytorch_model.bin":
@@ -63,7 +63,7 @@ def test_a_missing_shard_is_named(transformers: Path) -> None:
     rewrite(transformers, "model.safetensors.index.json")
     (transformers / "model-2-of-2.safetensors").unlink()
 
-    with pytest.raises(InputError, match=r"index\.json names model-2-of-2\.safetensors, which is not there"):
+    with pytest.raises(InputError, match=r"index\.json names model-2-of-2\.safetensors, which does not exist"):
         read_transformers(transformers)
 
 
@@ -89,17 +89,17 @@ def test_an_index_names_files_beside_it(weight_map: object, transformers: Path) 
     rewrite(transformers, "pytorch_model.bin.index.json")
     write_index(transformers / "pytorch_model.bin.index.json", weight_map)
 
-    with pytest.raises(InputError, match=r"has no weight_map .* beside it|which is not there"):
+    with pytest.raises(InputError, match=r"has no weight_map .* beside it|which does not exist"):
         read_transformers(transformers)
 
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ({"a": Path("x")}, "is refused, nothing in it was run"),
-        ([torch.zeros(1)], "which is no checkpoint"),
-        ({"a": 1}, "holds other things than named tensors"),
-        ({1: torch.zeros(1)}, "holds other things than named tensors"),
+        ({"a": Path("x")}, "is refused, no code in it was run"),
+        ([torch.zeros(1)], "which is not a checkpoint"),
+        ({"a": 1}, "holds something other than named tensors"),
+        ({1: torch.zeros(1)}, "holds something other than named tensors"),
         ({}, "neither Conditional DETR nor DETR"),
     ],
 )

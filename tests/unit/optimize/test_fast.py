@@ -146,7 +146,7 @@ def test_padding_between_cells_is_refused() -> None:
     images, is_padding = batch(is_padded=True)
     is_padding[0, :20, :20] = True
 
-    with pytest.raises(InputError, match="pad images at their sides alone"):
+    with pytest.raises(InputError, match="pad images only at their sides"):
         optimize(build(CONDITIONAL), precision="fp32")(images, is_padding)
 
 

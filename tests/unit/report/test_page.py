@@ -84,7 +84,7 @@ def run(tmp_path: Path, split: Split, detections: dict[int, Detections]) -> Path
 
 @pytest.fixture
 def run_with_model(run: Path) -> Path:
-    """Return a whole run folder with its best model, which is sure of whatever it says."""
+    """Return a whole run folder with its best model, which gives high scores to all its detections."""
     torch.manual_seed(0)
     detector = DETECTOR.build(num_classes=3)
     nn.init.constant_(detector.get_parameter("heads.class_head.bias"), 3.0)
@@ -147,7 +147,7 @@ def test_what_is_missing_is_left_out_and_said(run: Path, name: str) -> None:
 
     html = write_report(run, split=None, detections=None).read_text()
 
-    assert f"Left out, because it was not there when this page was written: {name}, the best model, the images" in html
+    assert f"Left out, because it did not exist when this page was written: {name}, the best model, the images" in html
 
 
 def test_an_empty_run_folder_still_has_a_page(tmp_path: Path) -> None:
@@ -198,4 +198,4 @@ def test_a_run_without_its_best_model_says_so(run: Path, split: Split, detection
     html = write_report(run, split=split, detections=detections).read_text()
 
     assert "Attention" not in sections(html)
-    assert "Left out, because it was not there when this page was written: the best model." in html
+    assert "Left out, because it did not exist when this page was written: the best model." in html

@@ -26,7 +26,7 @@ def test_a_folder_that_another_training_is_at_work_in_is_left_alone(
     with FileLock(run / ".lock") as lock:
         Path(lock.lock_file).write_text("\nprocess 4711 on trainer")
         before = contents(run)
-        with pytest.raises(InputError, match=r"another training, process 4711 on trainer, is at work in .*run: let"):
+        with pytest.raises(InputError, match=r"another training, process 4711 on trainer, is using .*run: let"):
             train(tiny(epochs=2), out=run, resume=resume)
         assert contents(run) == before
 

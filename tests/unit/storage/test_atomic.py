@@ -38,7 +38,7 @@ def test_a_disk_that_takes_no_more_is_named_and_the_old_file_kept(tmp_path: Path
     path = tmp_path / "a.txt"
     path.write_text("old")
 
-    with pytest.raises(RunError, match=r"cannot write .*a\.txt: .*; what was there before is untouched"):  # noqa: PT012, SIM117
+    with pytest.raises(RunError, match=r"cannot write .*a\.txt: .*; the previous content is unchanged"):  # noqa: PT012, SIM117
         with replaced_file(path) as draft:
             draft.write_text("half")
             raise OSError(28, os.strerror(28))
