@@ -2,10 +2,8 @@
 
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from rich.console import Console
 
@@ -18,12 +16,11 @@ from condetr.engine.train import train as train_on
 from condetr.errors import InputError, InputWarning
 from condetr.inference.predictor import Predictor
 from condetr.interop.loading import find_source, load, read
-from condetr.labels import Category, LabelMap
 from condetr.metrics.coco import CocoResults
 from condetr.report.page import write_report
-from condetr.report.part import open_part
 from condetr.runs.folder import RunFolder
 from condetr.runs.loggers import require_loggers
+from condetr.runs.part import in_classes_of, open_part
 
 
 def train(
@@ -131,40 +128,3 @@ def evaluate_predictor(
         device=predictor.device,
         progress=progress,
     ).results
-
-
-def in_classes_of(known: LabelMap, truth: Split, *, weights: Path | str, data: Path | str) -> Split:
-    """Return a split with a model's training ids; a model may know more classes, as the training split may have them.
-
-    Raises InputError unless the model has all of the split's categories. If the ids of the split are only counted,
-    categories are compared by name alone.
-    """
-    given = truth.label_map
-    by_key = {_key(category, given): training_id for training_id, category in enumerate(known.categories)}
-    keys = [_key(category, given) for category in given.categories]
-    if not set(keys) <= set(by_key):
-        raise InputError(_difference(known, given, weights=weights, data=data))
-    ids = np.array([by_key[key] for key in keys], dtype=np.int64)
-    records = tuple(replace(record, labels=ids[record.labels]) for record in truth.records)
-    return replace(truth, records=records, label_map=known)
-
-
-def _key(category: Category, given: LabelMap) -> Category | str:
-    """Return the key by which categories are compared with those of the given data."""
-    return category.name if given.ids_are_counted else category
-
-
-def _difference(known: LabelMap, given: LabelMap, *, weights: Path | str, data: Path | str) -> str:
-    only_known, only_given = (
-        ", ".join(
-            category.name if given.ids_are_counted else f"{category.name} ({category.dataset_id})"
-            for category in here.categories
-            if _key(category, given) not in {_key(other, given) for other in there.categories}
-        )
-        for here, there in ((known, given), (given, known))
-    )
-    by, same = ("name", "names") if given.ids_are_counted else ("name (id)", "names and ids")
-    return (
-        f"the classes of {weights} and {data} differ by {by}: only in the weights "
-        f"{only_known or '-'}; only in the data {only_given or '-'}; take data with the same category {same}"
-    )

@@ -46,10 +46,9 @@ def evaluate(
 ) -> None:
     """Evaluate a model on a data set: COCO's average precision and recall, overall and for each class."""
     say_what_was_understood(data, quiet=as_json)
-    from condetr.api import in_classes_of
     from condetr.interop.loading import load
     from condetr.optimize.machine import keep_memory
-    from condetr.report.part import open_part
+    from condetr.runs.part import in_classes_of, open_part
     from condetr.storage.atomic import require_free
 
     if out is not None:

@@ -4,10 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from condetr.data.dataset import Finding, Split
 from condetr.data.findings import findings_of, strictly
 from condetr.data.sources import read_split
 from condetr.data.splits import role
+from condetr.errors import InputError
+from condetr.labels import Category, LabelMap
 from condetr.runs.images import ImagesUsed, are_among
 from condetr.words import counted
 
@@ -57,3 +61,40 @@ def open_part(
     name = f"{whole.name} ({'held out' if is_held_out else 'not trained on'})"
     held_out = len(used.validation) if is_held_out else None
     return Part(replace(whole, name=name, records=unseen), findings, trained_on=0, held_out=held_out)
+
+
+def in_classes_of(known: LabelMap, truth: Split, *, weights: Path | str, data: Path | str) -> Split:
+    """Return a split with a model's training ids; a model may know more classes, as the training split may have them.
+
+    Raises InputError unless the model has all of the split's categories. If the ids of the split are only counted,
+    categories are compared by name alone.
+    """
+    given = truth.label_map
+    by_key = {_key(category, given): training_id for training_id, category in enumerate(known.categories)}
+    keys = [_key(category, given) for category in given.categories]
+    if not set(keys) <= set(by_key):
+        raise InputError(_difference(known, given, weights=weights, data=data))
+    ids = np.array([by_key[key] for key in keys], dtype=np.int64)
+    records = tuple(replace(record, labels=ids[record.labels]) for record in truth.records)
+    return replace(truth, records=records, label_map=known)
+
+
+def _key(category: Category, given: LabelMap) -> Category | str:
+    """Return the key by which categories are compared with those of the given data."""
+    return category.name if given.ids_are_counted else category
+
+
+def _difference(known: LabelMap, given: LabelMap, *, weights: Path | str, data: Path | str) -> str:
+    only_known, only_given = (
+        ", ".join(
+            category.name if given.ids_are_counted else f"{category.name} ({category.dataset_id})"
+            for category in here.categories
+            if _key(category, given) not in {_key(other, given) for other in there.categories}
+        )
+        for here, there in ((known, given), (given, known))
+    )
+    by, same = ("name", "names") if given.ids_are_counted else ("name (id)", "names and ids")
+    return (
+        f"the classes of {weights} and {data} differ by {by}: only in the weights "
+        f"{only_known or '-'}; only in the data {only_given or '-'}; take data with the same category {same}"
+    )

@@ -3,10 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from condetr.api import in_classes_of
 from condetr.data.dataset import ImageRecord, Split
 from condetr.errors import InputError
 from condetr.labels import Category, LabelMap
+from condetr.runs.part import in_classes_of
 
 KNOWN = LabelMap((Category(1, "ant"), Category(2, "cat"), Category(3, "dog")))
 
