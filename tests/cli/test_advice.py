@@ -171,7 +171,7 @@ def test_what_only_a_person_can_decide_gets_no_command(condetr: Command, tmp_pat
     report = examined(condetr, tmp_path / "data")
 
     assert report["command"] is None
-    assert "mend this first, as only you can tell what is right: the splits disagree" in report["instead"]
+    assert "fix this first, as only you can tell what is right: the splits disagree" in report["instead"]
 
 
 def test_a_set_without_any_image_gets_no_command(condetr: Command, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ class ImageRecord:
     is_crowd: Bool[np.ndarray, " T"]
     """True for regions that stand for many objects: no training target, ignored in evaluation."""
     areas: Float[np.ndarray, " T"]
-    """Pixels squared, as the data gives them (COCO: of the mask), else of the box."""
+    """Pixels squared, as the data gives them (COCO: of the mask), otherwise of the box."""
 
 
 @dataclass(frozen=True, kw_only=True)

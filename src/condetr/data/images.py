@@ -88,7 +88,7 @@ def _refuse_unknown_range(image: Image.Image, *, name: str) -> None:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    # ImageOps.exif_transpose would also write the EXIF data anew, and fail where it is broken.
+    # ImageOps.exif_transpose would also rewrite the EXIF data, and fail if they are broken.
     image.load()  # PIL turns a TIFF while loading it, and then forgets the orientation
     turn = _TURNS.get(_orientation(image))
     return image if turn is None else image.transpose(turn)

@@ -190,7 +190,7 @@ class _Order:
 
 
 class _Pipeline:
-    """A DataLoader whose order is given anew for every run, so that its workers live on between epochs."""
+    """A DataLoader that gets a new order for every run, so that its workers stay alive between epochs."""
 
     def __init__(self, reader: _BatchReader, *, workers: int) -> None:
         self.order = _Order()

@@ -51,7 +51,7 @@ def open_data(
 
 
 def open_split(path: Path, *, split: str | None = None, skip_unreadable: bool = False) -> Split:
-    """Read one split: the named one, else the validation split, else the test split, else the only one there is."""
+    """Read one split: the named one, otherwise the validation, the test or the only split, in this order."""
     found, _ = strictly(read_split(path, split=split, skip_unreadable=skip_unreadable))
     return found
 

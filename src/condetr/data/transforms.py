@@ -85,7 +85,7 @@ class LightTransformConfig:
     scale: tuple[Zoom, Zoom] = (1.0, 1.0)
     """Range of the random zoom: above 1 a part of the image is enlarged, below 1 the image shrinks on plain ground."""
     min_visible: Probability = 0.0
-    """Fraction of a box's area that must stay visible in a crop, or else the box is dropped."""
+    """Fraction of a box's area that must stay visible in a crop; otherwise the box is dropped."""
     brightness: Strength = 0.0
     """Colour factors are drawn from 1 - strength to 1 + strength."""
     contrast: Strength = 0.0

@@ -114,7 +114,7 @@ def with_cleaning(examination: Examination, summary: DataSummary, *, advise: Cal
     if stuck:
         told = f"{stuck[0]}{f'; and {len(stuck) - 1} more' if len(stuck) > 1 else ''}"
         return Advice(
-            examination.plan.recipe, (), instead=f"mend this first, as only you can tell what is right: {told}"
+            examination.plan.recipe, (), instead=f"fix this first, as only you can tell what is right: {told}"
         )
     if not _needs_cleaning(examination):
         return advise(summary)

@@ -212,7 +212,7 @@ def _finder(resolver: Resolver, file: str, names: Sequence[ImageName], place: Pl
 
 
 def _name_in_data(name: ImageName, finder: Finder, data: _Data) -> str:
-    """Return the spelling under which an image is there, at its place or else anywhere; otherwise the last one."""
+    """Return the spelling under which an image is there, at its place or anywhere; otherwise the last one."""
     matches = {spelt: _match(finder.resolver, spelt, finder.place, finder.base) for spelt in name.spellings}
     exact = [spelt for spelt, match in matches.items() if match is not None and match.is_as_written]
     found = exact or [spelt for spelt in matches if finder.is_somewhere(spelt)]
