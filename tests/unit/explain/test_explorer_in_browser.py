@@ -18,7 +18,7 @@ from tests.unit.explain.explorer_pages import PIXELS, predictor, write_page
 
 playwright: Any = pytest.importorskip("playwright.sync_api")
 
-PHONE, DESKTOP = {"width": 375, "height": 700}, {"width": 1280, "height": 900}
+PHONE, DESKTOP = {"width": 320, "height": 640}, {"width": 1280, "height": 900}
 PICTURES = "Array.from(document.querySelectorAll('#heads canvas'), (canvas) => canvas.toDataURL())"
 DRAWN = "() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))"
 
@@ -106,7 +106,7 @@ def test_maps_and_numbers_are_those_of_explain(kind: Any, layer: int, browser: A
 
 def test_a_click_on_a_box_or_a_name_changes_the_maps(page: Any) -> None:  # noqa: ANN401
     first = pictures(page)
-    page.locator(".box:not(.now)").last.dispatch_event("pointerdown")
+    page.locator(".box:not(.now)").last.dispatch_event("click")
     second = pictures(page)
     assert all(before != after for before, after in zip(first, second, strict=True))
     page.locator("#detections button").first.click()
@@ -143,6 +143,15 @@ def test_a_common_scale_dims_all_maps_but_the_brightest(page: Any) -> None:  # n
     assert sum(before != after for before, after in zip(own, pictures(page), strict=True)) >= 5
     page.uncheck("#common")
     assert pictures(page) == own
+
+
+def test_the_pointer_tells_what_a_cell_has_in_the_three_maps(page: Any) -> None:  # noqa: ANN401
+    page.locator("canvas").first.hover(position={"x": 2, "y": 2})
+    told = page.locator("#heads .head").first.locator("figcaption span").all_inner_texts()
+    shares = page.evaluate("PARTS.map((name) => headsOf(0, 1)[0][name].map[0])")
+    np.testing.assert_allclose([float(text.rstrip("%")) / 100 for text in told], shares, rtol=0.06)
+    page.mouse.move(1, 1)
+    assert page.locator("figcaption span").first.inner_text() == ""
 
 
 def test_a_reference_point_that_is_dragged_moves_the_spatial_maps_until_it_is_put_back(page: Any) -> None:  # noqa: ANN401

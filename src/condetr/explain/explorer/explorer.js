@@ -83,7 +83,7 @@ function movePoint(event) {
 
 // --- Drawing ---
 
-let isWaiting = false;
+let isWaiting = false, shown = null;
 
 // Draw soon, once, however many things change before.
 function show() {
@@ -91,10 +91,10 @@ function show() {
   isWaiting = true;
   requestAnimationFrame(() => {
     isWaiting = false;
-    const heads = headsOf(state.detection, state.layer);
+    shown = headsOf(state.detection, state.layer);
     drawPicture();
     drawControls();
-    drawHeads(heads);
+    drawHeads(shown);
   });
 }
 
@@ -214,11 +214,16 @@ function drawNumbers(place, numbers) {
   place.querySelector(".bits").textContent = `${numbers.entropy.toFixed(2)} bits`;
 }
 
+// The size of a map, in the shape of the image, that leaves room for the bars.
+function mapSize(figure) {
+  const room = figure.clientWidth - STRIP - GAP;
+  const height = Math.min((room * data.image.height) / data.image.width, TALLEST);
+  return { width: (height * data.image.width) / data.image.height, height };
+}
+
 // One map over the grey image, its rows' mass to the right and its columns' mass below.
 function drawPanel(canvas, { map, rows, columns, numbers }, { brightest, tallestRow, tallestColumn }) {
-  const ratio = window.devicePixelRatio || 1, room = canvas.parentElement.clientWidth - STRIP - GAP;
-  const height = Math.min((room * data.image.height) / data.image.width, TALLEST);
-  const width = (height * data.image.width) / data.image.height;
+  const ratio = window.devicePixelRatio || 1, { width, height } = mapSize(canvas.parentElement);
   canvas.width = Math.round((width + STRIP + GAP) * ratio);
   canvas.height = Math.round((height + STRIP + GAP) * ratio);
   canvas.style.width = `${width + STRIP + GAP}px`;
@@ -238,12 +243,22 @@ function drawPanel(canvas, { map, rows, columns, numbers }, { brightest, tallest
   pen.fillRect(width + GAP, clamp(y0) * height, STRIP, (clamp(y1) - clamp(y0)) * height);
   pen.fillRect(clamp(x0) * width, height + GAP, (clamp(x1) - clamp(x0)) * width, STRIP);
   pen.fillStyle = ink;
-  rows.forEach((mass, row) => {
-    pen.fillRect(width + GAP, (row * height) / rowCount, (STRIP * mass) / tallestRow, height / rowCount + 0.3);
+  pen.translate(width + GAP, 0);
+  drawBars(pen, rows, (mass) => (STRIP * mass) / tallestRow, (depth, along) => [depth, along * height]);
+  pen.translate(-width - GAP, height + GAP);
+  drawBars(pen, columns, (mass) => (STRIP * mass) / tallestColumn, (depth, along) => [along * width, depth]);
+}
+
+// The masses as one shape of steps, so that no seams show; `place` turns depth and way along the edge into a point.
+function drawBars(pen, masses, depth, place) {
+  pen.beginPath();
+  pen.moveTo(...place(0, 0));
+  masses.forEach((mass, index) => {
+    pen.lineTo(...place(depth(mass), index / masses.length));
+    pen.lineTo(...place(depth(mass), (index + 1) / masses.length));
   });
-  columns.forEach((mass, column) => {
-    pen.fillRect((column * width) / columnCount, height + GAP, width / columnCount + 0.3, (STRIP * mass) / tallestColumn);
-  });
+  pen.lineTo(...place(0, 1));
+  pen.fill();
 }
 
 const clamp = (number) => Math.min(Math.max(number, 0), 1);
@@ -329,6 +344,18 @@ function drawCross(pen, x, y) {
   }
 }
 
+// The cell under the pointer: what it has in the three maps of that head.
+function tellCell(card, head, canvas, event) {
+  const frame = canvas.getBoundingClientRect(), size = mapSize(canvas.parentElement);
+  const row = Math.floor(((event.clientY - frame.top) / size.height) * rowCount);
+  const column = Math.floor(((event.clientX - frame.left) / size.width) * columnCount);
+  const isInside = row >= 0 && row < rowCount && column >= 0 && column < columnCount;
+  card.querySelectorAll("figcaption span").forEach((place, index) => {
+    const share = isInside && shown ? shown[head][PARTS[index]].map[row * columnCount + column] : null;
+    place.textContent = share === null ? "" : `${(100 * share).toPrecision(2)}%`;
+  });
+}
+
 // --- Choosing ---
 
 function choose(changes) {
@@ -370,15 +397,14 @@ function listen() {
   for (const name of ["common", "cells", "path"]) {
     byId(name).addEventListener("change", (event) => choose({ [name]: event.target.checked }));
   }
+  overlay.addEventListener("click", ({ target: { dataset } }) => {
+    if (dataset.detection !== undefined) choose({ detection: Number(dataset.detection) });
+  });
   overlay.addEventListener("pointerdown", (event) => {
-    const detection = event.target.dataset.detection;
-    if (detection === undefined) return;
-    choose({ detection: Number(detection) });
-    if (event.target.classList.contains("loose")) {
-      event.preventDefault();
-      overlay.setPointerCapture(event.pointerId);
-      overlay.addEventListener("pointermove", movePoint);
-    }
+    if (!event.target.classList.contains("loose")) return;
+    event.preventDefault();
+    overlay.setPointerCapture(event.pointerId);
+    overlay.addEventListener("pointermove", movePoint);
   });
   for (const end of ["pointerup", "pointercancel"]) {
     overlay.addEventListener(end, () => overlay.removeEventListener("pointermove", movePoint));
@@ -390,10 +416,14 @@ function listen() {
 function build() {
   const blank = byId("head");
   for (let head = 0; head < data.heads; head++) {
-    const card = blank.content.cloneNode(true);
+    const card = blank.content.firstElementChild.cloneNode(true);
+    for (const canvas of card.querySelectorAll("canvas")) {
+      canvas.addEventListener("pointermove", (event) => tellCell(card, head, canvas, event));
+      canvas.addEventListener("pointerleave", (event) => tellCell(card, head, canvas, event));
+    }
     card.querySelector(".number").textContent = `head ${head}`;
     card.querySelector("button").addEventListener("click", ({ currentTarget }) => {
-      const isLarge = currentTarget.closest(".head").classList.toggle("large");
+      const isLarge = card.classList.toggle("large");
       currentTarget.setAttribute("aria-pressed", String(isLarge));
       show();
     });
