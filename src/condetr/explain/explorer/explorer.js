@@ -191,12 +191,18 @@ function drawHeads(heads) {
   const tallest = Math.max(...heads.flatMap((parts) => PARTS.flatMap(
     (name) => [...parts[name].rows, ...parts[name].columns],
   )));
-  document.querySelectorAll("#heads .head").forEach((card, head) => {
+  const cards = [...document.querySelectorAll("#heads .head")], style = getComputedStyle(byId("heads"));
+  const paint = { bars: style.getPropertyValue("--bars"), mark: style.getPropertyValue("--mark") };
+  // Sizes are read before anything is drawn; reading between drawings would lay out the page for every map.
+  const sizes = cards.map((card) => mapSize(card.querySelector("figure")));
+  cards.forEach((card, head) => {
     const word = watched(heads[head].spatial.numbers, data.rules);
     card.querySelector(".watches").textContent = word;
     for (const name of PARTS) {
       const figure = card.querySelector(`[data-part="${name}"]`), each = heads[head][name];
       drawPanel(figure.querySelector("canvas"), each, {
+        ...sizes[head],
+        ...paint,
         brightest: state.common ? brightest : Math.max(...each.map),
         tallestRow: state.common ? tallest : Math.max(...each.rows),
         tallestColumn: state.common ? tallest : Math.max(...each.columns),
@@ -222,8 +228,8 @@ function mapSize(figure) {
 }
 
 // One map over the grey image, its rows' mass to the right and its columns' mass below.
-function drawPanel(canvas, { map, rows, columns, numbers }, { brightest, tallestRow, tallestColumn }) {
-  const ratio = window.devicePixelRatio || 1, { width, height } = mapSize(canvas.parentElement);
+function drawPanel(canvas, { map, rows, columns, numbers }, look) {
+  const ratio = window.devicePixelRatio || 1, { width, height, brightest, tallestRow, tallestColumn } = look;
   canvas.width = Math.round((width + STRIP + GAP) * ratio);
   canvas.height = Math.round((height + STRIP + GAP) * ratio);
   canvas.style.width = `${width + STRIP + GAP}px`;
@@ -234,15 +240,14 @@ function drawPanel(canvas, { map, rows, columns, numbers }, { brightest, tallest
   pen.imageSmoothingQuality = "high";
   drawSmoothly(pen, glow(map, brightest), width, height);
   const chosen = data.detections[state.detection], [x0, y0, x1, y1] = chosen.box_xyxy;
-  const style = getComputedStyle(canvas), ink = style.getPropertyValue("--bars"), mark = style.getPropertyValue("--mark");
   drawBox(pen, x0 * width, y0 * height, (x1 - x0) * width, (y1 - y0) * height);
   const point = state.point ?? chosen.reference_xy;
   if (point) drawDot(pen, point[0] * width, point[1] * height);
   drawCross(pen, (x0 + numbers.centre_xy[0] * (x1 - x0)) * width, (y0 + numbers.centre_xy[1] * (y1 - y0)) * height);
-  pen.fillStyle = mark;
+  pen.fillStyle = look.mark;
   pen.fillRect(width + GAP, clamp(y0) * height, STRIP, (clamp(y1) - clamp(y0)) * height);
   pen.fillRect(clamp(x0) * width, height + GAP, (clamp(x1) - clamp(x0)) * width, STRIP);
-  pen.fillStyle = ink;
+  pen.fillStyle = look.bars;
   pen.translate(width + GAP, 0);
   drawBars(pen, rows, (mass) => (STRIP * mass) / tallestRow, (depth, along) => [depth, along * height]);
   pen.translate(-width - GAP, height + GAP);
