@@ -14,6 +14,7 @@ from condetr.inference.model_folder import save_model
 from condetr.labels import Category, LabelMap
 from tests.cli.conftest import Command
 from tests.tiny import TINY
+from tests.unit.explain.explorer_pages import read_data
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +75,18 @@ def test_the_first_layer_of_conditional_detr_is_called_mixed(models: Path, conde
     assert detection["content_holds_positions"] is True
 
 
+def test_a_page_is_written_beside_the_same_results(models: Path, condetr: Command, tmp_path: Path) -> None:
+    arguments = ("explain", models / "conditional", models / "image.png", "--query", 3, "--layer", 0)
+    condetr(*arguments, "--out", tmp_path / "without")
+    ended = condetr(*arguments, "--out", tmp_path / "with", "--html", tmp_path / "pages" / "page.html")
+    assert ended.code == 0, ended.err
+    assert f"page: {tmp_path / 'pages' / 'page.html'}" in ended.out
+    data = read_data(tmp_path / "pages" / "page.html")
+    assert (data["first_layer"], data["detections"][0]["query"]) == (0, 3)
+    for name in ("explanation.json", "query-3.npz", "query-3.png"):
+        assert (tmp_path / "with" / name).read_bytes() == (tmp_path / "without" / name).read_bytes()
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -87,6 +100,12 @@ def test_the_first_layer_of_conditional_detr_is_called_mixed(models: Path, conde
         (["conditional", "text.png"], "text.png"),
         (["conditional", "gone.png"], "gone.png does not exist"),
         (["conditional", "image.png", "--query", "0", "--beside", "{models}/gone"], "gone does not exist"),
+        (["conditional", "image.png", "--query", "0", "--html", "{models}"], "is a folder; name a file in it"),
+        (["conditional", "image.png", "--query", "0", "--html", "{models}/text.png"], "is there already; name another"),
+        (
+            ["conditional", "image.png", "--query", "0", "--html", "{models}/text.png/page.html"],
+            "text.png is a file, but",
+        ),
         (["run", "image.png"], "holds neither config.json nor best/config.json"),
     ],
 )

@@ -1,5 +1,6 @@
 """Every detector that settings can name can be explained."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from condetr.data.transforms import LightTransformConfig
 from condetr.explain.capture import attention_map, capture_cross_attention, cross_attention_modules
 from condetr.explain.choose import choose
+from condetr.explain.explorer.page import write_explorer
 from condetr.explain.view import look
 from condetr.inference.predictor import Predictor
 from condetr.labels import Category, LabelMap
@@ -71,6 +73,15 @@ def test_capturing_changes_nothing_and_ends_with_its_block(config: Any) -> None:
     detector(*images())
     assert set(logits) == {1}
     assert logits[1] is before
+
+
+def test_every_layer_is_on_the_page_of_the_explorer(config: Any, tmp_path: Path) -> None:  # noqa: ANN401
+    labels = LabelMap((Category(3, "bolt"), Category(7, "nut")))
+    predictor = Predictor(config.build(num_classes=2), transform=LightTransformConfig(), label_map=labels)
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 64, 3), dtype=np.uint8)
+    page = tmp_path / "page.html"
+    assert write_explorer(page, predictor, pixels, model="mine", image="noise", threshold=0.0) == 5
+    assert '"layers": 2' in page.read_text()
 
 
 def test_a_detection_is_explained_over_the_whole_image(config: Any) -> None:  # noqa: ANN401

@@ -30,6 +30,9 @@ def explain(
         str, typer.Option(help="all, sides (for each side the head that prefers it), or numbers such as 0,2,5.")
     ] = "all",
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("explanation"),
+    html: Annotated[
+        Path | None, typer.Option(metavar="PAGE", help="Also write a page on which to click through all of it.")
+    ] = None,
     device: Device = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -38,29 +41,48 @@ def explain(
 
     Writes an image of the spatial, content and combined attention of every head over the image (Conditional DETR,
     figure 4), the maps as arrays (.npz), and OUT/explanation.json with the numbers. With --beside it also finds the
-    same object in other models and draws their spatial attention in rows (figure 1).
+    same object in other models and draws their spatial attention in rows (figure 1). With --html it also writes one
+    HTML file on which one clicks through all layers, heads and detections of the first model.
     """
     from condetr.data.images import read_image, warn_of_frames
     from condetr.explain.choose import choose
+    from condetr.explain.explorer.page import require_page, write_explorer
     from condetr.explain.record import write
     from condetr.explain.view import look
     from condetr.interop.loading import load
     from condetr.storage.atomic import require_free
 
     require_free(out, overwrite=overwrite)
+    if html is not None:
+        require_page(html, overwrite=overwrite)
     wanted_query, wanted_heads = _query(query), _heads(heads)
     pixels = read_image(image).permute(1, 2, 0).numpy()
     warn_of_frames([image])
-    views = {name: look(load(name, device=device), pixels, layer=layer) for name in [weights, *(beside or [])]}
+    predictor = load(weights, device=device)
+    views = {weights: look(predictor, pixels, layer=layer)}
+    views |= {name: look(load(name, device=device), pixels, layer=layer) for name in beside or []}
     chosen = choose(views, query=wanted_query, threshold=threshold, heads=wanted_heads)
     out.mkdir(parents=True, exist_ok=True)
     content = {"image": str(image), "detections": [write(out, models) for models in chosen]}
     _write_json(out / "explanation.json", content)
+    if html is not None:
+        write_explorer(
+            html,
+            predictor,
+            pixels,
+            model=weights,
+            image=image.name,
+            queries=[models[0].explanation.query for models in chosen],
+            layer=layer,
+            threshold=threshold,
+        )
     if as_json:
         print_json(content)
         return
     _show([shown for models in chosen for shown in models])
     typer.echo(f"images, maps and numbers: {out}")
+    if html is not None:
+        typer.echo(f"page: {html}")
 
 
 def _query(text: str) -> "Query":

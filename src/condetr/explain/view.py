@@ -1,6 +1,6 @@
 """One image in one model: its detections, and for each of them the attention of every head."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -98,30 +98,76 @@ class View:
         return grid
 
 
-@torch.inference_mode()
+class Guess(NamedTuple):
+    """What one decoder layer takes a query's object for."""
+
+    name: str
+    score: float
+    box_xyxy: Float[np.ndarray, "4"]
+    """Relative to the image's width and height."""
+
+
+class Depths(NamedTuple):
+    """An image as every decoder layer of a model sees it, the first layer first."""
+
+    views: tuple[View, ...]
+    """The detections in each of them are those of the last layer."""
+    found: tuple[tuple[Detections, tuple[int, ...]], ...]
+    """Of each layer that predicts, its detections, and the query of each."""
+
+    def guesses(self, query: int) -> list[Guess]:
+        """Return what each layer that predicts takes a query's object for."""
+        height, width = self.views[0].pixels.shape[:2]
+        size = np.array([width, height, width, height], np.float32)
+        return [
+            Guess(found.names[rank], float(found.scores[rank]), found.boxes_xyxy[rank] / size)
+            for found, queries in self.found
+            for rank in [queries.index(query)]
+        ]
+
+
 def look(predictor: Predictor, pixels: UInt8[np.ndarray, "H W 3"], *, layer: int | None = None) -> View:
     """Run a model on an RGB image and keep the attention of one decoder layer, by default the last.
 
     Raises InputError if the model has no such layer.
     """
+    last = len(cross_attention_modules(predictor.detector)) - 1
+    return _look(predictor, pixels, layers=[last if layer is None else layer]).views[0]
+
+
+def look_into_all(predictor: Predictor, pixels: UInt8[np.ndarray, "H W 3"]) -> Depths:
+    """Run a model on an RGB image and keep what every decoder layer attends to and takes the objects for."""
+    return _look(predictor, pixels, layers=range(len(cross_attention_modules(predictor.detector))))
+
+
+@torch.inference_mode()
+def _look(predictor: Predictor, pixels: UInt8[np.ndarray, "H W 3"], *, layers: Sequence[int]) -> Depths:
     modules = cross_attention_modules(predictor.detector)
-    layer = len(modules) - 1 if layer is None else layer
     batch = predictor.make_batch([pixels]).to(predictor.device)
-    with capture_cross_attention(predictor.detector, layers=[layer]) as logits, _shapes(predictor.detector) as shapes:
+    with capture_cross_attention(predictor.detector, layers=layers) as logits, _shapes(predictor.detector) as shapes:
         output: DetectorOutput = predictor.detector(batch.normalised(), batch.is_padding)
-    (found,) = predictor.detector.found(output, limit=output.final.logits[0].numel())
     (size_hw,) = batch.original_sizes_hw
-    return View(
-        pixels=pixels,
-        layer=layer,
-        num_layers=len(modules),
-        is_one_sum=is_one_sum(modules[layer]),
-        detections=to_detections(found, size_hw=size_hw, label_map=predictor.label_map),
-        queries=tuple(found.source.tolist()),
-        reference_xy=shapes.reference_xy,
-        logits=logits[layer],
-        map_size_hw=shapes.map_size_hw,
+    found = []
+    for each in output.sets if len(layers) > 1 else output.sets[-1:]:
+        (best,) = predictor.detector.found(DetectorOutput((each,)), limit=each.prediction.logits[0].numel())
+        detections = to_detections(best, size_hw=size_hw, label_map=predictor.label_map)
+        found.append((detections, tuple(best.source.tolist())))
+    detections, queries = found[-1]
+    views = (
+        View(
+            pixels=pixels,
+            layer=layer,
+            num_layers=len(modules),
+            is_one_sum=is_one_sum(modules[layer]),
+            detections=detections,
+            queries=queries,
+            reference_xy=shapes.reference_xy,
+            logits=logits[layer],
+            map_size_hw=shapes.map_size_hw,
+        )
+        for layer in layers
     )
+    return Depths(tuple(views), tuple(found))
 
 
 class _Shapes:
