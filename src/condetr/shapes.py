@@ -1,7 +1,7 @@
 """Values that cross module borders, and the legend of tensor axes.
 
     B image in a batch    Q query    K class    D channel    M head    S cell of a feature map (H*W)
-    T target box          L decoder layer       H W height and width
+    T target box          L decoder layer       H W height and width   V feature map of several (level)
 
 Boxes say their format: `boxes_cxcywh` are centre, width and height relative to the image's own size, in [0, 1];
 `boxes_xyxy` are corners in pixels. Sizes say theirs: `size_hw` is (height, width). Masks say what True means.
@@ -72,6 +72,8 @@ class PredictionSet(NamedTuple):
     known: Pairs | None = None
     """Which queries stand for which targets, where that is known: nothing is matched then, and the other queries do
     not count (denoising)."""
+    class_agnostic: bool = False
+    """Whether it is only learned that there are objects: all targets count as of class 0 then (proposals)."""
 
 
 class DetectorOutput(NamedTuple):
