@@ -6,10 +6,11 @@ import pydantic
 
 from condetr.detectors import conditional_detr, detr
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
+from condetr.detectors.deformable_detr import DeformableDetrConfig
 from condetr.detectors.detr import DetrConfig
 from condetr.detectors.published import Published
 
-DetectorConfig = Annotated[ConditionalDetrConfig | DetrConfig, pydantic.Discriminator("kind")]
+DetectorConfig = Annotated[ConditionalDetrConfig | DetrConfig | DeformableDetrConfig, pydantic.Discriminator("kind")]
 
 DEFAULT_DETECTOR = ConditionalDetrConfig()
 

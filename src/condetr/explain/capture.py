@@ -56,12 +56,21 @@ def capture_cross_attention(detector: nn.Module, *, layers: Sequence[int]) -> It
 
 def cross_attention_modules(detector: nn.Module) -> list[nn.Module]:
     """Return the cross-attention of each decoder layer; raises InputError where it has none that can be shown."""
-    modules = [module for name, module in detector.named_modules() if name.endswith(".cross_attention")]
+    modules = [
+        module
+        for name, module in detector.named_modules()
+        if name.endswith(".cross_attention") and _attends_by_logits(module)
+    ]
     if not modules:
         raise InputError(
             f"{type(detector).__name__} has no cross-attention whose maps could be shown; explain a detector that has"
         )
     return modules
+
+
+def _attends_by_logits(cross_attention: nn.Module) -> bool:
+    """Tell attention that weighs every cell from attention that looks at a few points."""
+    return any(isinstance(part, DotProductAttention) for part in cross_attention.children())
 
 
 Keep = Callable[[AttentionLogits], None]
