@@ -6,7 +6,7 @@ layer, and queries may be made from what the encoder finds (section 4.2).
 """
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, cast
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from condetr.backbones.registry import BackboneConfig
 from condetr.backbones.resnet import ResNetConfig
 from condetr.config import settings
+from condetr.detectors import detr_family as family
 from condetr.detectors.detector import (
     DecoderLayers,
     Detector,
@@ -28,6 +29,7 @@ from condetr.detectors.detector import (
     Width,
     require_divisible,
 )
+from condetr.detectors.published import Checkpoint, Published, Reading, TransformersModel
 from condetr.detectors.scores import build_set_criterion, rank_sigmoid
 from condetr.errors import InputError
 from condetr.layers.attention import MultiHeadAttention
@@ -355,3 +357,128 @@ class DeformableDecoderLayer(nn.Module):
         x = self.cross_attention_norm(x + self.dropout(attended))
         x = self.feedforward_norm(x + self.feedforward(x))
         return x
+
+
+def read_settings(checkpoint: Checkpoint) -> Reading:
+    """Read off the settings; raises InputError if they do not show or cannot be."""
+    tensors, unseen, source = checkpoint
+    num_levels, dim = family.matrix_shape(tensors, "transformer.level_embed", source=source)
+    first = "transformer.decoder.layers.0"
+    feedforward_dim, _ = family.matrix_shape(tensors, f"{first}.linear1.weight", source=source)
+    places, _ = family.matrix_shape(tensors, f"{first}.cross_attn.attention_weights.weight", source=source)
+    two_stage = "transformer.enc_output.weight" in tensors
+    num_queries = unseen.num_queries
+    if not two_stage:
+        num_queries, _ = family.matrix_shape(tensors, "query_embed.weight", source=source)
+    for width in (dim, places // num_levels):
+        family.require_shared(width, num_heads=unseen.num_heads, source=source)
+    settings = {
+        "backbone": ResNetConfig(depth=family.resnet_depth(tensors, source=source), dilation=unseen.dilation),
+        "num_queries": num_queries,
+        "dim": dim,
+        "num_heads": unseen.num_heads,
+        "feedforward_dim": feedforward_dim,
+        "encoder_layers": family.count_layers(tensors, r"transformer\.encoder\.layers\.(\d+)\."),
+        "decoder_layers": family.count_layers(tensors, r"transformer\.decoder\.layers\.(\d+)\."),
+        "dropout": unseen.dropout,
+        "num_levels": num_levels,
+        "num_points": places // num_levels // unseen.num_heads,
+        "box_refinement": any(name.startswith("transformer.decoder.bbox_embed.") for name in tensors),
+        "two_stage": two_stage,
+    }
+    heads = ("class_embed.0.weight", "transformer.decoder.class_embed.0.weight")
+    head = next((name for name in heads if name in tensors), heads[0])
+    head_rows, _ = family.matrix_shape(tensors, head, source=source)
+    return Reading(settings, head_rows)
+
+
+def copies(config: DeformableDetrConfig) -> Mapping[str, str]:
+    """Return the second names of heads: a layer's where all share one, the decoder's where it refines with them."""
+    if not config.box_refinement:
+        numbers = range(1, config.decoder_layers)
+        return {f"{kind}_embed.{number}": f"{kind}_embed.0" for number in numbers for kind in ("class", "bbox")}
+    numbers = range(config.decoder_layers + config.two_stage)
+    kinds = ("class", "bbox") if config.two_stage else ("bbox",)
+    return {
+        f"transformer.decoder.{kind}_embed.{number}": f"{kind}_embed.{number}" for number in numbers for kind in kinds
+    }
+
+
+PROPOSALS = {
+    "output": "enc_output",
+    "output_norm": "enc_output_norm",
+    "query": "pos_trans",
+    "query_norm": "pos_trans_norm",
+}
+"""Modules that make proposals, and what both the official code and transformers call them."""
+
+ATTENTION = {
+    "encoder.layers.*.self_attn": "encoder.layers.*.self_attn",
+    "decoder.layers.*.cross_attn": "decoder.layers.*.encoder_attn",
+}
+"""Deformable attention in the official code and in transformers; its projections have the same names in both."""
+
+PUBLISHED = Published(
+    title="Deformable DETR",
+    paper="[Deformable DETR: Deformable Transformers for End-to-End Object Detection](https://arxiv.org/abs/2010.04159)",
+    mark="transformer.level_embed",
+    original_names=(
+        (r"^features\.projections\.", "input_proj."),
+        (r"^features\.level_embedding$", "transformer.level_embed"),
+        (r"^queries\.embedding\.", "query_embed."),
+        (r"^queries\.reference_points\.", "transformer.reference_points."),
+        *((rf"^proposals\.{ours}\.", f"transformer.{theirs}.") for ours, theirs in PROPOSALS.items()),
+        (r"^heads\.(\d+)\.class_head\.", r"class_embed.\1."),
+        (r"^heads\.(\d+)\.box_head\.", r"bbox_embed.\1."),
+        # In the order in which the official code makes its norms, not in that in which it uses them.
+        (r"^(decoder\.layers\.\d+)\.self_attention_norm\.", r"\1.norm2."),
+        (r"^(decoder\.layers\.\d+)\.cross_attention_norm\.", r"\1.norm1."),
+        *family.ORIGINAL_NAMES,
+        (r"\.self_attention\.", ".self_attn."),
+        (r"\.cross_attention\.", ".cross_attn."),
+    ),
+    read=read_settings,
+    arguments={
+        **family.ARGUMENTS,
+        "num_feature_levels": "num_levels",
+        "enc_n_points": "num_points",
+        "dec_n_points": "num_points",
+        "with_box_refine": "box_refinement",
+        "two_stage": "two_stage",
+    },
+    copies=copies,
+    transformers=TransformersModel(
+        model_type="deformable_detr",
+        class_prefix="DeformableDetr",
+        settings={
+            **family.TRANSFORMERS_SETTINGS,
+            "num_feature_levels": "num_levels",
+            "encoder_n_points": "num_points",
+            "decoder_n_points": "num_points",
+            "with_box_refine": "box_refinement",
+            "two_stage": "two_stage",
+            "two_stage_num_proposals": "num_queries",
+        },
+        modules={
+            **family.TRANSFORMERS_MODULES,
+            "input_proj.*.*": "model.input_proj.*.*",
+            "transformer": "model",
+            **{f"transformer.{name}": f"model.{name}" for name in ("reference_points", *PROPOSALS.values())},
+            **{
+                f"transformer.{attention}.{projection}": f"model.{theirs}.{projection}"
+                for attention, theirs in ATTENTION.items()
+                for projection in ("sampling_offsets", "attention_weights", "value_proj", "output_proj")
+            },
+            "transformer.decoder.layers.*.norm1": "model.decoder.layers.*.encoder_attn_layer_norm",
+            "transformer.decoder.layers.*.norm2": "model.decoder.layers.*.self_attn_layer_norm",
+            "class_embed.*": "class_embed.*",
+            "bbox_embed.*.layers.*": "bbox_embed.*.layers.*",
+            "transformer.decoder.class_embed.*": "model.decoder.class_embed.*",
+            "transformer.decoder.bbox_embed.*.layers.*": "model.decoder.bbox_embed.*.layers.*",
+        },
+        fused={"transformer.decoder.layers.*.self_attn": "model.decoder.layers.*.self_attn"},
+        kept_copies=r"transformer\.decoder\.",
+        tied=((r"^class_embed\.[1-9]\d*\.", "class_embed.0."),),
+        loss_weights={"class_cost": 2, "bbox_loss_coefficient": 5, "giou_loss_coefficient": 2},
+    ),
+)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import pydantic
 
-from condetr.detectors import conditional_detr, detr
+from condetr.detectors import conditional_detr, deformable_detr, detr
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.detectors.deformable_detr import DeformableDetrConfig
 from condetr.detectors.detr import DetrConfig
@@ -17,5 +17,6 @@ DEFAULT_DETECTOR = ConditionalDetrConfig()
 PUBLISHED: dict[type[DetectorConfig], Published] = {
     ConditionalDetrConfig: conditional_detr.PUBLISHED,
     DetrConfig: detr.PUBLISHED,
+    DeformableDetrConfig: deformable_detr.PUBLISHED,
 }
 """By the class of their settings; a checkpoint is the first one's whose mark it bears."""
