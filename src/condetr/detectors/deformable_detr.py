@@ -161,7 +161,7 @@ class DeformableDetr(Detector):
             proposed = (PredictionSet("proposals", proposal, class_agnostic=True),)
             queries = self.proposals.queries(proposal)
         elif self.queries is not None:
-            queries = self.queries(num_images=images.shape[0])
+            queries = self.queries(memory)
         predictions = self.decoder(queries, memory, heads=self._decoder_heads())
         layers = (PredictionSet(f"layer{layer}", each) for layer, each in enumerate(predictions))
         return DetectorOutput((*proposed, *layers))
@@ -259,9 +259,9 @@ class LearnedQueries(nn.Module):
         self.reference_points = nn.Linear(dim, 2)
         nn.init.zeros_(self.reference_points.bias)
 
-    def forward(self, *, num_images: int) -> DecoderQueries:
-        """Return the queries of so many images."""
-        positions, content = self.embedding.weight.expand(num_images, -1, -1).chunk(2, dim=-1)
+    def forward(self, memory: Levels) -> DecoderQueries:
+        """Return the queries of as many images."""
+        positions, content = self.embedding.weight.expand(memory.features.shape[0], -1, -1).chunk(2, dim=-1)
         return DecoderQueries(positions, content, self.reference_points(positions).float().sigmoid())
 
 
