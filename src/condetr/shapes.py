@@ -1,7 +1,7 @@
 """Types that several packages share, and the letters of tensor axes.
 
     B image in a batch    Q query    K class    D channel    M head    S cell of a feature map (H*W)
-    T target box          L decoder layer       H W height and width
+    T target box          L decoder layer       H W height and width   V feature map of several (level)
 
 Names of boxes give their format: `boxes_cxcywh` are centre, width and height relative to the image's own size, in
 [0, 1]; `boxes_xyxy` are corners in pixels. So do names of sizes: `size_hw` is (height, width). Names of masks say what
@@ -73,6 +73,8 @@ class PredictionSet(NamedTuple):
     known: Pairs | None = None
     """The pairs of queries and targets, if they are known (denoising): then nothing is matched, and other queries are
     ignored."""
+    class_agnostic: bool = False
+    """Learn only that there are objects: all targets then have class 0 (proposals)."""
 
 
 class DetectorOutput(NamedTuple):

@@ -1,21 +1,41 @@
-"""Every detector that settings can name can be explained."""
+"""Every detector that settings can name can be explained, if it weighs every cell; others are refused in a sentence."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
 from condetr.data.transforms import LightTransformConfig
+from condetr.errors import InputError
 from condetr.explain.capture import attention_map, capture_cross_attention, cross_attention_modules
 from condetr.explain.choose import choose
 from condetr.explain.explorer.page import write_explorer
 from condetr.explain.view import look
 from condetr.inference.predictor import Predictor
 from condetr.labels import Category, LabelMap
+from condetr.layers.attention import DotProductAttention
+from tests.contract.conftest import KINDS
+from tests.tiny import TINY
 
 LAYERS = (0, 1)
+
+
+def weighs_every_cell(kind: Any) -> bool:  # noqa: ANN401 - any of the registered settings
+    first = kind(**TINY).build(num_classes=2).decoder.layers[0]
+    return any(isinstance(part, DotProductAttention) for part in first.cross_attention.children())
+
+
+EXPLAINED = [kind for kind in KINDS if weighs_every_cell(kind)]
+OTHERS = [kind for kind in KINDS if kind not in EXPLAINED]
+
+
+@pytest.fixture(params=EXPLAINED, ids=lambda kind: str(kind.__name__))
+def config(request: pytest.FixtureRequest) -> Any:  # noqa: ANN401 - any of the registered settings
+    """Return the settings of each detector that can be explained."""
+    return request.param(**TINY)
 
 
 def images() -> tuple[Tensor, Tensor]:
@@ -96,3 +116,11 @@ def test_a_detection_is_explained_over_the_whole_image(config: Any) -> None:  # 
     for part in shown.explanation.maps:
         assert part.shape == (2, 10, 16)
         np.testing.assert_allclose(part.sum(axis=(1, 2)), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_detector_that_cannot_be_explained_is_refused_in_a_sentence(kind: Any) -> None:  # noqa: ANN401
+    labels = LabelMap((Category(3, "bolt"), Category(7, "nut")))
+    predictor = Predictor(kind(**TINY).build(num_classes=2), transform=LightTransformConfig(), label_map=labels)
+    with pytest.raises(InputError, match="no cross-attention whose maps could be shown"):
+        look(predictor, np.zeros((40, 64, 3), np.uint8))

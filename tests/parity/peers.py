@@ -17,7 +17,7 @@ from condetr.detectors.detr import DetrConfig
 from condetr.detectors.registry import DetectorConfig
 from condetr.inference.model_folder import LoadedModel
 from condetr.interop.classes import coco_classes, unnamed_classes
-from condetr.interop.original import from_original
+from condetr.interop.original import copies_of, from_original, to_original, without_copies
 from condetr.interop.transformers_config import transformers_model
 from condetr.interop.transformers_folder import write_transformers
 from condetr.interop.transformers_names import from_transformers, to_version_4
@@ -184,8 +184,9 @@ def their_gradients(peers: Peers) -> dict[str, Tensor]:
         for name, parameter in peers.theirs.named_parameters()
         if parameter.grad is not None
     }
-    official = from_transformers(named, theirs=theirs)
     trained = {name: parameter for name, parameter in peers.ours.named_parameters() if parameter.requires_grad}
+    copies = copies_of(to_original(trained, peers.config), peers.config)
+    official = without_copies(from_transformers(named, theirs=theirs), copies, source="transformers")
     assert len(official) == len(trained)
     return from_original(official, blank=trained, config=peers.config)
 

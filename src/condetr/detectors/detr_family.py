@@ -85,38 +85,46 @@ RESNET_DEPTHS: dict[tuple[str, int], Depth] = {
 def read_settings(checkpoint: Checkpoint) -> Reading:
     """Derive the settings of a DETR-like detector from its tensors; raises InputError if that is impossible."""
     tensors, unseen, source = checkpoint
-    num_queries, dim = _shape(tensors, "query_embed.weight", source=source)
-    feedforward_dim, _ = _shape(tensors, "transformer.encoder.layers.0.linear1.weight", source=source)
-    if unseen.num_heads < 1 or dim % unseen.num_heads:
-        raise InputError(f"{source} has a width of {dim}, which {unseen.num_heads} heads cannot divide")
+    num_queries, dim = matrix_shape(tensors, "query_embed.weight", source=source)
+    feedforward_dim, _ = matrix_shape(tensors, "transformer.encoder.layers.0.linear1.weight", source=source)
+    require_shared(dim, num_heads=unseen.num_heads, source=source)
     settings = {
-        "backbone": ResNetConfig(depth=_depth(tensors, source=source), dilation=unseen.dilation),
+        "backbone": ResNetConfig(depth=resnet_depth(tensors, source=source), dilation=unseen.dilation),
         "num_queries": num_queries,
         "dim": dim,
         "num_heads": unseen.num_heads,
         "feedforward_dim": feedforward_dim,
-        "encoder_layers": _count(tensors, r"transformer\.encoder\.layers\.(\d+)\."),
-        "decoder_layers": _count(tensors, r"transformer\.decoder\.layers\.(\d+)\."),
+        "encoder_layers": count_layers(tensors, r"transformer\.encoder\.layers\.(\d+)\."),
+        "decoder_layers": count_layers(tensors, r"transformer\.decoder\.layers\.(\d+)\."),
         "dropout": unseen.dropout,
     }
-    head_rows, _ = _shape(tensors, "class_embed.weight", source=source)
+    head_rows, _ = matrix_shape(tensors, "class_embed.weight", source=source)
     return Reading(settings, head_rows)
 
 
-def _shape(tensors: Mapping[str, Tensor], name: str, *, source: str) -> tuple[int, int]:
+def require_shared(width: int, *, num_heads: int, source: str) -> None:
+    """Raise InputError if heads cannot share a width."""
+    if num_heads < 1 or width % num_heads:
+        raise InputError(f"{source} has a width of {width}, which {num_heads} heads cannot divide")
+
+
+def matrix_shape(tensors: Mapping[str, Tensor], name: str, *, source: str) -> tuple[int, int]:
+    """Return rows and columns; raises InputError if there is no such matrix."""
     shape = tuple(tensors[name].shape) if name in tensors else ()
     if len(shape) != 2:
         raise InputError(f"{source} has no matrix {name}, which every DETR has; the file is incomplete")
     return shape[0], shape[1]
 
 
-def _count(tensors: Mapping[str, Tensor], pattern: str) -> int:
+def count_layers(tensors: Mapping[str, Tensor], pattern: str) -> int:
+    """Return how many numbers there are in the place of the pattern's group."""
     return len({match[1] for match in map(re.compile(pattern).match, tensors) if match})
 
 
-def _depth(tensors: Mapping[str, Tensor], *, source: str) -> Depth:
+def resnet_depth(tensors: Mapping[str, Tensor], *, source: str) -> Depth:
+    """Return the depth of the backbone; raises InputError if it is none of torchvision's."""
     block = "bottleneck" if "backbone.0.body.layer1.0.conv3.weight" in tensors else "basic"
-    blocks = _count(tensors, r"backbone\.0\.body\.layer3\.(\d+)\.")
+    blocks = count_layers(tensors, r"backbone\.0\.body\.layer3\.(\d+)\.")
     if (block, blocks) not in RESNET_DEPTHS:
         raise InputError(
             f"{source} has a backbone with {blocks} {block} blocks in layer3; known are ResNets of "

@@ -21,6 +21,8 @@ class Unseen(NamedTuple):
     num_heads: int = 8
     dilation: bool = False
     dropout: float = 0.1
+    num_queries: int = 300
+    """Of a detector that makes its queries from the image."""
 
 
 class Checkpoint(NamedTuple):
@@ -57,6 +59,16 @@ class TransformersModel:
     """Names that only this detector's tensors have in memory in version 5, and in version 4."""
     loss_weights: Mapping[str, int | float]
     """The loss settings in its config.json, for training in transformers."""
+    kept_copies: str = r"(?!)"
+    """Which of the official code's copies it keeps in place of what they are copies of: an expression for their
+    official names; none by default."""
+    tied: Renames = ()
+    """Names there of tensors that are one until they are trained apart, and the name that it has while they are."""
+
+
+def no_copies(_: Any) -> Mapping[str, str]:  # noqa: ANN401 - the settings of any detector
+    """Return that no module has a second name."""
+    return {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +86,8 @@ class Published:
     """Derives the settings from a checkpoint; raises InputError if the necessary tensors are missing."""
     arguments: Mapping[str, str]
     """Arguments of the official code, and the corresponding settings in condetr."""
+    copies: Callable[[Any], Mapping[str, str]] = no_copies
+    """From settings to the second names of modules that official checkpoints hold twice, and their first names."""
     transformers: TransformersModel | None = None
     """None if that library does not have this detector."""
 

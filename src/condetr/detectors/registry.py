@@ -4,17 +4,19 @@ from typing import Annotated
 
 import pydantic
 
-from condetr.detectors import conditional_detr, detr
+from condetr.detectors import conditional_detr, deformable_detr, detr
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
+from condetr.detectors.deformable_detr import DeformableDetrConfig
 from condetr.detectors.detr import DetrConfig
 from condetr.detectors.published import Published
 
-DetectorConfig = Annotated[ConditionalDetrConfig | DetrConfig, pydantic.Discriminator("kind")]
+DetectorConfig = Annotated[ConditionalDetrConfig | DetrConfig | DeformableDetrConfig, pydantic.Discriminator("kind")]
 
 DEFAULT_DETECTOR = ConditionalDetrConfig()
 
 PUBLISHED: dict[type[DetectorConfig], Published] = {
     ConditionalDetrConfig: conditional_detr.PUBLISHED,
     DetrConfig: detr.PUBLISHED,
+    DeformableDetrConfig: deformable_detr.PUBLISHED,
 }
 """Published forms by the class of the settings; a checkpoint belongs to the first one whose mark it has."""

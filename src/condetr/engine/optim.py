@@ -21,6 +21,8 @@ class OptimizerConfig:
 
     lr: Annotated[float, Field(gt=0)] = 1e-4
     backbone_lr: Annotated[float, Field(ge=0)] = 1e-5
+    slow: tuple[str, ...] = ()
+    """Parameters outside the backbone with one of these words in their name get a tenth of `lr`."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     clip_norm: Annotated[float, Field(gt=0)] | None = 0.1
     """Largest norm of the whole gradient."""
@@ -28,13 +30,19 @@ class OptimizerConfig:
     def build(self, detector: nn.Module) -> torch.optim.AdamW:
         """Build the optimizer; parameters with "backbone" in their name get `backbone_lr` (0 leaves them unchanged)."""
         trainable = [(name, p) for name, p in detector.named_parameters() if p.requires_grad]
+        rates = {"other": self.lr, "slow": self.lr / 10, "backbone": self.backbone_lr}
         groups = [
-            {"params": [p for name, p in trainable if ("backbone" in name) == is_backbone], "lr": lr, "base_lr": lr}
-            for is_backbone, lr in ((False, self.lr), (True, self.backbone_lr))
+            {"params": [p for name, p in trainable if self._part_of(name) == part], "lr": lr, "base_lr": lr}
+            for part, lr in rates.items()
         ]
         return torch.optim.AdamW(
             [group for group in groups if group["params"] and group["lr"]], weight_decay=self.weight_decay, fused=True
         )
+
+    def _part_of(self, name: str) -> str:
+        if "backbone" in name:
+            return "backbone"
+        return "slow" if any(word in name for word in self.slow) else "other"
 
 
 @settings

@@ -12,6 +12,7 @@ from torch.utils.hooks import RemovableHandle
 
 from condetr.errors import InputError
 from condetr.layers.attention import DotProductAttention, MultiHeadAttention
+from condetr.layers.deformable import SampledAttention, Sampling
 
 
 class AttentionLogits(NamedTuple):
@@ -44,9 +45,7 @@ def capture_cross_attention(detector: nn.Module, *, layers: Sequence[int]) -> It
     cell, and its content logits are the rest (Conditional DETR, section 3.3 and figure 4).
     """
     modules = cross_attention_modules(detector)
-    beyond = [layer for layer in layers if not 0 <= layer < len(modules)]
-    if beyond:
-        raise InputError(f"there is no decoder layer {beyond[0]}; the layers of this model are 0 to {len(modules) - 1}")
+    _require_layers(layers, num_layers=len(modules))
     seen: dict[int, AttentionLogits] = {}
     with ExitStack() as stack:
         for layer in layers:
@@ -54,14 +53,56 @@ def capture_cross_attention(detector: nn.Module, *, layers: Sequence[int]) -> It
         yield seen
 
 
+@contextmanager
+def capture_sampling(detector: nn.Module, *, layers: Sequence[int]) -> Iterator[Mapping[int, Sampling]]:
+    """Within the block, every forward pass leaves here where the chosen decoder layers look, by layer.
+
+    For detectors whose queries look at a few points instead of at every cell: of each image, query, head, level and
+    point, the place (relative to the level's map, padding included) and the weight. Raises InputError if the detector
+    looks at cells, or has no such layer.
+    """
+    named = detector.named_modules()
+    modules = [module for name, module in named if name.endswith(".cross_attention.attend")]
+    if not all(isinstance(module, SampledAttention) for module in modules):
+        raise InputError(f"{type(detector).__name__} looks at every cell; ask for its cross-attention's maps")
+    _require_layers(layers, num_layers=len(modules))
+    seen: dict[int, Sampling] = {}
+    with ExitStack() as stack:
+        for layer in layers:
+            stack.enter_context(modules[layer].register_forward_pre_hook(_keep_sampling(seen, layer)))
+        yield seen
+
+
 def cross_attention_modules(detector: nn.Module) -> list[nn.Module]:
     """Return the cross-attention of each decoder layer; raises InputError for a detector of another kind."""
-    modules = [module for name, module in detector.named_modules() if name.endswith(".cross_attention")]
+    modules = [
+        module
+        for name, module in detector.named_modules()
+        if name.endswith(".cross_attention") and _attends_by_logits(module)
+    ]
     if not modules:
         raise InputError(
             f"{type(detector).__name__} has no cross-attention that can be explained; choose another detector"
         )
     return modules
+
+
+def _require_layers(layers: Sequence[int], *, num_layers: int) -> None:
+    beyond = [layer for layer in layers if not 0 <= layer < num_layers]
+    if beyond:
+        raise InputError(f"there is no decoder layer {beyond[0]}; the layers of this model are 0 to {num_layers - 1}")
+
+
+def _keep_sampling(seen: dict[int, Sampling], layer: int) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+    def keep(_: nn.Module, arguments: tuple[Any, ...]) -> None:
+        seen[layer] = arguments[1]
+
+    return keep
+
+
+def _attends_by_logits(cross_attention: nn.Module) -> bool:
+    """Tell attention that weighs every cell from attention that looks at a few points."""
+    return any(isinstance(part, DotProductAttention) for part in cross_attention.children())
 
 
 Keep = Callable[[AttentionLogits], None]

@@ -17,10 +17,13 @@ from condetr.errors import InputError, InputWarning
 from condetr.inference.fit import require_fit
 from condetr.inference.model_folder import LoadedModel
 from condetr.interop.classes import classes_of_map, unnamed_classes
-from condetr.interop.original import published_form, read_blank, to_original
+from condetr.interop.original import copies_of, published_form, read_blank, to_original, without_copies
 from condetr.labels import LabelMap
 from condetr.storage.atomic import replaced_file
 from condetr.storage.pickles import read_pickle, save_pickle
+
+PROFILED = ("total_params", "total_ops")
+"""Left in some checkpoints by a profiler."""
 
 
 def read_official(path: Path, *, label_map: LabelMap | None = None) -> LoadedModel:
@@ -35,6 +38,7 @@ def read_official(path: Path, *, label_map: LabelMap | None = None) -> LoadedMod
     arguments = content.get("args")
     unseen = _unseen(vars(arguments) if isinstance(arguments, Namespace) else {}, path=path)
     blank = read_blank(Checkpoint(found, unseen, str(path)))
+    found = without_copies(found, blank.copies, source=str(path))
     require_fit(found, expected=blank.original, source=f"{path} does not fit {blank.config.kind}")
     classes = _classes(content, label_map, num_rows=blank.num_class_rows, source=path)
     return LoadedModel(blank.filled(found), blank.config, _transform(content, source=path), classes)
@@ -44,8 +48,10 @@ def write_official(path: Path, model: LoadedModel) -> None:
     """Write a checkpoint that the official code loads; that code ignores the added classes and preprocessing."""
     config = model.detector_config
     published = published_form(config, target="the official code")
+    tensors = to_original(model.detector.state_dict(), config)
+    copies = {copy: tensors[name] for copy, name in copies_of(tensors, config).items()}
     content = {
-        "model": to_original(model.detector.state_dict(), config),
+        "model": tensors | copies,
         "args": Namespace(**_arguments(model, published)),
         "label_map": model.label_map.to_list(),
         "transform": dump(model.transform),
@@ -66,7 +72,7 @@ def _state(content: Mapping[str, Any], *, source: Path) -> dict[str, Tensor]:
     state = content.get("model")
     if not is_state(state) or not state:
         raise InputError(f"{source} holds no `model` with named tensors, as the official code's checkpoints do")
-    return unwrapped(state)
+    return {name: tensor for name, tensor in unwrapped(state).items() if not name.endswith(PROFILED)}
 
 
 def _unseen(arguments: Mapping[str, Any], *, path: Path) -> Unseen:
@@ -77,9 +83,10 @@ def _unseen(arguments: Mapping[str, Any], *, path: Path) -> Unseen:
             num_heads=int(arguments.get("nheads", 8)),
             dilation=bool(arguments["dilation"]) if "dilation" in arguments else _is_named_dc5(path),
             dropout=float(arguments.get("dropout", 0.1)),
+            num_queries=int(arguments.get("num_queries", 300)),
         )
     except (TypeError, ValueError):
-        raise InputError(f"{path} has args that are not numbers (nheads, dropout)") from None
+        raise InputError(f"{path} has args that are not numbers (nheads, dropout, num_queries)") from None
 
 
 def _is_named_dc5(path: Path) -> bool:

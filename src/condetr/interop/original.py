@@ -1,9 +1,10 @@
 """Detectors under the tensor names of their official code, to which all other formats are converted first."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from condetr.backbones.resnet import ResNetConfig
@@ -28,6 +29,11 @@ class Blank(NamedTuple):
     def original(self) -> dict[str, Tensor]:
         """The state under official names."""
         return to_original(self.state, self.config)
+
+    @property
+    def copies(self) -> dict[str, str]:
+        """Second names that official checkpoints have for tensors, and the first ones."""
+        return copies_of(self.original, self.config)
 
     def filled(self, found: Mapping[str, Tensor]) -> Detector:
         """Build the detector, in evaluation mode, from official tensors that fit."""
@@ -70,6 +76,25 @@ def to_original(tensors: Mapping[str, Tensor], config: DetectorConfig) -> dict[s
     """Rename a detector's state, without the batch counters."""
     renames = PUBLISHED[type(config)].original_names
     return {original_name(name, renames): tensor for name, tensor in tensors.items() if not name.endswith(COUNTER)}
+
+
+def copies_of(tensors: Iterable[str], config: DetectorConfig) -> dict[str, str]:
+    """Return the second names that official checkpoints have for some of these tensors, and the first ones."""
+    modules = PUBLISHED[type(config)].copies(config).items()
+    return {copy + name.removeprefix(kept): name for copy, kept in modules for name in tensors if _is_in(name, kept)}
+
+
+def without_copies(tensors: Mapping[str, Tensor], copies: Mapping[str, str], *, source: str) -> dict[str, Tensor]:
+    """Return every tensor under its first name; raises InputError if a copy is another one."""
+    kept = {name: tensor for name, tensor in tensors.items() if name not in copies}
+    for copy in tensors.keys() & copies.keys():
+        if not torch.equal(kept.setdefault(copies[copy], tensors[copy]), tensors[copy]):
+            raise InputError(f"{source} holds two tensors in {copy} and {copies[copy]}, which are one in this detector")
+    return kept
+
+
+def _is_in(name: str, module: str) -> bool:
+    return name.startswith(f"{module}.")
 
 
 def from_original(

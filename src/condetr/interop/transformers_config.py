@@ -82,13 +82,15 @@ def read_unseen(config: Json, *, source: str) -> Unseen:
     if not PLAIN_RESNET.fullmatch(name):
         raise InputError(f"{source} has the backbone {name}; condetr can only convert ResNet-18, 34, 50 and 101")
     heads = config.get("encoder_attention_heads", 8)
-    dropout = config.get("dropout", 0.1)
+    dropout, num_queries = config.get("dropout", 0.1), config.get("two_stage_num_proposals", 300)
     if not isinstance(heads, int) or config.get("decoder_attention_heads", 8) != heads:
         raise InputError(f"{source} must have one number of attention heads for encoder and decoder, got {heads!r}")
     if not isinstance(dropout, int | float):
         raise InputError(f"{source} has dropout {dropout!r}, which is not a number")
+    if not isinstance(num_queries, int):
+        raise InputError(f"{source} has two_stage_num_proposals {num_queries!r}, which is not a number")
     dilation = bool(config.get("dilation")) or backbone.get("output_stride") == 16
-    return Unseen(num_heads=heads, dilation=dilation, dropout=float(dropout))
+    return Unseen(num_heads=heads, dilation=dilation, dropout=float(dropout), num_queries=num_queries)
 
 
 def read_classes(config: Json, *, num_rows: int, source: str) -> LabelMap:

@@ -1,16 +1,17 @@
 """Model folders of the transformers library, read and written without it."""
 
+import re
 from pathlib import Path
 
 from safetensors.torch import save
 from torch import Tensor
 
 from condetr.backbones.weights import is_state
-from condetr.detectors.published import Checkpoint, TransformersModel
+from condetr.detectors.published import Checkpoint, TransformersModel, original_name
 from condetr.errors import InputError
 from condetr.inference.fit import require_fit
 from condetr.inference.model_folder import CONFIG, WEIGHTS, LoadedModel, read_json, read_safetensors
-from condetr.interop.original import COUNTER, read_blank, to_original
+from condetr.interop.original import COUNTER, Blank, copies_of, read_blank, to_original, without_copies
 from condetr.interop.transformers_config import (
     make_config,
     make_preprocessor,
@@ -25,9 +26,12 @@ from condetr.interop.transformers_names import (
     modules_from_transformers,
     to_transformers,
     to_version_4,
+    transformers_name,
 )
 from condetr.storage.atomic import write_json
 from condetr.storage.pickles import read_pickle
+
+State = dict[str, Tensor]
 
 PREPROCESSOR = "preprocessor_config.json"
 
@@ -45,6 +49,7 @@ def read_transformers(folder: Path) -> LoadedModel:
     modules, unseen = modules_from_transformers(found, theirs=theirs), read_unseen(described, source=source)
     blank = read_blank(Checkpoint(modules, unseen, str(path)))
     expected = to_transformers(blank.original, theirs=theirs)
+    found = _untied(_without_copies(found, blank, theirs=theirs, source=str(path)), expected=expected, theirs=theirs)
     require_fit(found, expected=expected, source=f"{path} does not fit {blank.config.kind}")
     classes = read_classes(described, num_rows=blank.num_class_rows, source=source)
     transform = read_transform(described, preprocessor, source=str(folder / PREPROCESSOR))
@@ -55,10 +60,29 @@ def read_transformers(folder: Path) -> LoadedModel:
 def write_transformers(folder: Path, model: LoadedModel) -> None:
     """Write weights, config.json and preprocessor_config.json into an existing folder."""
     theirs = transformers_model(model.detector_config)
-    tensors = to_transformers(to_original(model.detector.state_dict(), model.detector_config), theirs=theirs)
+    original = to_original(model.detector.state_dict(), model.detector_config)
+    for copy, name in copies_of(original, model.detector_config).items():
+        if re.match(theirs.kept_copies, copy):
+            original[copy] = original.pop(name)
+    tensors = to_transformers(original, theirs=theirs)
     (folder / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))
     write_json(folder / CONFIG, make_config(model))
     write_json(folder / PREPROCESSOR, make_preprocessor(model))
+
+
+def _without_copies(found: State, blank: Blank, *, theirs: TransformersModel, source: str) -> State:
+    """Return every tensor once, under the name that the official code has first."""
+    copies = {
+        transformers_name(copy, theirs=theirs): transformers_name(name, theirs=theirs)
+        for copy, name in blank.copies.items()
+    }
+    return without_copies(found, copies, source=source)
+
+
+def _untied(found: State, *, expected: State, theirs: TransformersModel) -> State:
+    """Return tensors that were saved as one as often as they are expected, unless there are several already."""
+    tied = {name: one for name in expected if (one := original_name(name, theirs.tied)) != name and one in found}
+    return found if tied.keys() & found.keys() else found | {name: found[one] for name, one in tied.items()}
 
 
 def _read_tensors(path: Path, *, theirs: TransformersModel) -> dict[str, Tensor]:

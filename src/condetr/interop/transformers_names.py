@@ -51,8 +51,14 @@ def to_transformers(tensors: Mapping[str, Tensor], *, theirs: TransformersModel)
             parts = zip("qkv", tensor.chunk(3), strict=True)
             renamed |= {f"{attention}.{part}_proj.{kind}": chunk.contiguous() for part, chunk in parts}
         else:
-            renamed[f"{_move(module, theirs.modules)}.{leaf}"] = tensor
+            renamed[transformers_name(name, theirs=theirs)] = tensor
     return renamed
+
+
+def transformers_name(name: str, *, theirs: TransformersModel) -> str:
+    """Return what a tensor outside of the backbone and of fused projections is called."""
+    module, _, leaf = name.rpartition(".")
+    return f"{_move(module, theirs.modules)}.{leaf}"
 
 
 def from_transformers(tensors: Mapping[str, Tensor], *, theirs: TransformersModel) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from condetr.layers.mlp import MLP
 from condetr.shapes import Pairs, Prediction, PredictionSet
@@ -35,6 +36,12 @@ class PredictionHeads(nn.Module):
         if reference_xy is not None:
             offsets = torch.cat([offsets[..., :2] + inverse_sigmoid(reference_xy), offsets[..., 2:]], dim=-1)
         return Prediction(self.class_head(embeddings), offsets.sigmoid())
+
+    def refine(self, embeddings: Float[Tensor, "B Q D"], *, logits: Float[Tensor, "B Q _"]) -> Prediction:
+        """Predict from one layer; `logits` are those of a box that is moved in all four numbers, or of its centre."""
+        offsets = self.box_head(embeddings).float()
+        moved = offsets + logits if logits.shape[-1] == 4 else offsets + F.pad(logits, (0, 2))
+        return Prediction(self.class_head(embeddings), moved.sigmoid())
 
     def keep_classes(self, rows: Sequence[int]) -> None:
         """Reduce the class head to the given rows, in their order.

@@ -24,13 +24,14 @@ def point_embedding(points_xy: Float[Tensor, "*batch 2"], *, dim: int) -> Float[
     return torch.cat([sine_embedding(y, dim=dim // 2), sine_embedding(x, dim=dim // 2)], dim=-1)
 
 
-def position_map(is_padding: Bool[Tensor, "B H W"], *, dim: int) -> Float[Tensor, "B H*W dim"]:
+def position_map(is_padding: Bool[Tensor, "B H W"], *, dim: int, first: float = 1.0) -> Float[Tensor, "B H*W dim"]:
     """Embed every cell by its position within the valid part of its image, in row-major order.
 
-    The first valid cell counts as 1 and the last one as (nearly) 2 pi. Always computed in fp32.
+    Of n valid cells in a row, the first counts as `first` nth parts of 2 pi, and each one as an nth more than the one
+    before it: with 1 the last one is at (nearly) 2 pi. Computed in fp32 whatever the precision.
     """
     is_valid = (~is_padding).float()
     y, x = is_valid.cumsum(1), is_valid.cumsum(2)
-    y = y / (y[:, -1:, :] + 1e-6)
-    x = x / (x[:, :, -1:] + 1e-6)
+    y = (y - (1 - first)) / (y[:, -1:, :] + 1e-6)
+    x = (x - (1 - first)) / (x[:, :, -1:] + 1e-6)
     return point_embedding(torch.stack([x, y], dim=-1), dim=dim).flatten(1, 2)

@@ -88,6 +88,8 @@ class SetCriterion(nn.Module):
             *(torch.stack(each).float() for each in zip(*(each.prediction for each in sets), strict=True))
         )
         known = sets[0].known
+        if sets[0].class_agnostic:
+            targets = targets._replace(labels=torch.zeros_like(targets.labels))
         matches = self.matcher(stacked, targets) if known is None else _in_every_set(known, num_sets=len(sets))
         labels = targets.labels[matches.image, matches.target]
         matched_cxcywh = targets.boxes_cxcywh[matches.image, matches.target]
@@ -115,9 +117,9 @@ def giou_loss(predicted_cxcywh: Float[Tensor, "P 4"], target_cxcywh: Float[Tenso
     return 1 - giou(cxcywh_to_xyxy(predicted_cxcywh), cxcywh_to_xyxy(target_cxcywh))
 
 
-def _form(each: PredictionSet) -> tuple[torch.Size, bool]:
+def _form(each: PredictionSet) -> tuple[torch.Size, bool, bool]:
     """Return what sets must have in common to be stacked."""
-    return each.prediction.logits.shape, each.known is None
+    return each.prediction.logits.shape, each.known is None, each.class_agnostic
 
 
 def _in_every_set(known: Pairs, *, num_sets: int) -> Matches:

@@ -30,6 +30,12 @@ def test_a_backbone_rate_of_zero_leaves_the_backbone_alone() -> None:
     assert len(OptimizerConfig(backbone_lr=0.0).build(TwoParts()).param_groups) == 1
 
 
+def test_named_parameters_get_a_tenth_of_the_rate() -> None:
+    optimizer = OptimizerConfig(lr=2e-4, backbone_lr=3e-5, slow=("bias",)).build(TwoParts())
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([2e-4, 2e-5, 3e-5])
+    assert [len(group["params"]) for group in optimizer.param_groups] == [1, 1, 2]
+
+
 def test_rates_are_scaled_group_by_group() -> None:
     optimizer = OptimizerConfig().build(TwoParts())
     assert set_learning_rates(optimizer, 0.1) == pytest.approx(1e-5)

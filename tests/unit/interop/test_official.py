@@ -167,7 +167,7 @@ def test_one_name_alone_is_not_taken_out_of_its_wrapper(official: Path) -> None:
     ("tensors", "sentence"),
     [
         ({"detr.class_embed.weight": (92, 256)}, "a segmentation model"),
-        ({"transformer.level_embed": (4, 256)}, "neither Conditional DETR nor DETR"),
+        ({"backbone.cls_token": (1, 1, 192)}, "neither Conditional DETR nor DETR nor Deformable DETR"),
         ({"transformer.decoder.ref_point_head.layers.0.weight": (256, 256)}, "has no matrix query_embed.weight"),
     ],
 )

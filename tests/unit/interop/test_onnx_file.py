@@ -15,7 +15,9 @@ from torch import Tensor
 from condetr.data.batch import Batch, collate_images
 from condetr.data.transforms import LightTransformConfig
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
+from condetr.detectors.deformable_detr import DeformableDetrConfig
 from condetr.detectors.detr import DetrConfig
+from condetr.detectors.registry import DetectorConfig
 from condetr.errors import InputError
 from condetr.inference.model_folder import LoadedModel
 from condetr.interop.onnx_file import write_onnx
@@ -33,10 +35,17 @@ def make_batch(*sizes_hw: tuple[int, int]) -> Batch:
     return collate_images(images, original_sizes_hw=sizes_hw)
 
 
-@pytest.mark.parametrize("config", [ConditionalDetrConfig(**TINY), DetrConfig(**TINY)], ids=lambda config: config.kind)
-def test_a_graph_is_the_detector_for_all_batches_and_sizes(
-    config: ConditionalDetrConfig | DetrConfig, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize(
+    "config",
+    [
+        ConditionalDetrConfig(**TINY),
+        DetrConfig(**TINY),
+        DeformableDetrConfig(**TINY),
+        DeformableDetrConfig(**TINY, box_refinement=True, two_stage=True),
+    ],
+    ids=["conditional_detr", "detr", "deformable_detr", "two_stage"],
+)
+def test_a_graph_is_the_detector_for_all_batches_and_sizes(config: DetectorConfig, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = LoadedModel(
         config.build(num_classes=3).eval(), config, LightTransformConfig(), replace(LABELS, rows=Rows((0, 2), 3))

@@ -50,7 +50,7 @@ class FurtherConfig(DetrConfig):
 def test_a_further_published_detector_is_named_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PUBLISHED, FurtherConfig, replace(PUBLISHED[DetrConfig], title="Further DETR"))
 
-    with pytest.raises(InputError, match=r"neither Conditional DETR nor DETR nor Further DETR \(it begins with 'a'\)"):
+    with pytest.raises(InputError, match=r"nor Deformable DETR nor Further DETR \(it begins with 'a'\)"):
         read_blank(Checkpoint({"a": torch.zeros(1)}, Unseen(), "test"))
 
 

@@ -132,3 +132,16 @@ def test_queries_whose_target_is_known_learn_it_and_the_others_learn_nothing() -
     for values in prediction:
         assert values.grad is not None
         assert values.grad[0].abs().sum(1).nonzero().tolist() == [[1]]
+
+
+def test_a_set_that_knows_no_classes_learns_that_there_are_objects_and_no_other_set_does() -> None:
+    output, targets, criterion = random_output(layers=2), random_targets(), criterion_of("sigmoid")
+    agnostic, last = output.sets
+    together = criterion(DetectorOutput((agnostic._replace(class_agnostic=True), last)), targets, num_boxes=4.0)
+    any_object = targets._replace(labels=torch.zeros_like(targets.labels))
+    apart = [
+        criterion(output_of(agnostic.prediction), any_object, num_boxes=4.0),
+        criterion(output_of(last.prediction), targets, num_boxes=4.0),
+    ]
+    torch.testing.assert_close(together["loss"], apart[0]["loss"] + apart[1]["loss"])
+    torch.testing.assert_close(together["loss_classification"], apart[1]["loss_classification"])
