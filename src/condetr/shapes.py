@@ -1,7 +1,7 @@
 """Values that cross module borders, and the legend of tensor axes.
 
     B image in a batch    Q query    K class    D channel    M head    S cell of a feature map (H*W)
-    T target box          L decoder layer       H W height and width
+    R region    T target box          L decoder layer       H W height and width
 
 Boxes say their format: `boxes_cxcywh` are centre, width and height relative to the image's own size, in [0, 1];
 `boxes_xyxy` are corners in pixels. Sizes say theirs: `size_hw` is (height, width). Masks say what True means.
@@ -9,7 +9,7 @@ Boxes say their format: `boxes_cxcywh` are centre, width and height relative to 
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -74,8 +74,17 @@ class PredictionSet(NamedTuple):
     not count (denoising)."""
 
 
+@runtime_checkable
+class Output(Protocol):
+    """What a detector predicts in a batch: a named tuple that only its own `found` and its criterion understand."""
+
+    @property
+    def final(self) -> Prediction:
+        """What is found, before anything is chosen from it; without scores or boxes that it is chosen by."""
+
+
 class DetectorOutput(NamedTuple):
-    """What a detector predicts in a batch."""
+    """What a detector predicts whose queries are matched to the targets."""
 
     sets: tuple[PredictionSet, ...]
     """All that is learned from; the last one is what is found."""
@@ -94,7 +103,7 @@ class Found(NamedTuple):
     labels: Int[Tensor, " N"]
     """Training ids, 0..K-1."""
     source: Int[Tensor, " N"]
-    """The query that each is from."""
+    """The query, the point or the region that each is from."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,12 +1,14 @@
-"""Every detector that settings can name can be explained."""
+"""Every detector with cross-attention that settings can name can be explained; the others say why not."""
 
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
 from condetr.data.transforms import LightTransformConfig
+from condetr.errors import InputError
 from condetr.explain.capture import attention_map, capture_cross_attention, cross_attention_modules
 from condetr.explain.choose import choose
 from condetr.explain.view import look
@@ -14,6 +16,17 @@ from condetr.inference.predictor import Predictor
 from condetr.labels import Category, LabelMap
 
 LAYERS = (0, 1)
+
+
+@pytest.fixture
+def config(config: Any) -> Any:  # noqa: ANN401 - any of the registered settings
+    """Return the settings of each detector; one that has nothing to explain must say so."""
+    detector = config.build(num_classes=2)
+    if not any(name.endswith(".cross_attention") for name, _ in detector.named_modules()):
+        with pytest.raises(InputError, match="has no cross-attention"):
+            cross_attention_modules(detector)
+        pytest.skip("no cross-attention")
+    return config
 
 
 def images() -> tuple[Tensor, Tensor]:

@@ -21,7 +21,7 @@ from condetr.errors import InputError, RunError
 from condetr.inference.predictor import usable_device
 from condetr.losses.criterion import LossReport
 from condetr.optimize.machine import has_native_bf16
-from condetr.shapes import DetectorOutput, Targets
+from condetr.shapes import Output, Targets
 
 
 class Agreement(NamedTuple):
@@ -153,7 +153,7 @@ def has_idle_parameters(config: DetectorConfig) -> bool:
     """Tell whether some parameters of a detector learn nothing, on a tiny image: ablations have such."""
     detector = config.build(num_classes=2, pretrained=False).train()
     targets = Targets.of([(torch.tensor([0]), torch.tensor([[0.5, 0.5, 0.3, 0.3]]))])
-    output: DetectorOutput = detector(torch.zeros(1, 3, 64, 64), torch.zeros(1, 64, 64, dtype=torch.bool), targets)
+    output: Output = detector(torch.zeros(1, 3, 64, 64), torch.zeros(1, 64, 64, dtype=torch.bool), targets)
     loss = config.build_criterion()(output, targets, num_boxes=1.0)["loss"]
     learning = [parameter for parameter in detector.parameters() if parameter.requires_grad]
     return any(gradient is None for gradient in torch.autograd.grad(loss, learning, allow_unused=True))
