@@ -16,7 +16,7 @@ TINY: dict[str, Any] = {
 }
 
 
-TINY_PYRAMID: dict[str, Any] = {"levels": 1, "dim": 32, "score_threshold": 0.0}
+TINY_PYRAMID: dict[str, Any] = {"levels": 1, "dim": 32, "hidden_dim": 16, "score_threshold": 0.0}
 """Beside those of `TINY`, of detectors on a pyramid; whatever they predict is found."""
 
 

@@ -7,18 +7,22 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection import FCOS
+from torchvision.models.detection import FCOS, FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+from torchvision.ops.poolers import initLevelMapper
 
 from condetr.backbones.resnet import ResNetConfig
 from condetr.boxes import cxcywh_to_xyxy
+from condetr.detectors import faster_rcnn as faster_rcnn_file
+from condetr.detectors import fcos as fcos_file
 from condetr.detectors.detector import Detector, DetectorSettings
-from condetr.detectors.fcos import TORCHVISION_NAMES, FcosConfig
-from condetr.detectors.published import Renames, original_name
+from condetr.detectors.faster_rcnn import FasterRcnnConfig
+from condetr.detectors.fcos import FcosConfig
+from condetr.detectors.published import TorchvisionModel, original_name
 from condetr.shapes import Found, Targets
 
 CLASSES = 3
@@ -70,7 +74,9 @@ def randomised(model: Any) -> Any:  # noqa: ANN401 - torchvision is untyped
     """Make weights such that something is found everywhere."""
     torch.manual_seed(1)
     for name, tensor in model.state_dict().items():
-        if name.endswith(("cls_logits.weight", "bbox_reg.weight", "bbox_ctrness.weight")):
+        if name.endswith(("cls_score.weight", "bbox_pred.weight")):
+            tensor.normal_(std=0.02)
+        elif name.endswith(("cls_logits.weight", "bbox_reg.weight", "bbox_ctrness.weight")):
             tensor.normal_(std=0.1)
         elif name.endswith("cls_logits.bias"):
             tensor.fill_(-1.0)
@@ -79,12 +85,12 @@ def randomised(model: Any) -> Any:  # noqa: ANN401 - torchvision is untyped
     return model
 
 
-def filled(config: DetectorSettings, model: nn.Module, *, renames: Renames) -> Detector:
+def filled(config: DetectorSettings, theirs: nn.Module, *, model: TorchvisionModel) -> Detector:
     """Return our detector with torchvision's weights."""
-    detector, theirs = config.build(num_classes=CLASSES, pretrained=False), model.state_dict()
-    names = {name: original_name(name, renames) for name in detector.state_dict()}
-    assert set(names.values()) == set(theirs)
-    detector.load_state_dict({name: theirs[their_name] for name, their_name in names.items()})
+    detector, state = config.build(num_classes=CLASSES, pretrained=False), model.arranged(theirs.state_dict())
+    names = {name: original_name(name, model.names) for name in detector.state_dict()}
+    assert set(names.values()) == set(state)
+    detector.load_state_dict({name: state[their_name] for name, their_name in names.items()})
     return detector
 
 
@@ -130,7 +136,7 @@ def fcos(request: pytest.FixtureRequest) -> Pair:
     if request.param == "fixed":
         theirs.anchor_generator = Centres(((8,), (16,), (32,), (64,), (128,)), ((1.0,),) * 5)
     config = FcosConfig(backbone=ResNetConfig(depth=18), grid=request.param)
-    return Pair(filled(config, theirs, renames=TORCHVISION_NAMES), theirs)
+    return Pair(filled(config, theirs, model=fcos_file.TORCHVISION), theirs)
 
 
 @torch.no_grad()
@@ -154,3 +160,64 @@ def test_fcos_learns_from_the_losses_of_torchvision(fcos: Pair) -> None:
         near(losses[f"loss_{ours}"], expected[name].detach())
     near(losses["loss"].detach(), sum(expected.values()).detach())
     assert losses["loss_giou"] > 0
+
+
+@pytest.fixture(params=["fixed", "torchvision"])
+def faster_rcnn(request: pytest.FixtureRequest) -> Pair:
+    """Return Faster R-CNN with anchors as far apart as ours, and as torchvision's."""
+    backbone = resnet_fpn_backbone(backbone_name="resnet18", weights=None, norm_layer=FrozenBatchNorm2d)
+    theirs = randomised(FasterRCNN(backbone, num_classes=CLASSES + 1, box_detections_per_img=1000))
+    theirs.transform = Prepared()
+    # Else the scales of pooling are guessed from the sizes without padding.
+    theirs.roi_heads.box_roi_pool.scales = [1 / 4, 1 / 8, 1 / 16, 1 / 32]
+    theirs.roi_heads.box_roi_pool.map_levels = initLevelMapper(2, 5)
+    if request.param == "fixed":
+        theirs.rpn.anchor_generator = FixedAnchors(
+            tuple((8 * stride,) for stride in (4, 8, 16, 32, 64)), ((0.5, 1.0, 2.0),) * 5
+        )
+    config = FasterRcnnConfig(backbone=ResNetConfig(depth=18), grid=request.param)
+    return Pair(filled(config, theirs, model=faster_rcnn_file.TORCHVISION), theirs)
+
+
+class FixedAnchors(AnchorGenerator):  # type: ignore[misc]
+    """torchvision's anchors, as far apart as the map's stride says."""
+
+    def forward(self, images: ImageList, maps: list[Tensor]) -> list[Tensor]:
+        steps = [[torch.tensor(stride)] * 2 for stride in (4, 8, 16, 32, 64)]
+        return [torch.cat(self.grid_anchors([each.shape[-2:] for each in maps], steps))] * len(images.image_sizes)
+
+
+@torch.no_grad()
+def test_faster_rcnn_finds_what_torchvision_does(faster_rcnn: Pair) -> None:
+    images, is_padding = prepared_images()
+    ours, theirs = faster_rcnn.ours.eval(), faster_rcnn.theirs.eval()
+    output: Any = ours(images, is_padding)
+    prepared, _ = Prepared()([images])
+    maps = theirs.backbone(prepared.tensors)
+    regions_xyxy, _ = theirs.rpn(prepared, maps)
+    for mine, expected in zip(output.regions_xyxy, regions_xyxy, strict=True):
+        torch.testing.assert_close(mine, expected, atol=1e-4, rtol=1e-5)
+    heads = theirs.roi_heads
+    logits, moves = heads.box_predictor(heads.box_head(heads.box_roi_pool(maps, regions_xyxy, list(SIZES_HW))))
+    near(output.logits, logits)
+    near(output.moves[:, 4:], moves[:, 4:])
+    assert_same_found(ours.found(output, limit=1000), theirs([images]), first_label=1)
+
+
+def test_faster_rcnn_learns_from_the_losses_of_torchvision(faster_rcnn: Pair) -> None:
+    images, is_padding = prepared_images()
+    torch.manual_seed(3)
+    expected = faster_rcnn.theirs.train()([images], their_targets(first_label=1))
+    torch.manual_seed(3)
+    output = faster_rcnn.ours.train()(images, is_padding, TARGETS)
+    losses = FasterRcnnConfig().build_criterion()(output, TARGETS, num_boxes=1.0)
+    names = {
+        "loss_objectness": "objectness",
+        "loss_rpn_box_reg": "anchor_boxes",
+        "loss_classifier": "classification",
+        "loss_box_reg": "boxes",
+    }
+    for name, ours in names.items():
+        near(losses[f"loss_{ours}"], expected[name].detach())
+        assert expected[name] > 0
+    near(losses["loss"].detach(), sum(expected.values()).detach())

@@ -17,13 +17,15 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.detection.fcos import FCOSHead
-from torchvision.ops import batched_nms, generalized_box_iou_loss, sigmoid_focal_loss
+from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
 from condetr.backbones.registry import BackboneConfig
 from condetr.backbones.resnet import ResNetConfig
 from condetr.boxes import area, cxcywh_to_xyxy, xyxy_to_cxcywh
 from condetr.config import settings
+from condetr.detectors.choice import clipped, without_overlap
 from condetr.detectors.detector import Detector, DetectorSettings, Width
+from condetr.detectors.published import TorchvisionModel
 from condetr.errors import InputError
 from condetr.layers.pyramid import Grid, Pyramid, cell_corners, image_sizes
 from condetr.losses.criterion import LossReport
@@ -181,10 +183,15 @@ class Fcos(Detector):
         starts = [sum(counts[:level]) * scores.shape[1] for level in range(len(counts))]
         places = torch.cat([start + each for start, each in zip(starts, best, strict=True)])
         points, labels = places // scores.shape[1], places % scores.shape[1]
-        boxes_xyxy = boxes_xyxy[points].clamp(min=0).minimum(size_wh.repeat(2))
-        kept = batched_nms(boxes_xyxy, scores.flatten()[places], labels, self.choice.most_overlap)[:limit]
-        boxes_cxcywh = xyxy_to_cxcywh(boxes_xyxy[kept] / size_wh.repeat(2))
-        return Found(boxes_cxcywh, scores.flatten()[places[kept]], labels[kept], source=points[kept])
+        return without_overlap(
+            clipped(boxes_xyxy[points], size_wh=size_wh),
+            scores.flatten()[places],
+            labels,
+            source=points,
+            size_wh=size_wh,
+            most_overlap=self.choice.most_overlap,
+            limit=limit,
+        )
 
     def _candidates(self, scores: Float[Tensor, "S K"]) -> Int[Tensor, " N"]:
         """Return the places of a level's best scores."""
@@ -262,4 +269,13 @@ def true_centreness(xy: Float[Tensor, "P 2"], boxes_xyxy: Float[Tensor, "P 4"]) 
     return (before.minimum(after) / before.maximum(after)).prod(dim=-1).sqrt()
 
 
-TORCHVISION_NAMES = ((r"^pyramid\.backbone\.", "backbone."), (r"^pyramid\.fpn\.", "backbone.fpn."))
+TORCHVISION = TorchvisionModel(
+    builder="fcos_resnet50_fpn",
+    mark="head.regression_head.bbox_ctrness.weight",
+    class_head="head.classification_head.cls_logits.weight",
+    rest_rows=0,
+    first_label=0,
+    names=((r"^pyramid\.backbone\.", "backbone."), (r"^pyramid\.fpn\.", "backbone.fpn.")),
+    arranged=dict,
+    settings={"grid": "torchvision"},
+)

@@ -7,10 +7,13 @@ import pydantic
 from condetr.detectors import conditional_detr, detr
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.detectors.detr import DetrConfig
+from condetr.detectors.faster_rcnn import FasterRcnnConfig
 from condetr.detectors.fcos import FcosConfig
 from condetr.detectors.published import Published
 
-DetectorConfig = Annotated[ConditionalDetrConfig | DetrConfig | FcosConfig, pydantic.Discriminator("kind")]
+DetectorConfig = Annotated[
+    ConditionalDetrConfig | DetrConfig | FcosConfig | FasterRcnnConfig, pydantic.Discriminator("kind")
+]
 
 DEFAULT_DETECTOR = ConditionalDetrConfig()
 
