@@ -180,6 +180,7 @@ class FasterRcnn(Detector):
         """Return the best objects that do not overlap too much with better ones of their class."""
         counts = [len(each) for each in output.regions_xyxy]
         boxes_xyxy: Tensor = self.roi_heads.box_coder.decode(output.moves, list(output.regions_xyxy))
+        boxes_xyxy = boxes_xyxy.view(-1, output.logits.shape[1], 4)  # which it leaves out where there are no regions
         scores = output.logits.softmax(-1)
         images = zip(boxes_xyxy.split(counts), scores.split(counts), output.sizes_hw, strict=True)
         return [
@@ -348,4 +349,5 @@ TORCHVISION = TorchvisionModel(
     names=((r"^pyramid\.backbone\.", "backbone."), (r"^pyramid\.fpn\.", "backbone.fpn.")),
     arranged=_background_last,
     settings={"grid": "torchvision"},
+    without_epsilon="fasterrcnn_resnet50_fpn_coco-",
 )

@@ -98,6 +98,8 @@ class TorchvisionModel:
     """Brings rows that belong to classes into our order."""
     settings: Mapping[str, Any]
     """Those in which it is unlike our defaults."""
+    without_epsilon: str | None = None
+    """How the names of files begin whose frozen norms add nothing to the variances."""
 
 
 def original_name(name: str, renames: Renames) -> str:

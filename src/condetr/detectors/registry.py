@@ -4,12 +4,12 @@ from typing import Annotated
 
 import pydantic
 
-from condetr.detectors import conditional_detr, detr
+from condetr.detectors import conditional_detr, detr, faster_rcnn, fcos
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.detectors.detr import DetrConfig
 from condetr.detectors.faster_rcnn import FasterRcnnConfig
 from condetr.detectors.fcos import FcosConfig
-from condetr.detectors.published import Published
+from condetr.detectors.published import Published, TorchvisionModel
 
 DetectorConfig = Annotated[
     ConditionalDetrConfig | DetrConfig | FcosConfig | FasterRcnnConfig, pydantic.Discriminator("kind")
@@ -22,3 +22,9 @@ PUBLISHED: dict[type[DetectorConfig], Published] = {
     DetrConfig: detr.PUBLISHED,
 }
 """By the class of their settings; a checkpoint is the first one's whose mark it bears."""
+
+TORCHVISION: dict[type[DetectorConfig], TorchvisionModel] = {
+    FcosConfig: fcos.TORCHVISION,
+    FasterRcnnConfig: faster_rcnn.TORCHVISION,
+}
+"""By the class of their settings; a state is the first one's whose mark it bears."""
