@@ -39,8 +39,6 @@ from condetr.shapes import Found, Prediction, Targets
 
 ASPECTS = (0.5, 1.0, 2.0)
 """Height over width of a cell's anchors."""
-ANCHOR_STRIDES = 8
-"""The side of a square anchor, in cells."""
 POOLED = 7
 """Cells along each side of a pooled region."""
 SMALLEST = 1e-2
@@ -64,6 +62,8 @@ class FasterRcnnConfig(DetectorSettings):
     hidden_dim: Width = 1024
     """Width of the two layers that read a region."""
     grid: Grid = "fixed"
+    anchor_strides: Annotated[float, Field(gt=0, le=64)] = 8.0
+    """The side of a square anchor, in strides of its level; objects far smaller than the smallest are not proposed."""
     proposals: Annotated[int, Field(ge=1, le=100_000)] = 1000
     """Regions of an image that are looked at; twice as many are proposed in training."""
     sampled_regions: Annotated[int, Field(ge=1, le=100_000)] = 512
@@ -80,7 +80,7 @@ class FasterRcnnConfig(DetectorSettings):
         return FasterRcnn(
             pyramid,
             rpn=RegionProposalNetwork(
-                Anchors(pyramid.strides),
+                Anchors([self.anchor_strides * stride for stride in pyramid.strides]),
                 RPNHead(self.dim, len(ASPECTS)),
                 fg_iou_thresh=0.7,
                 bg_iou_thresh=0.3,
@@ -243,9 +243,9 @@ class FasterRcnn(Detector):
 class Anchors(nn.Module):
     """Boxes of three shapes around the corner of every cell, larger where cells are."""
 
-    def __init__(self, strides: Sequence[int]) -> None:
+    def __init__(self, sides: Sequence[float]) -> None:
         super().__init__()
-        self.shapes_xyxy = [_anchor_shapes(ANCHOR_STRIDES * stride) for stride in strides]
+        self.shapes_xyxy = [_anchor_shapes(side) for side in sides]
 
     def forward(self, maps: Maps, *, cells_hw: Sequence[Size]) -> Float[Tensor, "A 4"]:
         """Return the anchors of all levels in pixels, those of a cell one after the other."""
@@ -302,7 +302,7 @@ def _pool(strides: Sequence[int]) -> MultiScaleRoIAlign:
     return pool
 
 
-def _anchor_shapes(side: int) -> Float[Tensor, "3 4"]:
+def _anchor_shapes(side: float) -> Float[Tensor, "3 4"]:
     """Return boxes around the origin of one area and three aspects, their corners whole pixels."""
     height = torch.tensor(ASPECTS, device="cpu").sqrt()
     half_wh = side * torch.stack([1 / height, height], dim=-1) / 2
