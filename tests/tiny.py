@@ -1,5 +1,6 @@
 """Settings of the smallest detector that has every part; a test that is about some of them changes those."""
 
+from dataclasses import fields
 from typing import Any
 
 from condetr.backbones.resnet import SmallResNetConfig
@@ -13,3 +14,14 @@ TINY: dict[str, Any] = {
     "encoder_layers": 1,
     "decoder_layers": 2,
 }
+
+
+TINY_PYRAMID: dict[str, Any] = {"levels": 1, "dim": 32, "hidden_dim": 16, "score_threshold": 0.0}
+"""Beside those of `TINY`, of detectors on a pyramid; whatever they predict is found."""
+
+
+def tiny(kind: Any) -> Any:  # noqa: ANN401 - any of the registered settings
+    """Return the settings of any detector at a tiny size."""
+    known = {field.name for field in fields(kind)}
+    sizes = TINY | TINY_PYRAMID if "levels" in known else TINY
+    return kind(**{name: value for name, value in sizes.items() if name in known})

@@ -66,7 +66,9 @@ def _ratios(detr: Sequence[plan.Run], conditional: Sequence[plan.Run], *, ap: di
 
 def _evaluate(run: plan.Run, split: Split) -> dict[str, float]:
     predictor = load(RUNS / run.name)
-    return measure(_predict(predictor, split), split, scores=predictor.detector.score_function)
+    scores = predictor.detector.score_function
+    assert scores is not None
+    return measure(_predict(predictor, split), split, scores=scores)
 
 
 def measure(layers: Sequence[Prediction], split: Split, *, scores: Scores) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """Types that several packages share, and the letters of tensor axes.
 
     B image in a batch    Q query    K class    D channel    M head    S cell of a feature map (H*W)
-    T target box          L decoder layer       H W height and width   V feature map of several (level)
+    R region    T target box          L decoder layer       H W height and width   V feature map of several (level)
 
 Names of boxes give their format: `boxes_cxcywh` are centre, width and height relative to the image's own size, in
 [0, 1]; `boxes_xyxy` are corners in pixels. So do names of sizes: `size_hw` is (height, width). Names of masks say what
@@ -10,7 +10,7 @@ True means.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -77,8 +77,17 @@ class PredictionSet(NamedTuple):
     """Learn only that there are objects: all targets then have class 0 (proposals)."""
 
 
+@runtime_checkable
+class Output(Protocol):
+    """What a detector predicts in a batch: a named tuple that only its own `found` and its criterion understand."""
+
+    @property
+    def final(self) -> Prediction:
+        """What is found, before anything is chosen from it; without scores or boxes that it is chosen by."""
+
+
 class DetectorOutput(NamedTuple):
-    """The predictions of a detector for a batch."""
+    """The predictions of a detector whose queries are matched to the targets."""
 
     sets: tuple[PredictionSet, ...]
     """All sets that are trained; detections come from the last one."""
@@ -97,7 +106,7 @@ class Found(NamedTuple):
     labels: Int[Tensor, " N"]
     """Training ids, 0..K-1."""
     source: Int[Tensor, " N"]
-    """The query of each detection."""
+    """The query, the point or the region of each detection."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from condetr.detectors.registry import DetectorConfig
-from tests.tiny import TINY
+from tests.tiny import tiny
 
 KINDS = typing.get_args(typing.get_args(DetectorConfig)[0])
 
@@ -14,4 +14,4 @@ KINDS = typing.get_args(typing.get_args(DetectorConfig)[0])
 @pytest.fixture(params=KINDS, ids=lambda kind: str(kind.__name__))
 def config(request: pytest.FixtureRequest) -> Any:  # noqa: ANN401 - any of the registered settings
     """Return the settings of each detector at a tiny size."""
-    return request.param(**TINY)
+    return tiny(request.param)

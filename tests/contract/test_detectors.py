@@ -1,19 +1,23 @@
 """Every detector that settings can name keeps every promise."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
 from condetr.config import dump, from_mapping
 from condetr.data.transforms import LightTransformConfig
-from condetr.inference.model_folder import load_model, save_model
+from condetr.engine.overfit import without_dropout
+from condetr.errors import InputError
+from condetr.inference.model_folder import LoadedModel, load_model, save_model
 from condetr.interop.loading import load
+from condetr.interop.official import write_official
+from condetr.interop.onnx_file import write_onnx
 from condetr.labels import Category, LabelMap
-from condetr.shapes import DetectorOutput, Targets
+from condetr.shapes import DetectorOutput, Output, Targets
 
 LABELS = LabelMap((Category(3, "bolt"), Category(7, "nut")))
 
@@ -31,16 +35,48 @@ def losses(detector: nn.Module, config: Any) -> dict[str, torch.Tensor]:  # noqa
             (torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4)),
         ]
     )
-    output: DetectorOutput = detector(*images(), targets)
+    output: Output = detector(*images(), targets)
     return config.build_criterion()(output, targets, num_boxes=2.0)  # type: ignore[no-any-return]
 
 
-def test_it_predicts_from_every_decoder_layer(config: Any) -> None:  # noqa: ANN401
+def test_a_decoder_predicts_from_every_layer(config: Any) -> None:  # noqa: ANN401
     output = config.build(num_classes=2)(*images())
+    if not isinstance(output, DetectorOutput):
+        pytest.skip("no decoder")
     assert len(output.sets) == 2
     for _, layer, *_ in output.sets:
         assert layer.logits.shape[:2] == layer.boxes_cxcywh.shape[:2] == (2, 5)
         assert ((layer.boxes_cxcywh >= 0) & (layer.boxes_cxcywh <= 1)).all()
+
+
+def test_it_says_what_is_where_before_anything_is_chosen(config: Any) -> None:  # noqa: ANN401
+    logits, boxes_cxcywh = config.build(num_classes=2).eval()(*images()).final
+    assert logits.shape[:-1] == boxes_cxcywh.shape[:-1]
+    assert logits.shape[-1] in (2, 3)
+    assert boxes_cxcywh.isfinite().all()
+
+
+def test_it_finds_at_most_as_much_as_it_is_asked_for_and_the_best_first(config: Any) -> None:  # noqa: ANN401
+    detector = config.build(num_classes=2).eval()
+    output = detector(*images())
+    all_found, three = detector.found(output, limit=detector.most_objects), detector.found(output, limit=3)
+    for found, best in zip(all_found, three, strict=True):
+        assert 3 == len(best.scores) <= len(found.scores) <= detector.most_objects * 2
+        torch.testing.assert_close(best, type(best)(*(each[:3] for each in found)))
+        assert (found.scores.diff() <= 0).all()
+        assert set(found.labels.tolist()) <= {0, 1}
+
+
+def test_it_finds_only_the_classes_that_are_kept(config: Any) -> None:  # noqa: ANN401
+    detector = config.build(num_classes=4).eval()
+    batch = images()
+    every = detector.found(detector(*batch), limit=10_000)
+    detector.keep_classes([3, 1])
+    kept = detector.found(detector(*batch), limit=10_000)
+    for before, after in zip(every, kept, strict=True):
+        of_class = before.scores[before.labels == 3], after.scores[after.labels == 0]
+        assert set(after.labels.tolist()) <= {0, 1}
+        torch.testing.assert_close(*(scores.sort(descending=True).values[:2] for scores in of_class))
 
 
 def test_every_parameter_gets_a_finite_gradient(config: Any) -> None:  # noqa: ANN401
@@ -53,7 +89,7 @@ def test_every_parameter_gets_a_finite_gradient(config: Any) -> None:  # noqa: A
 
 def test_it_learns_the_batch_that_it_sees(config: Any) -> None:  # noqa: ANN401
     torch.manual_seed(0)
-    detector = dataclasses.replace(config, dropout=0.0).build(num_classes=2).train()
+    detector = without_dropout(config.build(num_classes=2).train())
     optimizer = torch.optim.AdamW(detector.parameters(), lr=1e-3)
     seen = []
     for _ in range(30):
@@ -89,6 +125,17 @@ def test_a_picture_becomes_detections_in_its_pixels(config: Any, tmp_path: Path)
         label_map=LABELS,
     )
     found = load(tmp_path).predict(np.zeros((40, 60, 3), dtype=np.uint8), threshold=0.0)
-    assert 0 < len(found) <= 10
+    assert 0 < len(found) <= 100
     assert set(found.names) <= {"bolt", "nut"}
     assert (np.diff(found.scores) <= 0).all()
+
+
+def test_it_becomes_a_graph_for_other_programs_only_if_they_can_read_it(config: Any, tmp_path: Path) -> None:  # noqa: ANN401
+    detector = config.build(num_classes=2).eval()
+    if detector.score_function is not None:
+        pytest.skip("they can")
+    with pytest.raises(InputError, match=r"x\.onnx: what .* stays in condetr's own format"):
+        write_onnx(tmp_path / "x.onnx", LoadedModel(detector, config, LightTransformConfig(), LABELS))
+    with pytest.raises(InputError, match=r"knows no .*; it stays in condetr's own format"):
+        write_official(tmp_path / "x.pth", LoadedModel(detector, config, LightTransformConfig(), LABELS))
+    assert list(tmp_path.iterdir()) == []

@@ -18,14 +18,15 @@ from condetr.inference.predictor import Predictor
 from condetr.labels import Category, LabelMap
 from condetr.layers.attention import DotProductAttention
 from tests.contract.conftest import KINDS
-from tests.tiny import TINY
+from tests.tiny import tiny
 
 LAYERS = (0, 1)
 
 
 def weighs_every_cell(kind: Any) -> bool:  # noqa: ANN401 - any of the registered settings
-    first = kind(**TINY).build(num_classes=2).decoder.layers[0]
-    return any(isinstance(part, DotProductAttention) for part in first.cross_attention.children())
+    named = tiny(kind).build(num_classes=2).named_modules()
+    attentions = [module for name, module in named if name.endswith(".cross_attention")]
+    return any(isinstance(part, DotProductAttention) for attention in attentions for part in attention.children())
 
 
 EXPLAINED = [kind for kind in KINDS if weighs_every_cell(kind)]
@@ -35,7 +36,7 @@ OTHERS = [kind for kind in KINDS if kind not in EXPLAINED]
 @pytest.fixture(params=EXPLAINED, ids=lambda kind: str(kind.__name__))
 def config(request: pytest.FixtureRequest) -> Any:  # noqa: ANN401 - any of the registered settings
     """Return the settings of each detector that can be explained."""
-    return request.param(**TINY)
+    return tiny(request.param)
 
 
 def images() -> tuple[Tensor, Tensor]:
@@ -121,6 +122,6 @@ def test_a_detection_is_explained_over_the_whole_image(config: Any) -> None:  # 
 @pytest.mark.parametrize("kind", OTHERS)
 def test_a_detector_that_cannot_be_explained_is_refused_in_a_sentence(kind: Any) -> None:  # noqa: ANN401
     labels = LabelMap((Category(3, "bolt"), Category(7, "nut")))
-    predictor = Predictor(kind(**TINY).build(num_classes=2), transform=LightTransformConfig(), label_map=labels)
+    predictor = Predictor(tiny(kind).build(num_classes=2), transform=LightTransformConfig(), label_map=labels)
     with pytest.raises(InputError, match="no cross-attention whose maps could be shown"):
         look(predictor, np.zeros((40, 64, 3), np.uint8))

@@ -222,6 +222,7 @@ def test_what_transformers_saves_is_read(variant: str, tmp_path: Path) -> None:
 
     model = read(find_source(tmp_path))
 
+    assert isinstance(model.detector_config, DeformableDetrConfig)
     assert (model.label_map.num_rows, model.detector_config.num_queries) == (7, 12)
     assert_same_function(model, theirs)
 

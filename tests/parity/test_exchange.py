@@ -53,7 +53,8 @@ def test_what_transformers_saves_is_read(kind: Kind, tmp_path: Path) -> None:
 
     model = read(find_source(tmp_path))
 
-    assert (model.label_map.num_rows, model.detector_config.num_queries) == (7, 9)
+    config: Any = model.detector_config
+    assert (model.label_map.num_rows, config.num_queries) == (7, 9)
     assert_same_function(model, theirs)
 
 

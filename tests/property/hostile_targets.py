@@ -39,7 +39,7 @@ CONFIGURED = ConditionalDetrConfig(**TINY)
 CONFIG_OF_RUN = TrainConfig(detector=CONFIGURED, precision="32-true")
 SPLIT = Split(name="train", records=(), label_map=LABEL_MAP)
 SPLITS = DataSplits(layout="coco", understood="", train=SPLIT, val=SPLIT, findings=())
-PLAN = Plan(recipe="any", num_queries=2, stride=4, transform=LightTransformConfig(), batch_size=2)
+PLAN = Plan(recipe="any", most_objects=2, stride=4, transform=LightTransformConfig(), batch_size=2)
 
 
 def read_coco(hostile: bytes, folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Annotated, Literal, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from condetr.config import settings
 from condetr.errors import InputError
 from condetr.losses.criterion import Criterion
-from condetr.shapes import DetectorOutput, Found, Targets
+from condetr.shapes import Found, Output, Targets
 
 Queries = Annotated[int, Field(ge=1, le=10_000)]
 Width = Annotated[int, Field(ge=1, le=8192)]
@@ -36,8 +36,10 @@ class Detector(nn.Module, ABC):
     """Pixels per cell of its feature maps, from fine to coarse."""
     most_objects: int
     """The maximum number of objects in an image."""
-    score_function: Literal["sigmoid", "softmax"]
-    """The function from logits to scores in exported models; with `softmax` the last column is "no object"."""
+    score_function: Literal["sigmoid", "softmax"] | None
+    """The function from logits to scores in exported models; with `softmax` the last column is "no object". None if
+    logits and boxes are not enough to find objects.
+    """
 
     @abstractmethod
     def forward(
@@ -45,11 +47,11 @@ class Detector(nn.Module, ABC):
         images: Float[Tensor, "B 3 H W"],
         is_padding: Bool[Tensor, "B H W"],
         targets: Targets | None = None,
-    ) -> DetectorOutput:
+    ) -> Output:
         """Predict; `targets` are only used in training, by some detectors."""
 
     @abstractmethod
-    def found(self, output: DetectorOutput, *, limit: int) -> list[Found]:
+    def found(self, output: Any, *, limit: int) -> list[Found]:  # noqa: ANN401 - what its own forward returns
         """Return the detections of each image, at most `limit`, best first."""
 
     @abstractmethod

@@ -92,6 +92,30 @@ class Published:
     """None if that library does not have this detector."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class TorchvisionModel:
+    """A detector of torchvision, whose files are states and nothing else."""
+
+    builder: str
+    """The function of `torchvision.models.detection` that makes it; its published weights are known by it, too."""
+    mark: str
+    """A tensor that only this detector has."""
+    class_head: str
+    """The weights that have a row for each class, once arranged."""
+    rest_rows: int
+    """How many of these rows belong to no class."""
+    first_label: int
+    """torchvision's label of the first row's class."""
+    names: Renames
+    """From our parameters' names to its."""
+    arranged: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+    """Brings rows that belong to classes into our order."""
+    settings: Mapping[str, Any]
+    """Those in which it is unlike our defaults."""
+    without_epsilon: str | None = None
+    """How the names of files begin whose frozen norms add nothing to the variances."""
+
+
 def original_name(name: str, renames: Renames) -> str:
     """Return the published name of one of condetr's parameters."""
     for pattern, replacement in renames:

@@ -4,13 +4,18 @@ from typing import Annotated
 
 import pydantic
 
-from condetr.detectors import conditional_detr, deformable_detr, detr
+from condetr.detectors import conditional_detr, deformable_detr, detr, faster_rcnn, fcos
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.detectors.deformable_detr import DeformableDetrConfig
 from condetr.detectors.detr import DetrConfig
-from condetr.detectors.published import Published
+from condetr.detectors.faster_rcnn import FasterRcnnConfig
+from condetr.detectors.fcos import FcosConfig
+from condetr.detectors.published import Published, TorchvisionModel
 
-DetectorConfig = Annotated[ConditionalDetrConfig | DetrConfig | DeformableDetrConfig, pydantic.Discriminator("kind")]
+DetectorConfig = Annotated[
+    ConditionalDetrConfig | DetrConfig | DeformableDetrConfig | FcosConfig | FasterRcnnConfig,
+    pydantic.Discriminator("kind"),
+]
 
 DEFAULT_DETECTOR = ConditionalDetrConfig()
 
@@ -20,3 +25,9 @@ PUBLISHED: dict[type[DetectorConfig], Published] = {
     DeformableDetrConfig: deformable_detr.PUBLISHED,
 }
 """Published forms by the class of the settings; a checkpoint belongs to the first one whose mark it has."""
+
+TORCHVISION: dict[type[DetectorConfig], TorchvisionModel] = {
+    FcosConfig: fcos.TORCHVISION,
+    FasterRcnnConfig: faster_rcnn.TORCHVISION,
+}
+"""Forms in torchvision by the class of the settings; a state belongs to the first one whose mark it has."""

@@ -226,10 +226,10 @@ def _batch(
 
 def _queries(records: Sequence[ImageRecord], plan: Plan) -> Iterator[Part]:
     most = max(map(num_objects, records), default=0)
-    if most > plan.num_queries:
+    if plan.has_queries and most > plan.most_objects:
         queries = -(-int(_SPARE_QUERIES * most) // 50) * 50
         yield _set(
-            "detector.num_queries", queries, f"an image has {most:,} objects, the recipe {plan.num_queries} queries"
+            "detector.num_queries", queries, f"an image has {most:,} objects, the recipe {plan.most_objects} queries"
         )
 
 

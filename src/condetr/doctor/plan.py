@@ -16,8 +16,10 @@ class Plan:
     recipe: str
     summary: str = ""
     """What the recipe is, in a few words."""
-    num_queries: int
-    """The most objects that can be found, or learned from, in one image."""
+    most_objects: int
+    """How many can be found, or learned from, in one image."""
+    has_queries: bool = True
+    """Whether `detector.num_queries` decides on that."""
     stride: int
     """Pixels per cell of the feature map."""
     transform: TransformConfig

@@ -47,8 +47,8 @@ def num_objects(record: ImageRecord) -> int:
 
 
 def _too_many_objects(records: Sequence[ImageRecord], plan: Plan) -> Iterator[Finding]:
-    crowded = [record for record in records if num_objects(record) > plan.num_queries]
-    what = f"with more objects than the {plan.num_queries} queries of {plan.recipe}: the rest can never be found"
+    crowded = [record for record in records if num_objects(record) > plan.most_objects]
+    what = f"with more objects than the {plan.most_objects:,} that {plan.recipe} can find: the rest can never be found"
     yield from _about_images("warning", crowded, what, shown=lambda record: f"{num_objects(record):,} objects")
 
 

@@ -1,6 +1,7 @@
 """The data of a training: its splits, and the loaders that divide them among processes and steps."""
 
 from collections.abc import Iterator
+from dataclasses import fields
 from itertools import islice
 from typing import NamedTuple
 
@@ -39,7 +40,8 @@ def plan_of(config: TrainConfig, detector: Detector) -> Plan:
     """Return the limits that the data is checked against, for a detector of these settings."""
     return Plan(
         recipe=config.recipe,
-        num_queries=detector.most_objects,
+        most_objects=detector.most_objects,
+        has_queries="num_queries" in {field.name for field in fields(config.detector)},
         stride=detector.strides[0],
         transform=config.data.transform,
         batch_size=config.data.batch_size,

@@ -54,7 +54,7 @@ def overfit(
     (batch,) = loader
     torch.manual_seed(config.seed)
     device = usable_device()
-    detector = _without_dropout(config.detector.build(num_classes=len(split.label_map))).to(device)
+    detector = without_dropout(config.detector.build(num_classes=len(split.label_map))).to(device)
     criterion = config.detector.build_criterion()
     optimizer = config.optimizer.build(detector)
     schedule = CosineScheduleConfig(warmup_steps=min(20, steps // 2)).build(steps_per_epoch=steps, epochs=1)
@@ -78,6 +78,14 @@ def overfit(
     return Sanity(chosen, evaluation, tuple(losses), ap50 >= OVERFIT_AP50, verdict(losses, ap50=ap50))
 
 
+def without_dropout(detector: Detector) -> Detector:
+    """Return the detector, which drops nothing from now on; the rest of it learns as before."""
+    for module in detector.modules():
+        if isinstance(module, nn.Dropout | DotProductAttention):
+            module.eval()
+    return detector
+
+
 def verdict(losses: list[float], *, ap50: float) -> str:
     """Return a sentence about the losses and the AP50 on the batch, and what to try."""
     first, last = losses[0], losses[-1]
@@ -93,15 +101,8 @@ def verdict(losses: list[float], *, ap50: float) -> str:
     return (
         "the loss fell, but the batch was not overfitted: look in the pictures for boxes that do not lie on their "
         "objects or have the wrong class; if there are none, the objects may be too small (a larger "
-        "data.transform.size_hw), there may be too many for detector.num_queries, or too few --steps"
+        "data.transform.size_hw), there may be too many for the detector, or too few --steps"
     )
-
-
-def _without_dropout(detector: Detector) -> Detector:
-    for module in detector.modules():
-        if isinstance(module, nn.Dropout | DotProductAttention):
-            module.eval()
-    return detector
 
 
 def _some_with_boxes(split: Split, *, count: int, seed: int) -> Split:

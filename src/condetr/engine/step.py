@@ -15,7 +15,7 @@ from condetr.engine.config import TrainConfig
 from condetr.engine.optim import Ema, Schedule, set_learning_rates
 from condetr.engine.processes import agree, boxes_per_process
 from condetr.losses.criterion import Criterion, LossReport
-from condetr.shapes import DetectorOutput, Targets
+from condetr.shapes import Output, Targets
 
 
 class Outcome(NamedTuple):
@@ -97,9 +97,7 @@ class Stepper:
         return norm
 
 
-def losses_of(
-    model: Callable[..., DetectorOutput], criterion: Criterion, batch: Batch, *, num_boxes: float
-) -> LossReport:
+def losses_of(model: Callable[..., Output], criterion: Criterion, batch: Batch, *, num_boxes: float) -> LossReport:
     """Predict in a batch, match and return the losses."""
     output = model(batch.normalised(), batch.is_padding, batch.targets)
     return criterion(output, batch.targets, num_boxes=num_boxes)

@@ -22,7 +22,7 @@ Concerns = dict[str, str | None]
 """Warnings by the name of the check."""
 
 FEWEST_STEPS = {"scratch": 1000, "weights": 200}
-"""Detection transformers trained from scratch have AP 0 for about this many steps, even on easy scenes."""
+"""Detectors trained from scratch have AP 0 for about this many steps, even on easy scenes."""
 
 
 def at_start(config: TrainConfig, *, steps: int, device: torch.device) -> Concerns:
@@ -57,7 +57,7 @@ def after_evaluation(evaluation: Evaluation, split: Split, *, step: int, steps: 
     return {
         **blown_up,
         "zero_recall": zero_recall(recall, step=step),
-        "collapsed_queries": collapsed_queries(split, detections, recall=recall),
+        "collapsed_predictions": collapsed_predictions(split, detections, recall=recall),
         "unseen_images": unseen_images(split, detections, recall=recall),
     }
 
@@ -73,7 +73,7 @@ def few_steps(*, steps: int, warmup_steps: int, from_weights: bool) -> str | Non
     if steps >= least:
         return None
     return (
-        f"this training has only {counted(steps, 'step')}, and a detection transformer needs thousands: set more "
+        f"this training has only {counted(steps, 'step')}, and a detector needs thousands: set more "
         "epochs, a smaller data.batch_size, or start from trained weights with --init-from"
     )
 
@@ -163,8 +163,8 @@ def zero_recall(recall: float, *, step: int) -> str | None:
     )
 
 
-def collapsed_queries(split: Split, detections: Mapping[int, Detections], *, recall: float) -> str | None:
-    """Check for queries that all predict the same, while recall is low."""
+def collapsed_predictions(split: Split, detections: Mapping[int, Detections], *, recall: float) -> str | None:
+    """Check for predictions that are all the same, while recall is low."""
     if not recall <= 0.1:
         return None
     boxes = [_relative_boxes(split, detections, position) for position in range(len(split))]
@@ -172,7 +172,7 @@ def collapsed_queries(split: Split, detections: Mapping[int, Detections], *, rec
     if not several or median(float(each.std(0).max()) for each in several) > 0.01:
         return None
     return (
-        "the queries have collapsed: all of them predict the same box in an image; optimizer.lr is likely too large or "
+        "the predictions have collapsed: all of them are the same box in an image; optimizer.lr is likely too large or "
         "the warm-up too short, start again with a third of the rate and schedule.warmup_steps=500"
     )
 

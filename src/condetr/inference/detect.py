@@ -11,7 +11,7 @@ from condetr.data.batch import Batch
 from condetr.detectors.detector import Detector
 from condetr.errors import InputError
 from condetr.labels import LabelMap
-from condetr.shapes import Detections, DetectorOutput, Found
+from condetr.shapes import Detections, Found, Output
 
 
 def detect(
@@ -46,7 +46,7 @@ def detect_batch(
     if limit < 0:
         raise InputError(f"the limit must be a number of detections per image, got {limit}")
     batch = batch.to(device)
-    output: DetectorOutput = detector(batch.normalised(), batch.is_padding)
+    output: Output = detector(batch.normalised(), batch.is_padding)
     found = detector.found(output, limit=limit)
     return [
         to_detections(each, size_hw=size_hw, label_map=label_map)

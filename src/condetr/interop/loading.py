@@ -11,6 +11,7 @@ from condetr.inference.predictor import Predictor, find_model_folder
 from condetr.interop.classes import classes_of_map
 from condetr.interop.hub import fetch, is_hub_id
 from condetr.interop.official import read_official
+from condetr.interop.torchvision_file import fetch_torchvision, is_torchvision_weights
 from condetr.interop.transformers_folder import WEIGHT_FILES, read_transformers
 from condetr.labels import LabelMap
 
@@ -31,8 +32,9 @@ def load(weights: Path | str, *, device: str | torch.device | None = None) -> Pr
     """Load a model, ready to predict, by default on the GPU if there is one.
 
     `weights` is a run folder (for its best model), a model folder of condetr or of transformers, a .pth checkpoint
-    of a detector's official code, or an id on the Hugging Face hub. Raises InputError if there is no
-    model, if it is damaged or of another kind, or if the device cannot be used.
+    of a detector's official code or of torchvision, the name of torchvision's weights such as `fcos_resnet50_fpn`, or
+    an id on the Hugging Face hub. Raises InputError if there is no model, if it is damaged or of another kind, or if
+    the device cannot be used.
     """
     model = read(find_source(weights)).ready()
     return Predictor(
@@ -56,6 +58,8 @@ def find_source(weights: Path | str) -> Source:
             )
         return Source(path, "official")
     name = path.as_posix()
+    if not path.exists() and is_torchvision_weights(name):
+        return Source(fetch_torchvision(name), "official")
     folder = fetch(name) if not path.exists() and is_hub_id(name) else find_model_folder(path)
     is_ours = "model_type" not in read_json(folder / CONFIG)
     return Source(folder, "condetr" if is_ours else "transformers")

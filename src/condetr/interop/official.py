@@ -18,6 +18,7 @@ from condetr.inference.fit import require_fit
 from condetr.inference.model_folder import LoadedModel
 from condetr.interop.classes import classes_of_map, unnamed_classes
 from condetr.interop.original import copies_of, published_form, read_blank, to_original, without_copies
+from condetr.interop.torchvision_file import read_torchvision
 from condetr.labels import LabelMap
 from condetr.storage.atomic import replaced_file
 from condetr.storage.pickles import read_pickle, save_pickle
@@ -27,13 +28,15 @@ PROFILED = ("total_params", "total_ops")
 
 
 def read_official(path: Path, *, label_map: LabelMap | None = None) -> LoadedModel:
-    """Read a checkpoint of the official code.
+    """Read a checkpoint of the official code, or a state of torchvision's.
 
     The file does not name its classes. Without a `label_map`, 91 class rows are taken for COCO's ids; any other number
     of rows is named by numbers. Raises InputError, or MisfitError with every tensor that is missing, unknown or
     misshapen.
     """
     content = read_pickle(path)
+    if content and is_state(content):
+        return read_torchvision(content, source=str(path), label_map=label_map)
     found = _state(content, source=path)
     arguments = content.get("args")
     unseen = _unseen(vars(arguments) if isinstance(arguments, Namespace) else {}, path=path)

@@ -33,8 +33,15 @@ EXAMPLE_BATCH, EXAMPLE_HW = 3, (128, 160)
 def write_onnx(path: Path, model: LoadedModel) -> None:
     """Write a model's graph, with only the rows of its classes; the model must not be used afterwards.
 
-    Raises InputError if a package is missing, or if torch cannot export this detector for every size.
+    Raises InputError if a package is missing, if logits and boxes are not enough to find objects, or if torch cannot
+    export this detector for every size.
     """
+    scores = model.detector.score_function
+    if scores is None:
+        raise InputError(
+            f"{path.name}: what {type(model.detector).__name__} finds takes more than a graph of logits and boxes; it "
+            "stays in condetr's own format"
+        )
     _require_packages()
     model = model.ready()
     program = _traced(_FromPixels(model.detector).eval(), name=path.name)
@@ -42,7 +49,7 @@ def write_onnx(path: Path, model: LoadedModel) -> None:
         {
             "condetr": condetr.__version__,
             "label_map": json.dumps(model.label_map.to_list(), ensure_ascii=False),
-            "scores": model.detector.score_function,
+            "scores": scores,
             "transform": json.dumps(dump(model.transform)),
         }
     )

@@ -13,7 +13,7 @@ from condetr.inference.model_folder import LoadedModel
 from condetr.interop.loading import Source, read
 from condetr.interop.onnx_file import INPUTS
 from condetr.labels import LabelMap
-from condetr.shapes import DetectorOutput, Prediction
+from condetr.shapes import Output, Prediction
 
 IMAGE_SIZES_HW = ((160, 224), (208, 130))
 """Two images of different shape, so that there is padding."""
@@ -77,7 +77,7 @@ def _runner(source: Source) -> Runner:
 
 def _our_forward(model: LoadedModel) -> Forward:
     def forward(batch: Batch) -> Prediction:
-        output: DetectorOutput = model.detector(batch.normalised(), batch.is_padding)
+        output: Output = model.detector(batch.normalised(), batch.is_padding)
         return output.final
 
     return forward

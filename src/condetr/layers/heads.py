@@ -51,10 +51,10 @@ class PredictionHeads(nn.Module):
         """
         every = self.class_head
         assert isinstance(every, nn.Linear)
-        self.class_head = _ClassesAndNoObject(every, rows) if self.has_no_object else _rows_of(every, rows)
+        self.class_head = ClassesAndNoObject(every, rows) if self.has_no_object else rows_of(every, rows)
 
 
-class _ClassesAndNoObject(nn.Module):
+class ClassesAndNoObject(nn.Module):
     """A head whose last output, "no object", also includes all rows that belong to no class.
 
     The softmax over its outputs is the softmax over all rows, with the probability of unused rows added to "no object".
@@ -62,10 +62,11 @@ class _ClassesAndNoObject(nn.Module):
 
     def __init__(self, every: nn.Linear, rows: Sequence[int]) -> None:
         super().__init__()
-        self.classes = _rows_of(every, rows)
-        self.no_object = _rows_of(every, [row for row in range(every.out_features) if row not in set(rows)])
+        self.classes = rows_of(every, rows)
+        self.no_object = rows_of(every, [row for row in range(every.out_features) if row not in set(rows)])
 
     def forward(self, embeddings: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch K"]:
+        """Return the logits of the classes, and of everything else."""
         rest = self.no_object(embeddings).logsumexp(-1, keepdim=True)
         return torch.cat([self.classes(embeddings), rest], dim=-1)
 
@@ -91,6 +92,14 @@ def restored_sets(layers: Prediction, *, known: Pairs, groups: int) -> tuple[Pre
     )
 
 
+def rows_of(every: nn.Linear, rows: Sequence[int]) -> nn.Linear:
+    """Return a layer that has some of the rows of another one."""
+    part = nn.Linear(every.in_features, len(rows))
+    index = torch.tensor(rows)
+    part.load_state_dict({name: tensor[index] for name, tensor in every.state_dict().items()})
+    return part
+
+
 def inverse_sigmoid(x: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
     """Return the logit of probabilities, which are clamped to 1e-5 away from 0 and 1."""
     x = x.clamp(0, 1)
@@ -102,13 +111,6 @@ def xavier_init(module: nn.Module) -> None:
     for parameter in module.parameters():
         if parameter.dim() > 1:
             nn.init.xavier_uniform_(parameter)
-
-
-def _rows_of(every: nn.Linear, rows: Sequence[int]) -> nn.Linear:
-    part = nn.Linear(every.in_features, len(rows))
-    index = torch.tensor(rows)
-    part.load_state_dict({name: tensor[index] for name, tensor in every.state_dict().items()})
-    return part
 
 
 def _by_group(logits: Tensor, boxes_cxcywh: Tensor, *, groups: int) -> list[tuple[int, Prediction]]:

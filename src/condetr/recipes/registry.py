@@ -9,7 +9,7 @@ from pathlib import Path
 from condetr.config import load, override
 from condetr.engine.config import TrainConfig
 from condetr.errors import InputError
-from condetr.recipes import deformable, faster, paper, small
+from condetr.recipes import deformable, faster, paper, small, table2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +47,11 @@ def recipe(name: str, *assignments: str) -> TrainConfig:
 
 
 def _published_recipes() -> list[Recipe]:
-    rows: list[tuple[paper.Row | faster.Row | deformable.Row, Callable[[], TrainConfig]]]
+    rows: list[tuple[paper.Row | faster.Row | deformable.Row | table2.Row, Callable[[], TrainConfig]]]
     rows = [(row, partial(paper.train_config, row)) for row in paper.TABLE_1]
     rows += [(row, partial(faster.train_config, row)) for row in faster.ROWS]
     rows += [(row, partial(deformable.train_config, row)) for row in deformable.ROWS]
+    rows += [(row, partial(table2.train_config, row)) for row in table2.ROWS]
     return [
         Recipe(name=row.name, make=make, paper_ap=row.ap, summary=f"{row.title}, {row.epochs} epochs on COCO")
         for row, make in rows
@@ -63,6 +64,8 @@ def _small_recipes() -> list[Recipe]:
         small.detr_tiny,
         small.conditional_detr_mobilenet,
         small.deformable_detr_mobilenet,
+        small.fcos_mobilenet,
+        small.faster_rcnn_mobilenet,
     )
     return [
         Recipe(name=make.__name__, make=make, paper_ap=None, summary=(make.__doc__ or "").splitlines()[0].rstrip("."))

@@ -9,6 +9,8 @@ from condetr.data.transforms import LightTransformConfig
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.detectors.deformable_detr import DeformableDetrConfig
 from condetr.detectors.detr import DetrConfig
+from condetr.detectors.faster_rcnn import FasterRcnnConfig
+from condetr.detectors.fcos import FcosConfig
 from condetr.engine.config import DataConfig, TrainConfig
 from condetr.engine.optim import EmaConfig, OptimizerConfig, StepScheduleConfig
 from condetr.losses.criterion import CriterionConfig
@@ -95,3 +97,18 @@ def conditional_detr_mobilenet() -> TrainConfig:
 def deformable_detr_mobilenet() -> TrainConfig:
     """Deformable DETR equal to conditional_detr_mobilenet in everything but the detector."""
     return replace(conditional_detr_mobilenet(), detector=DeformableDetrConfig(**MOBILENET))
+
+
+PYRAMID = TimmConfig(name="mobilenetv2_100", frozen_stages=2, weights="hub")
+"""The backbone with all of its strides, for a pyramid; the transformers read one map of stride 16."""
+
+
+def fcos_mobilenet() -> TrainConfig:
+    """FCOS equal to conditional_detr_mobilenet in everything but the detector."""
+    return replace(conditional_detr_mobilenet(), detector=FcosConfig(backbone=PYRAMID, dim=128, convolutions=2))
+
+
+def faster_rcnn_mobilenet() -> TrainConfig:
+    """Faster R-CNN equal to conditional_detr_mobilenet in everything but the detector."""
+    detector = FasterRcnnConfig(backbone=PYRAMID, dim=128, hidden_dim=512, proposals=300, sampled_regions=128)
+    return replace(conditional_detr_mobilenet(), detector=detector)

@@ -19,7 +19,6 @@ from condetr.runs.contents import History
 INK = "#858c96"
 """Axes and text: a grey that is legible on white and on near-black."""
 
-LOSSES = ("loss", "loss_classification", "loss_l1", "loss_giou")
 MANY_CLASSES = 10
 
 Points = tuple[Float[np.ndarray, " N"], Float[np.ndarray, " N"]]
@@ -41,7 +40,7 @@ def accuracy_chart(history: History) -> str | None:
 
 def loss_chart(history: History) -> str | None:
     """Return the losses over epochs on a logarithmic scale as a data URI, None if there are none."""
-    curves = {name: _points(history, name) for name in LOSSES}
+    curves = {name: _points(history, name) for name in history if name.split("_")[0] == "loss"}
     curves = {name: points for name, points in curves.items() if len(points[1]) and points[1].max() > 0}
     if not curves:
         return None

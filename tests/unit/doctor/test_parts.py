@@ -24,7 +24,7 @@ SIDES = st.integers(1, 5000)
 
 def plan(size: tuple[int, int] | None = (320, 320), *, num_queries: int = 4) -> Plan:
     transform = LightTransformConfig(size_hw=size)
-    return Plan(recipe="mine", num_queries=num_queries, stride=16, transform=transform, batch_size=2)
+    return Plan(recipe="mine", most_objects=num_queries, stride=16, transform=transform, batch_size=2)
 
 
 def record(*boxes: tuple[float, float, float, float], labels: tuple[int, ...] | None = None) -> ImageRecord:
@@ -46,7 +46,7 @@ def test_objects_are_measured_as_the_detector_sees_them() -> None:
 
 @given(height=SIDES, width=SIDES)
 def test_no_image_is_seen_larger_than_it_is_trained_on_at_most(height: int, width: int) -> None:
-    paper = Plan(recipe="any", num_queries=1, stride=32, transform=PaperTransformConfig(), batch_size=1)
+    paper = Plan(recipe="any", most_objects=1, stride=32, transform=PaperTransformConfig(), batch_size=1)
     for each in (paper, plan()):
         assert max(each.seen_hw((height, width))) <= max(each.largest_hw((height, width)))
         assert min(each.largest_hw((height, width))) >= 1
@@ -61,7 +61,7 @@ def test_a_split_that_serves_for_both_is_counted_once() -> None:
     split = Split(name="train", records=(record(*[(0, 0, 50, 50)] * 5),), label_map=LABEL_MAP)
     (finding,) = quick_findings([split, split], plan())
     assert (finding.severity, finding.count) == ("warning", 1)
-    assert "more objects than the 4 queries of mine" in finding.what
+    assert "more objects than the 4 that mine can find" in finding.what
 
 
 @given(images=st.integers(1, 4), height=st.integers(16, 64))

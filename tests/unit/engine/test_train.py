@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -183,7 +183,7 @@ def test_resuming_on_other_classes_is_refused(*, ids_are_counted: bool, tiny: Co
 
 def test_the_losses_of_a_step_are_means_over_its_micro_batches(tiny: Config, tmp_path: Path) -> None:
     standing = {"optimizer": OptimizerConfig(lr=1e-12, backbone_lr=0.0), "epochs": 1}
-    config = tiny(**standing, detector=replace(tiny().detector, dropout=0.0))
+    config = tiny(**standing, detector=replace(cast(Any, tiny().detector), dropout=0.0))
     accumulated = replace(config, data=replace(config.data, batch_size=4, micro_batch_size=2))
     single = replace(config, data=replace(config.data, batch_size=2))
     losses = []

@@ -86,10 +86,10 @@ def test_bf16_that_is_emulated_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_queries_that_all_say_the_same_have_collapsed() -> None:
     same = {image: boxes([(10, 10, 40, 40)] * 5) for image in range(4)}
-    assert "collapsed" in str(watch.collapsed_queries(split(), same, recall=0.01))
-    assert watch.collapsed_queries(split(), same, recall=0.6) is None
-    assert watch.collapsed_queries(split(), {image: spread() for image in range(4)}, recall=0.01) is None
-    assert watch.collapsed_queries(split(), {}, recall=0.01) is None
+    assert "collapsed" in str(watch.collapsed_predictions(split(), same, recall=0.01))
+    assert watch.collapsed_predictions(split(), same, recall=0.6) is None
+    assert watch.collapsed_predictions(split(), {image: spread() for image in range(4)}, recall=0.01) is None
+    assert watch.collapsed_predictions(split(), {}, recall=0.01) is None
 
 
 def test_the_same_best_box_in_every_image_means_that_images_are_not_seen() -> None:

@@ -76,7 +76,7 @@ def test_bare_weights_of_91_rows_have_the_classes_of_coco(official: Path) -> Non
 def test_a_checkpoint_needs_nothing_but_its_model(official: Path) -> None:
     change(official, lambda content: [content.pop("args"), content.pop("label_map")])
 
-    config = read_official(official).detector_config
+    config: Any = read_official(official).detector_config
 
     assert (config.num_heads, config.dropout, config.num_queries) == (8, 0.1, 5)
 

@@ -19,6 +19,7 @@ def test_costs_are_near_the_published_ones(row: Row, multiply_adds: int) -> None
 
 def test_reference_points_and_sampling_offsets_learn_slowly() -> None:
     config = train_config(ROWS[0])
+    assert isinstance(config.detector, DeformableDetrConfig)
     detector = replace(config.detector, encoder_layers=1, decoder_layers=1).build(num_classes=2, pretrained=False)
     groups = config.optimizer.build(detector).param_groups
     assert [group["lr"] for group in groups] == pytest.approx([2e-4, 2e-5, 2e-5])
