@@ -11,6 +11,7 @@ from condetr.data.dataset import Split
 from condetr.data.loader import eval_loader
 from condetr.data.sources import DataSplits, open_data
 from condetr.engine.config import TrainConfig
+from condetr.engine.processes import training_device
 from condetr.engine.results import TrainResult, evaluate_shares
 from condetr.engine.train import train as train_on
 from condetr.errors import InputError, InputWarning
@@ -64,11 +65,12 @@ def fit(
     """Train as `train` does, without a report."""
     run = RunFolder(Path(out))
     run.require_usable(resume=resume)
+    chosen = None if device is None else training_device(device)
     require_loggers(config.loggers)
     splits = open_splits(config)
     is_resumed = resume and run.last_checkpoint.is_file()
     initial = read(find_source(config.init_from)) if config.init_from and not is_resumed else None
-    return train_on(config, run, splits=splits, initial=initial, resume=resume, device=device, console=console)
+    return train_on(config, run, splits=splits, initial=initial, resume=resume, device=chosen, console=console)
 
 
 def open_splits(config: TrainConfig) -> DataSplits:

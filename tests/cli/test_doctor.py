@@ -161,7 +161,7 @@ FAULTS: list[tuple[str, str, Edit]] = [
         save_as("train/2.png", NOISE, save_all=True, append_images=[Image.fromarray(255 - NOISE)]),
     ),
     ("warning", "1 class without a box in the training split", edit_coco(keep_only_nuts)),
-    ("warning", "1 image with more objects than the 50 queries", add_boxes(60)),
+    ("warning", "1 image with more objects than the 50 that", add_boxes(60)),
     ("warning", "5 objects (45.5%) smaller than a feature cell, 8 pixels", add_boxes(5, bbox=[1, 1, 5, 5])),
     ("info", "1 class more than ten times as rare as the most frequent one", add_boxes(40)),
     ("warning", "1 class more than ten times as rare as the most frequent one", add_boxes(400)),

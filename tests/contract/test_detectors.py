@@ -136,6 +136,6 @@ def test_it_becomes_a_graph_for_other_programs_only_if_they_can_read_it(config: 
         pytest.skip("they can")
     with pytest.raises(InputError, match=r"x\.onnx: what .* stays in condetr's own format"):
         write_onnx(tmp_path / "x.onnx", LoadedModel(detector, config, LightTransformConfig(), LABELS))
-    with pytest.raises(InputError, match=r"knows no .*; it stays in condetr's own format"):
+    with pytest.raises(InputError, match=r"has no .*; only condetr's own format has it"):
         write_official(tmp_path / "x.pth", LoadedModel(detector, config, LightTransformConfig(), LABELS))
     assert list(tmp_path.iterdir()) == []

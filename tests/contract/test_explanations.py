@@ -123,5 +123,5 @@ def test_a_detection_is_explained_over_the_whole_image(config: Any) -> None:  # 
 def test_a_detector_that_cannot_be_explained_is_refused_in_a_sentence(kind: Any) -> None:  # noqa: ANN401
     labels = LabelMap((Category(3, "bolt"), Category(7, "nut")))
     predictor = Predictor(tiny(kind).build(num_classes=2), transform=LightTransformConfig(), label_map=labels)
-    with pytest.raises(InputError, match="no cross-attention whose maps could be shown"):
+    with pytest.raises(InputError, match="no cross-attention that can be explained"):
         look(predictor, np.zeros((40, 64, 3), np.uint8))

@@ -119,6 +119,8 @@ def padded_batch() -> Batch:
 @torch.no_grad()
 def test_the_fast_form_detects_the_same_and_waits_only_to_learn_of_padding(config: Any) -> None:  # noqa: ANN401
     batch, detector = padded_batch(), detector_of(config)
+    if detector.score_function is None:
+        pytest.skip("it finds regions on the way, which a pretended GPU cannot choose")
     expected = detector(batch.normalised(), batch.is_padding).final.logits
     expected_waits = {"fast: _is_padded": 2} if has_fast_form(detector) else {}
     for precision, (waits, logits) in elsewhere(detect_there, config).items():

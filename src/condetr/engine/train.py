@@ -20,7 +20,7 @@ from condetr.engine.initial import initialise
 from condetr.engine.interrupt import StopRequest
 from condetr.engine.loaders import Loaders, data_findings, make_loaders
 from condetr.engine.nonfinite import SkippedSteps
-from condetr.engine.processes import average_statistics, launch, lost_processes_named, training_device
+from condetr.engine.processes import average_statistics, launch, lost_processes_named
 from condetr.engine.recorder import Recorder
 from condetr.engine.results import Evaluation, TrainResult, evaluate_shares, write_results
 from condetr.engine.step import Stepper, has_idle_parameters
@@ -38,13 +38,12 @@ def train(
     splits: DataSplits,
     initial: LoadedModel | None = None,
     resume: bool = False,
-    device: str | None = None,
+    device: torch.device | None = None,
     console: Console | None = None,
 ) -> TrainResult:
     """Train a detector on splits, from the weights of `initial` if they are given; see `condetr.train`."""
     run.require_usable(resume=resume)
-    chosen = None if device is None else training_device(device)
-    fabric = launch(config, device=chosen, has_idle_parameters=lambda: has_idle_parameters(config.detector))
+    fabric = launch(config, device=device, has_idle_parameters=lambda: has_idle_parameters(config.detector))
     console = (console or Console()) if fabric.is_global_zero else Console(quiet=True)
     lock = locked(run, resume=resume, is_first_process=fabric.is_global_zero, broadcast=fabric.broadcast)
     with lost_processes_named(checkpoint=run.last_checkpoint), lock:

@@ -9,8 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from condetr.detectors.conditional_detr import ConditionalSpatialQuery
 from condetr.explain.capture import cross_attention_modules
+
+SPATIAL_QUERY = "decoder.spatial_query"
+"""Where a decoder has the transformation T that its layers share."""
 
 
 class SpatialLayer(NamedTuple):
@@ -32,8 +34,8 @@ def capture_spatial_queries(detector: nn.Module) -> Iterator[list[SpatialLayer]]
     """
     seen: list[SpatialLayer] = []
     with ExitStack() as stack:
-        for module in detector.modules():
-            if isinstance(module, ConditionalSpatialQuery) and _is_a_factor(module):
+        for name, module in detector.named_modules():
+            if name == SPATIAL_QUERY and _is_a_factor(module):
                 factors: list[Tensor] = []
                 stack.enter_context(module.register_forward_pre_hook(_keep_factor(factors), with_kwargs=True))
                 for attention in cross_attention_modules(detector):
@@ -42,12 +44,12 @@ def capture_spatial_queries(detector: nn.Module) -> Iterator[list[SpatialLayer]]
         yield seen
 
 
-def _is_a_factor(module: ConditionalSpatialQuery) -> bool:
+def _is_a_factor(module: Any) -> bool:  # noqa: ANN401 - the module that a decoder's layers share
     return module.form in ("CSQ", "I", "P") and module.block_dim is None
 
 
 def _keep_factor(factors: list[Tensor]) -> Any:  # noqa: ANN401 - a hook of torch
-    def hook(module: ConditionalSpatialQuery, arguments: tuple[Tensor, ...], options: dict[str, Any]) -> None:
+    def hook(module: Any, arguments: tuple[Tensor, ...], options: dict[str, Any]) -> None:  # noqa: ANN401
         ones = torch.ones_like(options["p_s"])
         if options["is_first"] or module.transformation is None:
             factors.append(ones)
