@@ -58,12 +58,12 @@ def to_detections(found: Found, *, size_hw: tuple[int, int], label_map: LabelMap
     """Return the detections of an image in pixels of its given original size; boxes are not clipped."""
     height, width = size_hw
     boxes_xyxy = cxcywh_to_xyxy(found.boxes_cxcywh).cpu() * torch.tensor([width, height, width, height])
-    labels = found.labels.cpu()
+    labels, names = found.labels.cpu(), label_map.names
     return Detections(
         boxes_xyxy=boxes_xyxy.numpy(),
         scores=found.scores.cpu().numpy(),
         labels=labels.numpy(),
-        names=tuple(label_map.names[label] for label in labels.tolist()),
+        names=tuple(names[label] for label in labels.tolist()),
     )
 
 
