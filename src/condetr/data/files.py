@@ -18,20 +18,6 @@ _OTHER_FILES = (
 """First bytes of files that are not what their names say."""
 
 
-def path_inside(root: Path, name: str) -> Path:
-    """Join a file name from annotations to a folder; raise InputError where it leads out of the folder.
-
-    Links inside the folder may point anywhere, as people link image folders from elsewhere.
-    """
-    root = Path(os.path.normpath(root.absolute()))
-    relative = os.path.normpath(name.replace("\\", "/"))
-    path = Path(os.path.normpath(root / relative))
-    # A name that leaves and comes back, ../images/1.jpg in a folder images, would depend on the folder's name.
-    if not path.is_relative_to(root) or relative.startswith("..") or "\0" in name:
-        raise InputError(f"the file name {name!r} leads out of the data folder {root}: file names must stay inside it")
-    return path
-
-
 def absolute(path: Path) -> Path:
     """Return a path from the root on, without following links."""
     return Path(os.path.normpath(path.absolute()))

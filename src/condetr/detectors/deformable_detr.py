@@ -171,7 +171,7 @@ class DeformableDetr(Detector):
         return rank_sigmoid(output.final, limit)
 
     def keep_classes(self, rows: Sequence[int]) -> None:
-        """Find no other classes than those of the given rows of the class heads, numbered in their order.
+        """Restrict the detector to the classes of the given rows of the class heads, numbered in their order.
 
         The encoder's head stays: its first row stands for any object.
         """

@@ -188,7 +188,7 @@ class FasterRcnn(Detector):
         ]
 
     def keep_classes(self, rows: Sequence[int]) -> None:
-        """Find no other classes than those of the given rows of the class head, numbered in their order."""
+        """Restrict the detector to the classes of the given rows of the class head, numbered in their order."""
         self.roi_heads.box_predictor.keep_classes(rows)
 
     def _proposed(

@@ -154,7 +154,7 @@ class Fcos(Detector):
         return [self._chosen(*each, counts=output.points.counts, limit=limit) for each in images]
 
     def keep_classes(self, rows: Sequence[int]) -> None:
-        """Find no other classes than those of the given rows of the class head, numbered in their order."""
+        """Restrict the detector to the classes of the given rows of the class head, numbered in their order."""
         head = self.head.classification_head
         every, index = head.cls_logits, torch.tensor(rows)
         kept = nn.Conv2d(every.in_channels, len(rows), kernel_size=3, padding=1)

@@ -58,16 +58,6 @@ class Examination:
         """Return every place of a fault in the annotations."""
         return places_of(self.notes, fault)
 
-    @property
-    def has_error(self) -> bool:
-        """Tell whether a training would refuse the data, or stop at it."""
-        return any(finding.severity == "error" for finding in self.findings)
-
-    @property
-    def has_warning(self) -> bool:
-        """Tell whether results would suffer."""
-        return any(finding.severity == "warning" for finding in self.findings)
-
 
 def examine(
     path: Path, *, plan_for: Callable[[int], Plan], progress: Callable[[int, int], None] = lambda done, total: None
