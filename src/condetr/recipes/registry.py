@@ -63,6 +63,7 @@ def _small_recipes() -> list[Recipe]:
         small.conditional_detr_tiny,
         small.detr_tiny,
         small.conditional_detr_mobilenet,
+        small.detr_mobilenet,
         small.deformable_detr_mobilenet,
         small.fcos_mobilenet,
         small.faster_rcnn_mobilenet,

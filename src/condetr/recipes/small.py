@@ -94,6 +94,13 @@ def conditional_detr_mobilenet() -> TrainConfig:
     )
 
 
+def detr_mobilenet() -> TrainConfig:
+    """DETR equal to conditional_detr_mobilenet in everything but the detector."""
+    return replace(
+        conditional_detr_mobilenet(), detector=DetrConfig(**MOBILENET, scores="sigmoid", offset_regression=True)
+    )
+
+
 def deformable_detr_mobilenet() -> TrainConfig:
     """Deformable DETR equal to conditional_detr_mobilenet in everything but the detector."""
     return replace(conditional_detr_mobilenet(), detector=DeformableDetrConfig(**MOBILENET))

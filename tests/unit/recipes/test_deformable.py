@@ -5,7 +5,6 @@ import pytest
 from condetr.detectors.deformable_detr import DeformableDetrConfig
 from condetr.recipes.cost import cost_of
 from condetr.recipes.deformable import ROWS, Row, train_config
-from condetr.recipes.small import conditional_detr_mobilenet, deformable_detr_mobilenet
 
 # Billions, in the order of the rows: means over COCO images of about 800 x 1066, and the README's for the last two.
 MULTIPLY_ADDS = (78, 128, 173, 173, 173)
@@ -24,12 +23,3 @@ def test_reference_points_and_sampling_offsets_learn_slowly() -> None:
     groups = config.optimizer.build(detector).param_groups
     assert [group["lr"] for group in groups] == pytest.approx([2e-4, 2e-5, 2e-5])
     assert len(groups[1]["params"]) == 2 + 2 + 2  # of the queries, the encoder and the decoder
-
-
-def test_the_small_recipe_differs_from_conditional_detrs_in_the_detector_alone() -> None:
-    ours, theirs = deformable_detr_mobilenet(), conditional_detr_mobilenet()
-    assert replace(ours, detector=theirs.detector) == theirs
-    assert isinstance(ours.detector, DeformableDetrConfig)
-    shared = ("backbone", "num_queries", "dim", "num_heads", "feedforward_dim", "encoder_layers", "decoder_layers")
-    for setting in shared:
-        assert getattr(ours.detector, setting) == getattr(theirs.detector, setting)
