@@ -19,6 +19,15 @@ class Cost(NamedTuple):
     """Multiply-adds for one image. Papers give this number, in billions, as GFLOPs."""
 
 
+class PublishedCost(NamedTuple):
+    """Parameters and multiply-adds as a paper prints them."""
+
+    parameters: int | None
+    """Millions; None where the paper has no number."""
+    multiply_adds: int
+    """Billions, as a mean over COCO images of about 800x1066. Papers call them GFLOPs."""
+
+
 @cache
 def cost_of(config: DetectorConfig, *, num_classes: int = 91, size_hw: tuple[int, int] = (800, 1066)) -> Cost:
     """Count the parameters of the exported detector, and its multiply-adds on one unpadded image.

@@ -12,16 +12,18 @@ from condetr.backbones.resnet import ResNetConfig
 from condetr.detectors.deformable_detr import DeformableDetrConfig
 from condetr.engine.config import DataConfig, TrainConfig
 from condetr.engine.optim import OptimizerConfig, StepScheduleConfig
+from condetr.recipes.cost import PublishedCost
 
 
 class Row(NamedTuple):
-    """A variant and its published AP."""
+    """A variant, its published AP, and its published parameters and multiply-adds."""
 
     name: str
     title: str
     changes: dict[str, Any]
     dilation: bool
     ap: float
+    cost: PublishedCost
     epochs: int = 50
 
 
@@ -29,11 +31,25 @@ SINGLE, REFINED = {"num_levels": 1}, {"box_refinement": True}
 TWO_STAGE = REFINED | {"two_stage": True}
 
 ROWS = (
-    Row("deformable_detr_ss_r50_50e", "Deformable DETR-R50-SS", SINGLE, False, 0.394),
-    Row("deformable_detr_ss_dc5_r50_50e", "Deformable DETR-DC5-R50-SS", SINGLE, True, 0.415),
-    Row("deformable_detr_r50_50e", "Deformable DETR-R50", {}, False, 0.438),
-    Row("deformable_detr_r50_50e_refined", "Deformable DETR-R50 with box refinement", REFINED, False, 0.462),
-    Row("deformable_detr_r50_50e_2stage", "Deformable DETR-R50 in two stages", TWO_STAGE, False, 0.469),
+    Row("deformable_detr_ss_r50_50e", "Deformable DETR-R50-SS", SINGLE, False, 0.394, PublishedCost(34, 78)),
+    Row("deformable_detr_ss_dc5_r50_50e", "Deformable DETR-DC5-R50-SS", SINGLE, True, 0.415, PublishedCost(34, 128)),
+    Row("deformable_detr_r50_50e", "Deformable DETR-R50", {}, False, 0.438, PublishedCost(40, 173)),
+    Row(
+        "deformable_detr_r50_50e_refined",
+        "Deformable DETR-R50 with box refinement",
+        REFINED,
+        False,
+        0.462,
+        PublishedCost(41, 173),
+    ),
+    Row(
+        "deformable_detr_r50_50e_2stage",
+        "Deformable DETR-R50 in two stages",
+        TWO_STAGE,
+        False,
+        0.469,
+        PublishedCost(41, 173),
+    ),
 )
 
 

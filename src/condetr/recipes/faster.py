@@ -12,6 +12,7 @@ from condetr.backbones.resnet import ResNetConfig
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.engine.config import DataConfig, TrainConfig
 from condetr.engine.optim import StepScheduleConfig
+from condetr.recipes.cost import PublishedCost
 
 
 class Row(NamedTuple):
@@ -23,6 +24,7 @@ class Row(NamedTuple):
     dilation: bool
     epochs: int
     ap: float | None
+    cost: PublishedCost | None = None
 
 
 GROUPS, DENOISING = {"query_groups": 11}, {"denoising_groups": 5}

@@ -12,6 +12,7 @@ from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.detectors.detr import DetrConfig
 from condetr.engine.config import DataConfig, TrainConfig
 from condetr.engine.optim import StepScheduleConfig
+from condetr.recipes.cost import PublishedCost
 
 
 class Row(NamedTuple):
@@ -34,6 +35,22 @@ class Row(NamedTuple):
         detector = {"conditional_detr": "Conditional DETR", "detr": "DETR"}[self.detector]
         return f"{detector}-{'DC5-' if self.dilation else ''}R{self.depth}"
 
+    @property
+    def cost(self) -> PublishedCost:
+        """Parameters and multiply-adds as the paper gives them."""
+        return COSTS[self.detector, self.depth, self.dilation]
+
+
+COSTS = {
+    ("detr", 50, False): PublishedCost(41, 86),
+    ("detr", 50, True): PublishedCost(41, 187),
+    ("detr", 101, False): PublishedCost(60, 152),
+    ("detr", 101, True): PublishedCost(60, 253),
+    ("conditional_detr", 50, False): PublishedCost(44, 90),
+    ("conditional_detr", 50, True): PublishedCost(44, 195),
+    ("conditional_detr", 101, False): PublishedCost(63, 156),
+    ("conditional_detr", 101, True): PublishedCost(63, 262),
+}
 
 TABLE_1 = (
     Row("conditional_detr", 50, False, 50, 0.409),

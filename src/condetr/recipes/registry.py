@@ -10,6 +10,7 @@ from condetr.config import load, override
 from condetr.engine.config import TrainConfig
 from condetr.errors import InputError
 from condetr.recipes import deformable, faster, paper, small, table2
+from condetr.recipes.cost import PublishedCost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,9 +19,14 @@ class Recipe:
 
     name: str
     make: Callable[[], TrainConfig]
-    paper_ap: float | None
-    """Published AP on COCO val2017, of 0 to 1."""
     summary: str
+    on_coco: bool
+    """Whether it trains on COCO, as its paper did."""
+    size_hw: tuple[int, int]
+    """Size of the images that its multiply-adds are counted for."""
+    paper_ap: float | None = None
+    """Published AP on COCO val2017, of 0 to 1."""
+    paper_cost: PublishedCost | None = None
 
     def build(self) -> TrainConfig:
         """Return the settings."""
@@ -53,24 +59,38 @@ def _published_recipes() -> list[Recipe]:
     rows += [(row, partial(deformable.train_config, row)) for row in deformable.ROWS]
     rows += [(row, partial(table2.train_config, row)) for row in table2.ROWS]
     return [
-        Recipe(name=row.name, make=make, paper_ap=row.ap, summary=f"{row.title}, {row.epochs} epochs on COCO")
+        Recipe(
+            name=row.name,
+            make=make,
+            summary=f"{row.title}, {row.epochs} epochs on COCO",
+            on_coco=True,
+            size_hw=(800, 1066),
+            paper_ap=row.ap,
+            paper_cost=row.cost,
+        )
         for row, make in rows
     ]
 
 
 def _small_recipes() -> list[Recipe]:
-    makers = (
-        small.conditional_detr_tiny,
-        small.detr_tiny,
-        small.conditional_detr_mobilenet,
-        small.detr_mobilenet,
-        small.deformable_detr_mobilenet,
-        small.fcos_mobilenet,
-        small.faster_rcnn_mobilenet,
-    )
+    sides = {
+        small.conditional_detr_tiny: 128,
+        small.detr_tiny: 128,
+        small.conditional_detr_mobilenet: 320,
+        small.detr_mobilenet: 320,
+        small.deformable_detr_mobilenet: 320,
+        small.fcos_mobilenet: 320,
+        small.faster_rcnn_mobilenet: 320,
+    }
     return [
-        Recipe(name=make.__name__, make=make, paper_ap=None, summary=(make.__doc__ or "").splitlines()[0].rstrip("."))
-        for make in makers
+        Recipe(
+            name=make.__name__,
+            make=make,
+            summary=(make.__doc__ or "").splitlines()[0].rstrip("."),
+            on_coco=False,
+            size_hw=(side, side),
+        )
+        for make, side in sides.items()
     ]
 
 

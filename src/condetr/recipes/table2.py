@@ -13,6 +13,7 @@ from condetr.backbones.resnet import ResNetConfig
 from condetr.detectors.faster_rcnn import FasterRcnnConfig
 from condetr.engine.config import DataConfig, TrainConfig
 from condetr.engine.optim import StepScheduleConfig
+from condetr.recipes.cost import PublishedCost
 
 
 class Row(NamedTuple):
@@ -31,6 +32,11 @@ class Row(NamedTuple):
     def title(self) -> str:
         """The model's name in the paper."""
         return f"Faster R-CNN-FPN-R{self.depth}"
+
+    @property
+    def cost(self) -> PublishedCost:
+        """Parameters and multiply-adds as the paper gives them."""
+        return {50: PublishedCost(42, 180), 101: PublishedCost(60, 246)}[self.depth]
 
 
 ROWS = (Row(50, 36, 0.402), Row(50, 108, 0.420), Row(101, 36, 0.420), Row(101, 108, 0.440))
