@@ -141,6 +141,8 @@ class DeformableDetr(Detector):
         source = proposals if queries is None else queries
         assert source is not None
         self.most_objects = source.num_queries
+        if proposals is not None:
+            self.any_object = tuple(f"heads.{len(self.heads) - 1}.class_head.{part}" for part in ("weight", "bias"))
         self._initialise()
 
     def forward(

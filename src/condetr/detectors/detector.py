@@ -40,6 +40,8 @@ class Detector(nn.Module, ABC):
     """The function from logits to scores in exported models; with `softmax` the last column is "no object". None if
     logits and boxes are not enough to find objects.
     """
+    any_object: tuple[str, ...] = ()
+    """Parameters of a class head whose first row stands for any object. Their other rows are never trained."""
 
     @abstractmethod
     def forward(

@@ -21,12 +21,15 @@ def initialise(
 
     `config` are the settings that the detector was built from, `source` names the model in errors. Rows that belong to
     classes are copied, class by class, if the model knows all classes of `label_map` by name; otherwise they stay as
-    they were initialised. Raises InputError if less than half of the tensors fit.
+    they were initialised, except a row that stands for any object. Raises InputError if less than half of the tensors fit.
     """
     expected = detector.state_dict()
     one_class_more = blank_state(model.detector_config, num_class_rows=model.label_map.num_rows + 1)
     plain = blank_state(cast(DetectorConfig, config.for_inference()), num_class_rows=len(label_map))
     state = _for_classes(label_map, model, one_class_more=one_class_more)
+    for name in set(detector.any_object) & set(model.detector.any_object):
+        first = model.detector.state_dict()[name][:1]
+        state[name] = torch.cat([first, expected[name][1:]])
     state = {name: _lengthened(tensor, expected.get(name), plain.get(name)) for name, tensor in state.items()}
     fitting = {name: state[name] for name, old in expected.items() if name in state and state[name].shape == old.shape}
     if 2 * len(fitting) < len(expected):

@@ -6,6 +6,7 @@ import torch
 from condetr.backbones.resnet import SmallResNetConfig
 from condetr.data.transforms import LightTransformConfig
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
+from condetr.detectors.deformable_detr import DeformableDetrConfig
 from condetr.detectors.detr import DetrConfig
 from condetr.engine.initial import initialise
 from condetr.errors import InputError
@@ -100,3 +101,24 @@ def test_another_detector_is_refused(source: LoadedModel) -> None:
 
     with pytest.raises(InputError, match="is another detector"):
         initialise(wider, source, source="it", config=config, label_map=LabelMap((BOLT,)))
+
+
+@pytest.mark.parametrize("names", [("screw", "rivet"), ("washer", "bolt")])
+def test_the_row_of_any_object_is_kept_for_all_classes(names: tuple[str, ...]) -> None:
+    sizes = {name: value for name, value in SIZES.items() if name != "num_queries"}
+    config = DeformableDetrConfig(backbone=BACKBONE, num_levels=2, box_refinement=True, two_stage=True, **sizes)
+    classes = LabelMap((BOLT, NUT, WASHER))
+    model = LoadedModel(config.build(num_classes=3), config, LightTransformConfig(), classes)
+    detector = config.build(num_classes=2)
+    label_map = LabelMap(tuple(Category(number, name) for number, name in enumerate(names)))
+
+    reinitialised = initialise(detector, model, source="it", config=config, label_map=label_map)
+
+    known = "bolt" in names
+    of_decoder = ("heads.0.class_head.weight", "heads.0.class_head.bias")
+    assert reinitialised == (() if known else of_decoder)
+    for name in ("heads.1.class_head.weight", "heads.1.class_head.bias"):
+        torch.testing.assert_close(detector.state_dict()[name][0], model.detector.state_dict()[name][0], rtol=0, atol=0)
+    if known:
+        old = model.detector.state_dict()[of_decoder[0]]
+        torch.testing.assert_close(detector.state_dict()[of_decoder[0]], old[[2, 0]], rtol=0, atol=0)
