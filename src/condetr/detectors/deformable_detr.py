@@ -406,6 +406,11 @@ def copies(config: DeformableDetrConfig) -> Mapping[str, str]:
     }
 
 
+def deviations(config: DeformableDetrConfig) -> tuple[str, ...]:
+    """Return what others cannot build: where there are several levels, they read all three maps of the backbone."""
+    return (f"num_levels={config.num_levels}",) if config.num_levels == BACKBONE_LEVELS - 1 else ()
+
+
 PROPOSALS = {
     "output": "enc_output",
     "output_norm": "enc_output_norm",
@@ -449,6 +454,7 @@ PUBLISHED = Published(
         "two_stage": "two_stage",
     },
     copies=copies,
+    deviations=deviations,
     transformers=TransformersModel(
         model_type="deformable_detr",
         class_prefix="DeformableDetr",

@@ -71,6 +71,11 @@ def no_copies(_: Any) -> Mapping[str, str]:  # noqa: ANN401 - the settings of an
     return {}
 
 
+def no_deviations(_: Any) -> tuple[str, ...]:  # noqa: ANN401 - the settings of any detector
+    """Return that other libraries have all values of the settings that they share."""
+    return ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Published:
     """The published form of a detector."""
@@ -88,6 +93,8 @@ class Published:
     """Arguments of the official code, and the corresponding settings in condetr."""
     copies: Callable[[Any], Mapping[str, str]] = no_copies
     """From settings to the second names of modules that official checkpoints hold twice, and their first names."""
+    deviations: Callable[[Any], tuple[str, ...]] = no_deviations
+    """From settings to those that other libraries know, but not with this value."""
     transformers: TransformersModel | None = None
     """None if that library does not have this detector."""
 

@@ -21,7 +21,8 @@ def initialise(
 
     `config` are the settings that the detector was built from, `source` names the model in errors. Rows that belong to
     classes are copied, class by class, if the model knows all classes of `label_map` by name; otherwise they stay as
-    they were initialised, except a row that stands for any object. Raises InputError if less than half of the tensors fit.
+    they were initialised, except a row that stands for any object. Raises InputError if less than half of the tensors
+    fit.
     """
     expected = detector.state_dict()
     one_class_more = blank_state(model.detector_config, num_class_rows=model.label_map.num_rows + 1)

@@ -65,6 +65,7 @@ def published_form(config: DetectorConfig, *, target: str) -> Published:
         for field in fields(config)
         if (value := getattr(config, field.name)) != getattr(plain, field.name) and field.name not in shared
     ]
+    deviations.extend(published.deviations(config))
     if not isinstance(config.backbone, ResNetConfig):
         deviations.append(f"backbone.kind={config.backbone.kind}")
     if deviations:

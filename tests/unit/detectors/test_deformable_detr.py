@@ -7,6 +7,7 @@ from torch import nn
 from condetr.backbones.resnet import ResNetConfig
 from condetr.detectors.deformable_detr import DeformableDetr, DeformableDetrConfig
 from condetr.errors import InputError
+from condetr.interop.original import published_form
 from condetr.recipes.cost import cost_of
 from condetr.shapes import DetectorOutput, Targets
 from tests.tiny import TINY
@@ -173,3 +174,10 @@ def test_points_stay_exact_in_half_precision() -> None:
     exact: DetectorOutput = detector(*batch)
     assert output.final.boxes_cxcywh.dtype == torch.float32
     torch.testing.assert_close(output.final.boxes_cxcywh, exact.final.boxes_cxcywh, atol=0.05, rtol=0)
+
+
+def test_two_levels_have_no_published_form() -> None:
+    for num_levels in (1, 3, 5):
+        assert published_form(DeformableDetrConfig(num_levels=num_levels), target="it").title == "Deformable DETR"
+    with pytest.raises(InputError, match="it has no detector with num_levels=2; only condetr's own format"):
+        published_form(DeformableDetrConfig(num_levels=2), target="it")
