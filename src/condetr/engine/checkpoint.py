@@ -30,7 +30,7 @@ FORMAT = 2
 Row = dict[str, float | int | None]
 """The numbers of one epoch: the columns of metrics.csv and timing.csv."""
 
-MAY_CHANGE = (*NUMERICALLY_NEUTRAL, "data.path", "epochs", "schedule")
+MAY_CHANGE = (*NUMERICALLY_NEUTRAL, "data.path", "epochs", "max_steps", "schedule")
 """Settings that may differ when a training is resumed. Moved data is recognised by its classes and counts, and a new
 schedule must agree with the steps made."""
 
@@ -194,13 +194,24 @@ def _require_same_past(progress: Progress, *, then: TrainConfig, now: TrainConfi
     """Raise InputError unless the steps so far had the same learning rates with the new epochs and schedule."""
     if progress.epoch > now.epochs:
         raise InputError(f"cannot resume with epochs={now.epochs}: {progress.epoch} epochs are already trained")
-    if progress.epoch == now.epochs and not progress.best_epoch:
+    total = now.total_steps(steps_per_epoch)
+    if progress.step > total:
+        raise InputError(f"cannot resume with max_steps={now.max_steps}: {progress.step} steps are already made")
+    if total > progress.step and progress.step < progress.epoch * steps_per_epoch:
+        raise InputError(
+            f"cannot resume with more steps: the last epoch was cut short by max_steps={then.max_steps}; start again "
+            "from its best model with --init-from"
+        )
+    if progress.step == total and progress.epoch * steps_per_epoch >= total and not progress.best_epoch:
         raise InputError(
             f"cannot resume with epochs={now.epochs}: they are already trained, and none of them was evaluated, so "
             "there is no best model; set one epoch more"
         )
-    old, new = (each.schedule.build(steps_per_epoch=steps_per_epoch, epochs=each.epochs) for each in (then, now))
-    made = min(progress.step, now.epochs * steps_per_epoch)
+    old, new = (
+        each.schedule.build(steps_per_epoch=steps_per_epoch, steps=each.total_steps(steps_per_epoch))
+        for each in (then, now)
+    )
+    made = min(progress.step, total)
     # Rates drop at the start of an epoch; rates that change in every step also differ there, or at the last step.
     for step in (*range(0, made, steps_per_epoch), *range(made)[-1:]):
         if old(step) != new(step):

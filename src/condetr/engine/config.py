@@ -62,6 +62,8 @@ class TrainConfig:
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = StepScheduleConfig()
     epochs: Count = 50
+    max_steps: Count | None = None
+    """Steps after which training ends before all `epochs`, inside an epoch too."""
     evaluate_every: Count = 1
     """Epochs between evaluations; the last epoch is always evaluated."""
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 10.0
@@ -77,3 +79,8 @@ class TrainConfig:
     """Compile the detector with torch.compile, which takes minutes for each new batch size; see data.pad_multiple."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 42
     loggers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ("tensorboard",)
+
+    def total_steps(self, steps_per_epoch: int) -> int:
+        """Return the number of steps of the whole training."""
+        steps = self.epochs * steps_per_epoch
+        return steps if self.max_steps is None else min(steps, self.max_steps)

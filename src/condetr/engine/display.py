@@ -1,6 +1,7 @@
 """The output of a training while it runs: the display and metrics.csv."""
 
 import csv
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -34,11 +35,11 @@ class Display(AbstractContextManager["Display"]):
     """The progress bar of a training on the terminal, and the lines above it."""
 
     def __init__(
-        self, *, epochs: int, steps_per_epoch: int, done_steps: int, best_ap: float | None, console: Console
+        self, *, steps: int, steps_per_epoch: int, done_steps: int, best_ap: float | None, console: Console
     ) -> None:
         self.console = console
-        self.epochs = epochs
         self.steps_per_epoch = steps_per_epoch
+        self.epochs = math.ceil(steps / steps_per_epoch)
         self.best_ap = best_ap
         self._progress = Progress(
             TextColumn("[bold]epoch {task.fields[epoch]}"),
@@ -48,9 +49,7 @@ class Display(AbstractContextManager["Display"]):
             TimeRemainingColumn(),
             console=console,
         )
-        self._task = self._progress.add_task(
-            "train", total=epochs * steps_per_epoch, completed=done_steps, epoch="", text="starting"
-        )
+        self._task = self._progress.add_task("train", total=steps, completed=done_steps, epoch="", text="starting")
 
     def __enter__(self) -> "Display":
         self._progress.start()
@@ -79,7 +78,7 @@ class Display(AbstractContextManager["Display"]):
     def plan(self, config: TrainConfig, loaders: Loaders, *, fabric: Fabric) -> None:
         """Print a line about the length of the training and its batches."""
         self.say(
-            f"{config.recipe}: {counted(config.epochs, 'epoch')} of {counted(loaders.steps_per_epoch, 'step')}, "
+            f"{config.recipe}: {_length_text(config, steps_per_epoch=loaders.steps_per_epoch)}, "
             f"{batch_text(config.data.batch_size, processes=fabric.world_size, accumulated=loaders.accumulate)}, "
             f"lr {config.optimizer.lr:g}, {resolve_precision(config.precision, device=fabric.device)} on "
             f"{fabric.device.type}"
@@ -150,6 +149,12 @@ def batch_text(images: int, *, processes: int, accumulated: int) -> str:
     ]
     at_once = counted(images // (processes * accumulated), "image")
     return f"{counted(images, 'image')} a step" + (f" ({' x '.join([*factors, at_once])})" if factors else "")
+
+
+def _length_text(config: TrainConfig, *, steps_per_epoch: int) -> str:
+    total, per_epoch = config.total_steps(steps_per_epoch), counted(steps_per_epoch, "step")
+    epochs = counted(math.ceil(total / steps_per_epoch), "epoch")
+    return f"{epochs} of {per_epoch}" + ("" if total % steps_per_epoch == 0 else f", {counted(total, 'step')} in all")
 
 
 def _cell(value: float | int | None) -> str:

@@ -50,14 +50,14 @@ class StepScheduleConfig:
     """A constant rate that drops once, by epochs (the paper's schedules)."""
 
     kind: Literal["step"] = "step"
-    drop_epoch: Annotated[int, Field(ge=1)] = 40
+    drop_epoch: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0)] = 40
     factor: Annotated[float, Field(gt=0, le=1)] = 0.1
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     """Steps of linear rise from nearly 0."""
 
-    def build(self, *, steps_per_epoch: int, epochs: int) -> Schedule:
-        """Return the factor of the learning rate by step."""
-        drop_step = self.drop_epoch * steps_per_epoch
+    def build(self, *, steps_per_epoch: int, steps: int) -> Schedule:
+        """Return the factor of the learning rate by step, in a training of so many steps."""
+        drop_step = round(self.drop_epoch * steps_per_epoch)
         return lambda step: _warmup(step, self.warmup_steps) * (self.factor if step >= drop_step else 1.0)
 
 
@@ -70,9 +70,9 @@ class CosineScheduleConfig:
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     """Steps of linear rise from nearly 0."""
 
-    def build(self, *, steps_per_epoch: int, epochs: int) -> Schedule:
-        """Return the factor of the learning rate by step."""
-        total = max(steps_per_epoch * epochs - self.warmup_steps, 1)
+    def build(self, *, steps_per_epoch: int, steps: int) -> Schedule:
+        """Return the factor of the learning rate by step, in a training of so many steps."""
+        total = max(steps - self.warmup_steps, 1)
 
         def factor(step: int) -> float:
             progress = min(max(step - self.warmup_steps, 0) / total, 1.0)

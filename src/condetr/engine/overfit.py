@@ -57,7 +57,7 @@ def overfit(
     detector = without_dropout(config.detector.build(num_classes=len(split.label_map))).to(device)
     criterion = config.detector.build_criterion()
     optimizer = config.optimizer.build(detector)
-    schedule = CosineScheduleConfig(warmup_steps=min(20, steps // 2)).build(steps_per_epoch=steps, epochs=1)
+    schedule = CosineScheduleConfig(warmup_steps=min(20, steps // 2)).build(steps_per_epoch=steps, steps=steps)
     batch = batch.to(device)
     num_boxes = float(sum(batch.targets.counts))
     losses = []

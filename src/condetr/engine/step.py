@@ -37,7 +37,9 @@ class Stepper:
         self.seed = config.seed
         self.clip_norm = config.optimizer.clip_norm
         self.criterion: Criterion = config.detector.build_criterion()
-        self.schedule: Schedule = config.schedule.build(steps_per_epoch=steps_per_epoch, epochs=config.epochs)
+        self.schedule: Schedule = config.schedule.build(
+            steps_per_epoch=steps_per_epoch, steps=config.total_steps(steps_per_epoch)
+        )
         self.ema: Ema | None = config.ema.build(detector) if config.ema else None
         self.detector = detector
         if config.compile:

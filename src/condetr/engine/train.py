@@ -107,7 +107,7 @@ def prepare(
         ),
         skipped=SkippedSteps(run, detector=detector, loss_of=stepper.loss_alone),
         display=Display(
-            epochs=config.epochs,
+            steps=config.total_steps(loaders.steps_per_epoch),
             steps_per_epoch=loaders.steps_per_epoch,
             done_steps=progress.step,
             best_ap=progress.best_ap if progress.best_epoch else None,
@@ -136,6 +136,16 @@ class Training:
     """Means of the losses in the epoch so far."""
     stop: StopRequest = field(default_factory=StopRequest)
 
+    @property
+    def total_steps(self) -> int:
+        """The number of steps of the whole training."""
+        return self.config.total_steps(self.loaders.steps_per_epoch)
+
+    @property
+    def is_complete(self) -> bool:
+        """True once all steps are made, even if they end inside an epoch."""
+        return self.progress.epoch * self.loaders.steps_per_epoch >= self.total_steps
+
     def announce(self, reinitialised: Sequence[str]) -> None:
         """Print the data, the length and the settings of the training before the first step."""
         findings = data_findings(self.splits, config=self.config, detector=self.stepper.detector)
@@ -145,8 +155,7 @@ class Training:
         self.display.plan(self.config, self.loaders, fabric=self.fabric)
         if self.progress.step:
             self.display.say(f"resuming after step {self.progress.step}, in epoch {self.progress.epoch + 1}")
-        steps = self.config.epochs * self.loaders.steps_per_epoch
-        concerns = watch.at_start(self.config, steps=steps, device=self.fabric.device)
+        concerns = watch.at_start(self.config, steps=self.total_steps, device=self.fabric.device)
         for name in concerns:  # the length of a resumed training may have changed
             self.progress.warnings.pop(name, None)
         self._warn(concerns)
@@ -155,7 +164,7 @@ class Training:
         """Run the remaining epochs, then write the results of the best model."""
         with self.recorder.running():
             with self.stop, self.display:
-                while self.progress.epoch < self.config.epochs and not self._is_out_of_patience():
+                while not self.is_complete and not self._is_out_of_patience():
                     self._epoch()
                 self._say_if_early()
             return write_results(
@@ -171,7 +180,8 @@ class Training:
     def _epoch(self) -> None:
         """Train the rest of an epoch, evaluate if it is due, record both."""
         began, epoch, first = time.perf_counter(), self.progress.epoch, self.progress.step
-        for batches in self.loaders.steps(epoch, start=first - epoch * self.loaders.steps_per_epoch):
+        steps = self.loaders.steps(epoch, start=first - epoch * self.loaders.steps_per_epoch)
+        while self.progress.step < self.total_steps and (batches := next(steps, None)) is not None:
             self._step(batches)
             speed = (self.progress.step - first) * self.config.data.batch_size / (time.perf_counter() - began)
             self._after_step(images_per_second=speed)
@@ -231,14 +241,15 @@ class Training:
 
     def _evaluate_if_due(self) -> dict[str, float | None]:
         epoch = self.progress.epoch + 1
-        if epoch % self.config.evaluate_every and epoch != self.config.epochs:
+        is_last = epoch * self.loaders.steps_per_epoch >= self.total_steps
+        if epoch % self.config.evaluate_every and not is_last:
             return {}
         average_statistics(self.fabric, self.stepper.detector, self.stepper.averaged)
         evaluation = self._evaluate(self.stepper.averaged)
         results = evaluation.results
         self.recorder.keep_best(evaluation, epoch=epoch)
-        steps = self.config.epochs * self.loaders.steps_per_epoch
-        self._warn(watch.after_evaluation(evaluation, self.splits.val, step=self.progress.step, steps=steps))
+        steps = {"step": self.progress.step, "steps": self.total_steps}
+        self._warn(watch.after_evaluation(evaluation, self.splits.val, **steps))
         scores = {"AP": results.AP, "AP50": results.AP50, "AP75": results.AP75}
         return {name: None if math.isnan(score) else score for name, score in scores.items()}
 

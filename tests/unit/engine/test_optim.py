@@ -43,12 +43,12 @@ def test_rates_are_scaled_group_by_group() -> None:
 
 
 def test_the_step_schedule_drops_once() -> None:
-    factor = StepScheduleConfig(drop_epoch=40).build(steps_per_epoch=10, epochs=50)
+    factor = StepScheduleConfig(drop_epoch=40).build(steps_per_epoch=10, steps=500)
     assert [factor(step) for step in (0, 399, 400, 499)] == [1.0, 1.0, 0.1, 0.1]
 
 
 def test_the_cosine_schedule_rises_and_ends_at_its_final_factor() -> None:
-    factor = CosineScheduleConfig(warmup_steps=10, final_factor=0.1).build(steps_per_epoch=10, epochs=11)
+    factor = CosineScheduleConfig(warmup_steps=10, final_factor=0.1).build(steps_per_epoch=10, steps=110)
     assert factor(0) == pytest.approx(0.1)
     assert factor(10) == pytest.approx(1.0)
     assert factor(110) == pytest.approx(0.1)

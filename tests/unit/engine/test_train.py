@@ -88,6 +88,23 @@ def test_a_finished_run_goes_on_with_more_epochs_and_a_later_drop(tiny: Config, 
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
+def test_a_training_may_end_inside_an_epoch(tiny: Config, tmp_path: Path) -> None:
+    config = tiny(epochs=3, max_steps=5, schedule=CosineScheduleConfig())
+    whole = train(config, out=tmp_path / "whole")
+    assert (whole.facts.epochs, whole.facts.steps) == (3, 5)
+    assert [row["step"] for row in history(tmp_path / "whole")] == ["2", "4", "5"]
+    assert float(history(tmp_path / "whole")[-1]["lr"]) < 0.2 * config.optimizer.lr
+    with pytest.raises(PowerCut):
+        train(config, out=tmp_path / "cut", console=FailingConsole("epoch   2/3"))
+    train(config, out=tmp_path / "cut", resume=True)
+    assert history(tmp_path / "cut") == history(tmp_path / "whole")
+    assert train(config, out=tmp_path / "cut", resume=True).facts.steps == 5
+    with pytest.raises(InputError, match="cannot resume with more steps: the last epoch was cut short by max_steps=5"):
+        train(replace(config, max_steps=6), out=tmp_path / "cut", resume=True)
+    with pytest.raises(InputError, match="cannot resume with max_steps=4: 5 steps are already made"):
+        train(replace(config, max_steps=4), out=tmp_path / "cut", resume=True)
+
+
 @pytest.mark.parametrize("foreign", ["results.json", "best/thesis.txt", "notes/1.txt"])
 def test_resuming_replaces_nothing_where_there_is_no_checkpoint(tiny: Config, tmp_path: Path, foreign: str) -> None:
     file = tmp_path / "run" / foreign
