@@ -1,5 +1,6 @@
 """The Python interface besides `condetr.load`: train a detector and write its report, and evaluate a model."""
 
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -63,6 +64,7 @@ def fit(
     console: Console | None = None,
 ) -> TrainResult:
     """Train as `train` does, without a report."""
+    began = time.perf_counter()
     run = RunFolder(Path(out))
     run.require_usable(resume=resume)
     chosen = None if device is None else training_device(device)
@@ -70,7 +72,9 @@ def fit(
     splits = open_splits(config)
     is_resumed = resume and run.last_checkpoint.is_file()
     initial = read(find_source(config.init_from)) if config.init_from and not is_resumed else None
-    return train_on(config, run, splits=splits, initial=initial, resume=resume, device=chosen, console=console)
+    return train_on(
+        config, run, splits=splits, initial=initial, resume=resume, device=chosen, console=console, began=began
+    )
 
 
 def open_splits(config: TrainConfig) -> DataSplits:

@@ -142,6 +142,7 @@ class TestSettings:
         ("setting", "complaint"),
         [
             ("epochs=0", "epochs: input should be greater than or equal to 1"),
+            ("minutes=-3", "minutes: input should be greater than 0"),
             ("detector.backbone.blocks=[1000000000]", "blocks.0: input should be less than or equal to 128"),
             ("detector.criterion.l1=-1", "detector.criterion.l1: input should be greater than or equal to 0"),
             ("seed=1000000000000000000000000", "seed: input should be less than 9223372036854775808"),
@@ -150,6 +151,9 @@ class TestSettings:
     )
     def test_a_setting_out_of_range(self, setting: str, complaint: str, train: Train, data: Path, run: Path) -> None:
         assert_refused(train(data, "--set", setting), complaint, run=run)
+
+    def test_minutes_and_epochs_together(self, train: Train, data: Path, run: Path) -> None:
+        assert_refused(train(data, "--minutes", "5", "--epochs", "3"), "give --minutes or --epochs, not both", run=run)
 
     @pytest.mark.parametrize("logger", ["mlflow", "wandb"])
     def test_a_logger_whose_library_is_missing(self, logger: str, train: Train, data: Path, run: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from condetr.cli.options import AsJson, Assignments, Device, print_json, say_what_was_understood
+from condetr.errors import InputError
 from condetr.words import ap_text
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ def train(
         Path | None, typer.Option(help="The run folder; by default runs/RECIPE, or runs/DATA without a recipe.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Short for --set epochs=N.")] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="Time for everything, report included: a complete, shorter or longer schedule is planned."),
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Short for --set data.batch_size=N.")] = None,
     lr: Annotated[float | None, typer.Option(help="Short for --set optimizer.lr=X.")] = None,
     device: Device = None,
@@ -53,6 +58,8 @@ def train(
     from condetr.config import assign, override
     from condetr.recipes import registry
 
+    if minutes is not None and epochs is not None:
+        raise InputError("--minutes plans how many epochs fit: give --minutes or --epochs, not both")
     console = Console(stderr=as_json)
     folder = out or Path("runs") / (Path(recipe).stem if recipe else data.absolute().stem)
     advised: list[str] = []
@@ -69,6 +76,7 @@ def train(
         "optimizer.lr": lr,
         "init_from": init_from,
         "epochs": epochs,
+        "minutes": minutes,
     }
     config = registry.recipe(recipe, *advised)
     given = {path: value for path, value in options.items() if value is not None}
@@ -92,7 +100,6 @@ def _advised(
     """Return the recipe and the settings that the doctor recommends, and print them."""
     from condetr.cli.advice import Adviser, print_advice
     from condetr.doctor.examine import glance
-    from condetr.errors import InputError
 
     seen = glance(data, train_split=train_split, val_split=val_split)
     doctor = f"`condetr doctor {shlex.quote(str(data))}`"

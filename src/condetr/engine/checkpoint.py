@@ -34,6 +34,9 @@ MAY_CHANGE = (*NUMERICALLY_NEUTRAL, "data.path", "epochs", "max_steps", "schedul
 """Settings that may differ when a training is resumed. Moved data is recognised by its classes and counts, and a new
 schedule must agree with the steps made."""
 
+PLANNED = ("epochs", "max_steps", "evaluate_every", "schedule")
+"""Settings that a budget of minutes determines."""
+
 _CURE = "restore it, or start again with --out, from the best model with --init-from if there is one"
 _PARTS = {"detector": dict, "optimizer": dict, "progress": dict, "label_map": list, "settings": dict}
 
@@ -65,6 +68,8 @@ class Progress:
     rows: list[Row] = field(default_factory=list)
     warnings: dict[str, str] = field(default_factory=dict)
     """Warnings so far, by the name of the check."""
+    plans: int = 0
+    """How often the length was planned, with a budget of minutes."""
 
 
 class Restored(NamedTuple):
@@ -73,6 +78,8 @@ class Restored(NamedTuple):
     progress: Progress
     best: dict[int, Detections] | None
     """Detections of the best model so far in the validation images, by image id."""
+    config: TrainConfig
+    """The settings, with the length that was planned."""
 
 
 def save_checkpoint(
@@ -108,6 +115,8 @@ def restore_checkpoint(
     state = _read(path)
     _require_same_data(state, splits, path=path)
     then = _resolved(from_mapping(TrainConfig, state["settings"], source=str(path)), stepper.detector)
+    if config.minutes is not None and config.minutes == then.minutes:
+        config = replace(config, **{name: getattr(then, name) for name in PLANNED})
     changed = _first_difference(dump(then), dump(_resolved(config, stepper.detector)))
     if changed is not None:
         raise InputError(f"cannot resume with another setting: {changed}; keep it, or start again with --out")
@@ -121,7 +130,8 @@ def restore_checkpoint(
     except TORCH_LOAD_ERRORS as error:
         raise InputError(f"cannot resume from {path}, which is damaged: {first_line(error)}; {_CURE}") from None
     _require_same_past(progress, then=then, now=config, steps_per_epoch=steps_per_epoch)
-    return Restored(progress, best)
+    stepper.follow(config, steps_per_epoch=steps_per_epoch)
+    return Restored(progress, best, config)
 
 
 def _packed(found: dict[int, Detections]) -> dict[str, Tensor]:

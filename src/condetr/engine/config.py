@@ -64,6 +64,9 @@ class TrainConfig:
     epochs: Count = 50
     max_steps: Count | None = None
     """Steps after which training ends before all `epochs`, inside an epoch too."""
+    minutes: Annotated[float, Field(gt=0)] | None = None
+    """Time for everything, report included, in which `epochs`, `max_steps`, `evaluate_every` and the schedule's length
+    are planned from the first steps."""
     evaluate_every: Count = 1
     """Epochs between evaluations; the last epoch is always evaluated."""
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 10.0

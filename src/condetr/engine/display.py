@@ -60,6 +60,11 @@ class Display(AbstractContextManager["Display"]):
     ) -> None:
         self._progress.stop()
 
+    def length(self, steps: int) -> None:
+        """Change the number of steps of the whole training."""
+        self.epochs = math.ceil(steps / self.steps_per_epoch)
+        self._progress.update(self._task, total=steps)
+
     def say(self, sentence: str) -> None:
         """Print a line above the progress bar."""
         self.console.print(sentence, highlight=False, markup=False, soft_wrap=True)
@@ -75,10 +80,11 @@ class Display(AbstractContextManager["Display"]):
         for finding in findings:
             self.console.print(finding.sentence, highlight=False, markup=False)
 
-    def plan(self, config: TrainConfig, loaders: Loaders, *, fabric: Fabric) -> None:
-        """Print a line about the length of the training and its batches."""
+    def plan(self, config: TrainConfig, loaders: Loaders, *, fabric: Fabric, is_planned: bool) -> None:
+        """Print a line about the length of the training, if that is known, and its batches."""
+        length = _length_text(config, steps_per_epoch=loaders.steps_per_epoch)
         self.say(
-            f"{config.recipe}: {_length_text(config, steps_per_epoch=loaders.steps_per_epoch)}, "
+            f"{config.recipe}: {length if is_planned else f'{config.minutes:g} minutes'}, "
             f"{batch_text(config.data.batch_size, processes=fabric.world_size, accumulated=loaders.accumulate)}, "
             f"lr {config.optimizer.lr:g}, {resolve_precision(config.precision, device=fabric.device)} on "
             f"{fabric.device.type}"

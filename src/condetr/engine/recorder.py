@@ -59,14 +59,20 @@ class Recorder:
             yield
             return
         self.run.create()
-        with replaced_file(self.run.config) as draft:
-            write_text(draft, to_yaml(self.config))
+        self.write_config(self.config)
         with replaced_file(self.run.labels) as draft:
             self.splits.train.label_map.save(draft)
         with replaced_file(self.run.images) as draft:
             ImagesUsed.of(self.splits).save(draft)
         with running_loggers(self.config.loggers, run=self.run, step=self.progress.step) as self.loggers:
             yield
+
+    def write_config(self, config: TrainConfig) -> None:
+        """Write the settings, which change when the length of the training is planned."""
+        self.config = config
+        if self.is_first_process:
+            with replaced_file(self.run.config) as draft:
+                write_text(draft, to_yaml(config))
 
     def is_due(self) -> bool:
         """Return whether the last checkpoint is as old as the settings allow."""

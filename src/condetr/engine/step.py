@@ -37,14 +37,18 @@ class Stepper:
         self.seed = config.seed
         self.clip_norm = config.optimizer.clip_norm
         self.criterion: Criterion = config.detector.build_criterion()
-        self.schedule: Schedule = config.schedule.build(
-            steps_per_epoch=steps_per_epoch, steps=config.total_steps(steps_per_epoch)
-        )
+        self.follow(config, steps_per_epoch=steps_per_epoch)
         self.ema: Ema | None = config.ema.build(detector) if config.ema else None
         self.detector = detector
         if config.compile:
             detector.compile()
         self.model, self.optimizer = fabric.setup(detector, config.optimizer.build(detector))
+
+    def follow(self, config: TrainConfig, *, steps_per_epoch: int) -> None:
+        """Take the schedule of these settings from now on."""
+        self.schedule: Schedule = config.schedule.build(
+            steps_per_epoch=steps_per_epoch, steps=config.total_steps(steps_per_epoch)
+        )
 
     @property
     def averaged(self) -> Detector:

@@ -13,6 +13,7 @@ from condetr.data.batch import Batch
 from condetr.data.sources import DataSplits
 from condetr.detectors.detector import Detector
 from condetr.engine import watch
+from condetr.engine.budget import FEWEST_STEPS, MOST_EVALUATIONS, SAME, TIMED_IMAGES, Budget, report_seconds, scaled
 from condetr.engine.checkpoint import Progress, Restored, Row, restore_checkpoint
 from condetr.engine.config import TrainConfig
 from condetr.engine.display import Display, Means
@@ -24,6 +25,7 @@ from condetr.engine.processes import average_statistics, launch, lost_processes_
 from condetr.engine.recorder import Recorder
 from condetr.engine.results import Evaluation, TrainResult, evaluate_shares, write_results
 from condetr.engine.step import Stepper, has_idle_parameters
+from condetr.inference.detect import detect
 from condetr.inference.model_folder import LoadedModel
 from condetr.optimize.training import memory_format, merge_frozen_norms, speed_up_training
 from condetr.runs.folder import RunFolder
@@ -40,8 +42,13 @@ def train(
     resume: bool = False,
     device: torch.device | None = None,
     console: Console | None = None,
+    began: float | None = None,
 ) -> TrainResult:
-    """Train a detector on splits, from the weights of `initial` if they are given; see `condetr.train`."""
+    """Train a detector on splits, from the weights of `initial` if they are given; see `condetr.train`.
+
+    A budget of minutes is counted from `began` by time.perf_counter, from now by default.
+    """
+    began = time.perf_counter() if began is None else began
     run.require_usable(resume=resume)
     fabric = launch(config, device=device, has_idle_parameters=lambda: has_idle_parameters(config.detector))
     console = (console or Console()) if fabric.is_global_zero else Console(quiet=True)
@@ -49,7 +56,7 @@ def train(
     with lost_processes_named(checkpoint=run.last_checkpoint), lock:
         resume = resume and run.last_checkpoint.is_file()
         training = prepare(
-            config, run=run, splits=splits, initial=initial, fabric=fabric, console=console, resume=resume
+            config, run=run, splits=splits, initial=initial, fabric=fabric, console=console, resume=resume, began=began
         )
         return training.fit()
 
@@ -63,6 +70,7 @@ def prepare(
     console: Console,
     initial: LoadedModel | None = None,
     resume: bool = False,
+    began: float = 0.0,
 ) -> "Training":
     """Build all parts of a training, restore them from a checkpoint if it was stopped, and announce it."""
     loaders = make_loaders(config, splits=splits, rank=fabric.global_rank, world_size=fabric.world_size)
@@ -82,13 +90,16 @@ def prepare(
     detector = detector.to(fabric.device, memory_format=memory_format(detector, device=fabric.device))  # type: ignore[call-overload]
     # torch.compile needs torch's own operators.
     (merge_frozen_norms if config.compile else speed_up_training)(detector)
+    if config.minutes is not None:  # until it is planned, as long as the recipe
+        steps = max(config.total_steps(loaders.steps_per_epoch), FEWEST_STEPS)
+        config = scaled(config, steps=steps, steps_per_epoch=loaders.steps_per_epoch, evaluations=MOST_EVALUATIONS)
     stepper = Stepper(detector, config=config, steps_per_epoch=loaders.steps_per_epoch, fabric=fabric)
-    restored = Restored(Progress(), best=None)
+    restored = Restored(Progress(), best=None, config=config)
     if resume:
         restored = restore_checkpoint(
             run.last_checkpoint, stepper, splits=splits, config=config, steps_per_epoch=loaders.steps_per_epoch
         )
-    progress = restored.progress
+    progress, config = restored.progress, restored.config
     training = Training(
         config=config,
         splits=splits,
@@ -114,6 +125,7 @@ def prepare(
             console=console,
         ),
         means=Means(progress.epoch_sums, count=progress.epoch_count),
+        budget=None if config.minutes is None else Budget(minutes=config.minutes, began=began - progress.seconds),
     )
     training.announce(reinitialised)
     return training
@@ -134,6 +146,7 @@ class Training:
     display: Display
     means: Means
     """Means of the losses in the epoch so far."""
+    budget: Budget | None = None
     stop: StopRequest = field(default_factory=StopRequest)
 
     @property
@@ -152,9 +165,15 @@ class Training:
         self.display.data(self.splits, findings=findings)
         for name in reinitialised:
             self.display.say(f"re-initialised: {name}")
-        self.display.plan(self.config, self.loaders, fabric=self.fabric)
+        is_planned = self.budget is None or self.progress.plans > 0
+        self.display.plan(self.config, self.loaders, fabric=self.fabric, is_planned=is_planned)
         if self.progress.step:
             self.display.say(f"resuming after step {self.progress.step}, in epoch {self.progress.epoch + 1}")
+        if is_planned:
+            self._warn_at_start()
+
+    def _warn_at_start(self) -> None:
+        """Warn of settings that do not suit the length of the training."""
         concerns = watch.at_start(self.config, steps=self.total_steps, device=self.fabric.device)
         for name in concerns:  # the length of a resumed training may have changed
             self.progress.warnings.pop(name, None)
@@ -181,8 +200,12 @@ class Training:
         """Train the rest of an epoch, evaluate if it is due, record both."""
         began, epoch, first = time.perf_counter(), self.progress.epoch, self.progress.step
         steps = self.loaders.steps(epoch, start=first - epoch * self.loaders.steps_per_epoch)
+        began_step = began
         while self.progress.step < self.total_steps and (batches := next(steps, None)) is not None:
             self._step(batches)
+            if self.budget is not None:
+                self._keep_to(self.budget, seconds=time.perf_counter() - began_step)
+            began_step = time.perf_counter()
             speed = (self.progress.step - first) * self.config.data.batch_size / (time.perf_counter() - began)
             self._after_step(images_per_second=speed)
         images = (self.progress.step - first) * self.config.data.batch_size
@@ -210,6 +233,42 @@ class Training:
         self.stop.is_agreed = outcome.must_stop
         self.progress.step += 1
         self.progress.images += self.config.data.batch_size
+
+    def _keep_to(self, budget: Budget, *, seconds: float) -> None:
+        """Plan the length of the training, or correct the plan, if it is time; the last step took `seconds`."""
+        budget.step_seconds.append(seconds)
+        if not budget.is_due(step=self.progress.step, steps=self.total_steps, plans=self.progress.plans):
+            return
+        image_seconds = self._seconds_per_image()
+        plan = self.fabric.broadcast(
+            budget.plan(
+                step=self.progress.step,
+                evaluation_seconds=image_seconds * len(self.splits.val) / self.fabric.world_size,
+                report_seconds=report_seconds(image_seconds),
+            )
+        )
+        budget.require_enough(plan)
+        is_first = self.progress.plans == 0
+        self.progress.plans += 1
+        if not is_first and abs(plan.steps / self.total_steps - 1) < SAME:
+            return
+        per_epoch = self.loaders.steps_per_epoch
+        self.config = scaled(self.config, steps=plan.steps, steps_per_epoch=per_epoch, evaluations=plan.evaluations)
+        self.stepper.follow(self.config, steps_per_epoch=per_epoch)
+        self.recorder.write_config(self.config)
+        self.display.length(plan.steps)
+        self.display.say(("" if is_first else "corrected ") + budget.told(plan, steps_per_epoch=per_epoch))
+        self._warn_at_start()
+
+    def _seconds_per_image(self) -> float:
+        """Time the evaluation of a few images."""
+        images, began = 0, time.perf_counter()
+        for batch in self.loaders.val:
+            detect(self.stepper.averaged, [batch], label_map=self.splits.val.label_map, device=self.fabric.device)
+            images += len(batch.image_ids)
+            if images >= TIMED_IMAGES:
+                break
+        return (time.perf_counter() - began) / max(images, 1)
 
     def _diagnose(self, batches: Sequence[Batch], *, losses: Mapping[str, float]) -> None:
         """Find out why a step was not finite."""
