@@ -22,6 +22,13 @@ def area(boxes_xyxy: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch"]:
     return (boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]).clamp(min=0).prod(dim=-1)
 
 
+def iou(a_xyxy: Float[Tensor, "*#batch 4"], b_xyxy: Float[Tensor, "*#batch 4"]) -> Float[Tensor, "*batch"]:
+    """Return intersection over union of boxes that correspond after broadcasting; 0 if both have no area."""
+    top_left, bottom_right = _max(a_xyxy[..., :2], b_xyxy[..., :2]), _min(a_xyxy[..., 2:], b_xyxy[..., 2:])
+    intersection = _length(top_left, bottom_right).prod(dim=-1)
+    return _ratio(intersection, area(a_xyxy) + area(b_xyxy) - intersection)
+
+
 def giou(a_xyxy: Float[Tensor, "*#batch 4"], b_xyxy: Float[Tensor, "*#batch 4"]) -> Float[Tensor, "*batch"]:
     """Return the generalised IoU of boxes that correspond after broadcasting, in [-1, 1].
 

@@ -1,7 +1,8 @@
 import pytest
 import torch
+from torchvision.ops import box_iou
 
-from condetr.boxes import cxcywh_to_xyxy, giou, xyxy_to_cxcywh
+from condetr.boxes import cxcywh_to_xyxy, giou, iou, xyxy_to_cxcywh
 
 
 def test_giou_of_the_worked_example() -> None:
@@ -27,3 +28,9 @@ def test_giou_of_points_is_finite_and_so_is_its_gradient() -> None:
 def test_formats_are_inverse() -> None:
     boxes = torch.rand(2, 3, 4)
     torch.testing.assert_close(xyxy_to_cxcywh(cxcywh_to_xyxy(boxes)), boxes)
+
+
+def test_iou_is_that_of_torchvision() -> None:
+    a, b = (cxcywh_to_xyxy(torch.rand(20, 4)) for _ in range(2))
+    torch.testing.assert_close(iou(a[:, None], b), box_iou(a, b))
+    assert iou(torch.zeros(4), torch.zeros(4)) == 0

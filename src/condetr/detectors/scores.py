@@ -5,7 +5,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from condetr.losses.classification import Classification, CrossEntropyClassification, FocalClassification
+from condetr.errors import InputError
+from condetr.losses.classification import SIGMOID_LOSSES, Classification, CrossEntropyClassification
 from condetr.losses.criterion import CriterionConfig, SetCriterion
 from condetr.shapes import Found, Prediction
 
@@ -17,10 +18,15 @@ Ranking = Callable[[Prediction, int], list[Found]]
 
 
 def build_set_criterion(config: CriterionConfig, *, scores: Scores) -> SetCriterion:
-    """Build the criterion: focal loss for sigmoid scores, cross-entropy for softmax scores."""
+    """Build the criterion: one of the losses of sigmoid scores, or cross-entropy for softmax scores."""
     classification: Classification
     if scores == "sigmoid":
-        classification = FocalClassification()
+        classification = SIGMOID_LOSSES[config.classification_loss]()
+    elif config.classification_loss != "focal":
+        raise InputError(
+            f"detector.criterion.classification_loss={config.classification_loss} needs sigmoid scores, and this "
+            "detector learns softmax scores: set detector.scores=sigmoid, or leave the loss at its default"
+        )
     else:
         classification = CrossEntropyClassification(no_object_weight=config.no_object_weight)
     return config.build(classification)

@@ -10,6 +10,7 @@ from pydantic import Discriminator, Field
 from torch import Tensor, nn
 
 from condetr.config import settings
+from condetr.errors import InputError
 
 Schedule = Callable[[int], float]
 """The factor of the learning rate at a step, counted from 0."""
@@ -72,17 +73,60 @@ class CosineScheduleConfig:
 
     def build(self, *, steps_per_epoch: int, steps: int) -> Schedule:
         """Return the factor of the learning rate by step, in a training of so many steps."""
-        total = max(steps - self.warmup_steps, 1)
-
-        def factor(step: int) -> float:
-            progress = min(max(step - self.warmup_steps, 0) / total, 1.0)
-            cosine = (1 + math.cos(math.pi * progress)) / 2
-            return _warmup(step, self.warmup_steps) * (self.final_factor + (1 - self.final_factor) * cosine)
-
-        return factor
+        return lambda step: (
+            _warmup(step, self.warmup_steps)
+            * _cosine(_progress(step, start=self.warmup_steps, end=steps), final_factor=self.final_factor)
+        )
 
 
-ScheduleConfig = Annotated[StepScheduleConfig | CosineScheduleConfig, Discriminator("kind")]
+@settings
+class LinearScheduleConfig:
+    """A straight line from the full rate to `final_factor` of it at the last step."""
+
+    kind: Literal["linear"] = "linear"
+    final_factor: Annotated[float, Field(ge=0, le=1)] = 0.0
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps of linear rise from nearly 0."""
+
+    def build(self, *, steps_per_epoch: int, steps: int) -> Schedule:
+        """Return the factor of the learning rate by step, in a training of so many steps."""
+        return lambda step: (
+            _warmup(step, self.warmup_steps)
+            * (1 - (1 - self.final_factor) * _progress(step, start=self.warmup_steps, end=steps))
+        )
+
+
+@settings
+class WsdScheduleConfig:
+    """Warm-up, stable, decay: the full rate, then half a cosine to `final_factor` of it, which is kept to the end."""
+
+    kind: Literal["wsd"] = "wsd"
+    decay_from: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Share of the steps before the decay."""
+    decay_to: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the steps at the end of the decay."""
+    final_factor: Annotated[float, Field(ge=0, le=1)] = 0.0
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps of linear rise from nearly 0."""
+
+    def __post_init__(self) -> None:
+        if self.decay_to <= self.decay_from:
+            raise InputError(
+                f"the decay must end after it has begun: got decay_from={self.decay_from}, decay_to={self.decay_to}"
+            )
+
+    def build(self, *, steps_per_epoch: int, steps: int) -> Schedule:
+        """Return the factor of the learning rate by step, in a training of so many steps."""
+        start, end = (round(share * steps) for share in (self.decay_from, self.decay_to))
+        return lambda step: (
+            _warmup(step, self.warmup_steps)
+            * _cosine(_progress(step, start=start, end=end), final_factor=self.final_factor)
+        )
+
+
+ScheduleConfig = Annotated[
+    StepScheduleConfig | CosineScheduleConfig | LinearScheduleConfig | WsdScheduleConfig, Discriminator("kind")
+]
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> float:
@@ -95,6 +139,15 @@ def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> float
 
 def _warmup(step: int, warmup_steps: int) -> float:
     return min((step + 1) / warmup_steps, 1.0) if warmup_steps else 1.0
+
+
+def _progress(step: int, *, start: int, end: int) -> float:
+    """Return how much of the way from one step to another is done, from 0 to 1."""
+    return min(max(step - start, 0) / max(end - start, 1), 1.0)
+
+
+def _cosine(progress: float, *, final_factor: float) -> float:
+    return final_factor + (1 - final_factor) * (1 + math.cos(math.pi * progress)) / 2
 
 
 @settings

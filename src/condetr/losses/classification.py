@@ -1,6 +1,8 @@
-"""Two classification losses: focal loss for sigmoid scores, and cross-entropy with "no object". Both in fp32."""
+"""Classification losses in fp32: the focal loss and IoU-aware losses for sigmoid scores, cross-entropy for softmax."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -21,9 +23,18 @@ class Classification(ABC):
 
     @abstractmethod
     def matched(
-        self, logits: Float[Tensor, "L B Q K"], *, matches: Matches, labels: Int[Tensor, " P"], num_boxes: float
+        self,
+        logits: Float[Tensor, "L B Q K"],
+        *,
+        matches: Matches,
+        labels: Int[Tensor, " P"],
+        ious: Float[Tensor, " P"],
+        num_boxes: float,
     ) -> Float[Tensor, " L"]:
-        """Return the loss of each set of predictions; unmatched queries should predict no object."""
+        """Return the loss of each set of predictions; unmatched queries should predict no object.
+
+        `ious` are those of the matched boxes, without a gradient.
+        """
 
     @abstractmethod
     def known(self, logits: Float[Tensor, "P K"], *, labels: Int[Tensor, " P"]) -> Float[Tensor, " P"]:
@@ -41,7 +52,13 @@ class FocalClassification(Classification):
         return positive - negative
 
     def matched(
-        self, logits: Float[Tensor, "L B Q K"], *, matches: Matches, labels: Int[Tensor, " P"], num_boxes: float
+        self,
+        logits: Float[Tensor, "L B Q K"],
+        *,
+        matches: Matches,
+        labels: Int[Tensor, " P"],
+        ious: Float[Tensor, " P"],
+        num_boxes: float,
     ) -> Float[Tensor, " L"]:
         """Return the focal loss of all logits, divided by the number of boxes.
 
@@ -56,6 +73,96 @@ class FocalClassification(Classification):
         return _focal_negative(logits).sum(1) + _correction(logits.gather(1, labels[:, None])[:, 0])
 
 
+class IouAwareClassification(FocalClassification):
+    """Sigmoids that learn how well the box of a query overlaps its object, where the focal loss would learn 1.
+
+    Matching costs and queries whose class is known stay those of the focal loss.
+    """
+
+    def matched(
+        self,
+        logits: Float[Tensor, "L B Q K"],
+        *,
+        matches: Matches,
+        labels: Int[Tensor, " P"],
+        ious: Float[Tensor, " P"],
+        num_boxes: float,
+    ) -> Float[Tensor, " L"]:
+        """Return the loss of all logits, divided by the number of boxes."""
+        matched = logits[matches.set, matches.image, matches.query, labels]
+        corrections = self.positive(matched, ious=ious, matches=matches) - self.negative(matched)
+        return self.negative(logits).sum((1, 2, 3)).index_add(0, matches.set, corrections) / num_boxes
+
+    @abstractmethod
+    def positive(self, logits: Float[Tensor, " P"], *, ious: Float[Tensor, " P"], matches: Matches) -> Tensor:
+        """Return the loss of each matched logit."""
+
+    @abstractmethod
+    def negative(self, logits: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+        """Return the loss of each logit that is not matched."""
+
+
+class MatchabilityAware(IouAwareClassification):
+    """The matchability-aware loss (DEIM): a badly matched object teaches less than a well matched one.
+
+    From scratch, overlaps and therefore targets are near 0 at first, and little is learned.
+    """
+
+    def __init__(self, *, exponent: float = 1.5) -> None:
+        self.exponent = exponent
+
+    def positive(self, logits: Float[Tensor, " P"], *, ious: Float[Tensor, " P"], matches: Matches) -> Tensor:
+        """Return the cross-entropy against IoU^1.5."""
+        return F.binary_cross_entropy_with_logits(logits, ious**self.exponent, reduction="none")
+
+    def negative(self, logits: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+        """Return the cross-entropy against 0, weighted by p^1.5."""
+        return logits.detach().sigmoid() ** self.exponent * F.softplus(logits)
+
+
+class PositionSupervised(IouAwareClassification):
+    """The position-supervised loss (Stable-DINO): the best box of an image has the target 1."""
+
+    def positive(self, logits: Float[Tensor, " P"], *, ious: Float[Tensor, " P"], matches: Matches) -> Tensor:
+        """Return the weighted cross-entropy against IoU^2, rescaled in each image of each set."""
+        squared = ious**2
+        images = torch.stack([matches.set, matches.image], dim=1)
+        _, image = torch.unique(images, dim=0, return_inverse=True)
+        largest = torch.zeros_like(squared).scatter_reduce(0, image, squared, "amax")
+        # Within the rescaling, an image in which nothing overlaps keeps the targets 0.
+        targets = squared / largest.gather(0, image).clamp(min=torch.finfo(squared.dtype).tiny)
+        losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+        return FOCAL_ALPHA * (targets - logits.sigmoid()) ** FOCAL_GAMMA * losses
+
+    def negative(self, logits: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+        """Return the focal loss."""
+        return _focal_negative(logits)
+
+
+class IouAwareCrossEntropy(IouAwareClassification):
+    """The IoU-aware cross-entropy (Align-DETR): the target mixes score and overlap."""
+
+    def positive(self, logits: Float[Tensor, " P"], *, ious: Float[Tensor, " P"], matches: Matches) -> Tensor:
+        """Return the cross-entropy against p^0.25 IoU^0.75, which is at least 0.01."""
+        targets = (logits.detach().sigmoid() ** 0.25 * ious**0.75).clamp(min=0.01)
+        return F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+
+    def negative(self, logits: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+        """Return the cross-entropy against 0, weighted by p^2."""
+        return logits.sigmoid() ** 2 * F.softplus(logits)
+
+
+SigmoidLoss = Literal["focal", "mal", "psl", "ia_bce"]
+
+SIGMOID_LOSSES: dict[SigmoidLoss, Callable[[], Classification]] = {
+    "focal": FocalClassification,
+    "mal": MatchabilityAware,
+    "psl": PositionSupervised,
+    "ia_bce": IouAwareCrossEntropy,
+}
+"""The losses of sigmoid scores by their names in settings."""
+
+
 class CrossEntropyClassification(Classification):
     """Softmax over the classes and "no object", the last one (DETR, section 3.1)."""
 
@@ -67,7 +174,13 @@ class CrossEntropyClassification(Classification):
         return -logits.softmax(-1).mT.gather(1, _for_each_query(labels, logits))
 
     def matched(
-        self, logits: Float[Tensor, "L B Q K"], *, matches: Matches, labels: Int[Tensor, " P"], num_boxes: float
+        self,
+        logits: Float[Tensor, "L B Q K"],
+        *,
+        matches: Matches,
+        labels: Int[Tensor, " P"],
+        ious: Float[Tensor, " P"],
+        num_boxes: float,
     ) -> Float[Tensor, " L"]:
         """Return the weighted mean over all queries of each set, as in DETR; `num_boxes` is not used."""
         num_classes = logits.shape[-1]

@@ -9,9 +9,9 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from condetr.boxes import cxcywh_to_xyxy, giou
+from condetr.boxes import cxcywh_to_xyxy, giou, iou
 from condetr.config import settings
-from condetr.losses.classification import Classification
+from condetr.losses.classification import Classification, SigmoidLoss
 from condetr.losses.matcher import HungarianMatcher, Matches
 from condetr.shapes import DetectorOutput, Pairs, Prediction, PredictionSet, Targets
 
@@ -43,6 +43,9 @@ class CriterionConfig:
     giou: Weight = 2.0
     no_object_weight: Weight = 0.1
     """Weight of "no object" in the cross-entropy; the focal loss has no such class."""
+    classification_loss: SigmoidLoss = "focal"
+    """Of sigmoid scores. All but `focal` learn the overlap of a box as its score: MAL of DEIM, PSL of Stable-DINO,
+    IA-BCE of Align-DETR. Their sizes differ, so search the weight `classification` again: 6 was published with PSL."""
 
     def build(self, classification: Classification) -> "SetCriterion":
         """Build the criterion with the given classification loss."""
@@ -96,7 +99,10 @@ class SetCriterion(nn.Module):
         predicted_cxcywh = stacked.boxes_cxcywh[matches.set, matches.image, matches.query]
         sums = predicted_cxcywh.new_zeros(3, len(sets))
         if known is None:
-            classes = self.classification.matched(stacked.logits, matches=matches, labels=labels, num_boxes=num_boxes)
+            overlaps = iou(cxcywh_to_xyxy(predicted_cxcywh.detach()), cxcywh_to_xyxy(matched_cxcywh))
+            classes = self.classification.matched(
+                stacked.logits, matches=matches, labels=labels, ious=overlaps, num_boxes=num_boxes
+            )
         else:
             losses = self.classification.known(stacked.logits[matches.set, matches.image, matches.query], labels=labels)
             classes = sums[0].index_add(0, matches.set, losses) / num_boxes

@@ -5,10 +5,13 @@ from torch import nn
 from condetr.engine.optim import (
     CosineScheduleConfig,
     EmaConfig,
+    LinearScheduleConfig,
     OptimizerConfig,
     StepScheduleConfig,
+    WsdScheduleConfig,
     set_learning_rates,
 )
+from condetr.errors import InputError
 
 
 class TwoParts(nn.Module):
@@ -52,6 +55,22 @@ def test_the_cosine_schedule_rises_and_ends_at_its_final_factor() -> None:
     assert factor(0) == pytest.approx(0.1)
     assert factor(10) == pytest.approx(1.0)
     assert factor(110) == pytest.approx(0.1)
+
+
+def test_the_linear_schedule_falls_evenly_after_its_warm_up() -> None:
+    factor = LinearScheduleConfig(warmup_steps=10, final_factor=0.2).build(steps_per_epoch=10, steps=110)
+    assert [factor(step) for step in (0, 9, 10, 60, 110)] == pytest.approx([0.1, 1.0, 1.0, 0.6, 0.2])
+
+
+def test_the_wsd_schedule_is_flat_then_falls_then_is_flat_again() -> None:
+    schedule = WsdScheduleConfig(warmup_steps=10, decay_from=0.5, decay_to=0.9, final_factor=0.1)
+    factor = schedule.build(steps_per_epoch=10, steps=100)
+    assert [factor(step) for step in (0, 10, 50, 70, 90, 99)] == pytest.approx([0.1, 1.0, 1.0, 0.55, 0.1, 0.1])
+
+
+def test_a_decay_that_ends_before_it_begins_is_refused() -> None:
+    with pytest.raises(InputError, match=r"the decay must end after it has begun: got decay_from=0\.9, decay_to=0\.8"):
+        WsdScheduleConfig(decay_from=0.9, decay_to=0.8)
 
 
 def test_the_average_follows_at_first_and_smooths_later() -> None:
