@@ -7,8 +7,10 @@ Among several classes for one field, the one whose `kind` matches is taken.
 
 import dataclasses
 import difflib
+import functools
 import io
 import reprlib
+import textwrap
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -17,12 +19,15 @@ from typing import Any, TypeVar, dataclass_transform
 
 import pydantic
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from condetr.errors import InputError
 
 _LONGEST_YAML = 2**20  # bytes; the parser reads about 100,000 a second
 _DEEPEST = 9  # depth of a shown path; YAML's aliases may form a cycle
+
+_COMMENT_WIDTH = 100
 
 C = TypeVar("C")
 T = TypeVar("T")
@@ -31,7 +36,7 @@ T = TypeVar("T")
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def settings(cls: type[C]) -> type[C]:
     """Make `cls` a settings class: a frozen, keyword-only dataclass that refuses unknown keys."""
-    cls.__pydantic_config__ = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)  # type: ignore[attr-defined]
+    cls.__pydantic_config__ = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)  # type: ignore[attr-defined]
     return dataclasses.dataclass(frozen=True, kw_only=True)(cls)
 
 
@@ -77,14 +82,56 @@ def assign(config: T, values: Mapping[str, Any], *, source: str) -> T:
 
 def dump(config: object) -> dict[str, Any]:
     """Return settings as plain data that YAML and JSON can hold."""
-    adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(type(config))
-    plain: dict[str, Any] = adapter.dump_python(config, mode="json")
+    plain: dict[str, Any] = _adapter(type(config)).dump_python(config, mode="json")  # type: ignore[arg-type]
     return plain
 
 
 def to_yaml(config: object) -> str:
     """Return settings as YAML text."""
     return yaml_text(dump(config))
+
+
+def explained_yaml(config: object) -> str:
+    """Return settings as YAML text, each below its docstring and the values that it may have."""
+    yaml = YAML()
+    yaml.width = 120
+    yaml.representer.add_representer(
+        type(None), lambda self, _: self.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
+    stream = io.StringIO()
+    yaml.dump(_explained(config, indent=0), stream)
+    return stream.getvalue()
+
+
+def _explained(config: object, *, indent: int) -> CommentedMap:
+    schema = _adapter(type(config)).json_schema()  # type: ignore[arg-type]
+    plain, lines = dump(config), CommentedMap()
+    for name, value in plain.items():
+        part = getattr(config, name)
+        nested = dataclasses.is_dataclass(part)
+        lines[name] = _explained(part, indent=indent + 2) if nested else _in_one_line(value)
+        comment = _explanation(schema["properties"][name], part=part if nested else None)
+        if comment:
+            lines.yaml_set_comment_before_after_key(name, before=comment, indent=indent)
+    return lines
+
+
+def _explanation(schema: Mapping[str, Any], *, part: object) -> str:
+    """Return a setting's docstring and, if they are few, its possible values; for a part, the part's own docstring."""
+    if part is not None:
+        return (type(part).__doc__ or "").splitlines()[0]
+    values = [value for each in (schema, *schema.get("anyOf", ())) for value in each.get("enum", ())]
+    choice = f"One of {', '.join(map(str, values))}." if values else ""
+    text = _one_line(" ".join((schema.get("description", ""), choice)))
+    return "\n".join(textwrap.wrap(text, width=_COMMENT_WIDTH))
+
+
+def _in_one_line(value: Any) -> Any:  # noqa: ANN401 - what YAML can hold
+    if not isinstance(value, list):
+        return value
+    line = CommentedSeq(value)
+    line.fa.set_flow_style()
+    return line
 
 
 def yaml_text(plain: Mapping[str, Any]) -> str:
@@ -114,6 +161,11 @@ def read_yaml(text: bytes) -> Any:  # noqa: ANN401 - YAML yields anything
     except (LookupError, TypeError, AttributeError, OverflowError, AssertionError) as error:
         # Errors that the library lets through for values that do not match their tag or only look like another type.
         raise ValueError(_one_line(error)) from None
+
+
+@functools.cache
+def _adapter(cls: Any) -> Any:  # noqa: ANN401 - beartype refuses pydantic's generic class
+    return pydantic.TypeAdapter(cls)
 
 
 def _assigned(config: T, values: Mapping[str, Any]) -> T:
@@ -171,7 +223,7 @@ def _build(cls: Any, mapping: Mapping[Any, Any], *, path: str, known: Sequence[s
         member = _of_kind(classes, value, default=_default(cls, key), place=place)
         values[key] = _build(member, value, path=f"{place}.", known=known)
     try:
-        return pydantic.TypeAdapter(cls).validate_python(values)
+        return _adapter(cls).validate_python(values)
     except pydantic.ValidationError as error:
         raise InputError(_first_complaint(error, path=path)) from None
 

@@ -82,8 +82,8 @@ def show(
         list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change a setting; may be repeated.")
     ] = None,
 ) -> None:
-    """Print a recipe's settings as YAML, as `condetr train` would take them."""
-    from condetr.config import to_yaml
+    """Print a recipe's settings as YAML that `condetr train` takes, with what each of them means."""
+    from condetr.config import explained_yaml
     from condetr.recipes import registry
 
-    typer.echo(to_yaml(registry.recipe(recipe, *(assignments or []))), nl=False)
+    typer.echo(explained_yaml(registry.recipe(recipe, *(assignments or []))), nl=False)

@@ -42,10 +42,7 @@ from condetr.losses.criterion import CriterionConfig, SetCriterion
 from condetr.shapes import DetectorOutput, Found, Prediction, Targets
 
 SpatialQuery = Literal["CSQ", "C", "T", "P", "I"]
-"""Table 3. CSQ: T(f) p_s. C: the decoder embedding f. T: T(f) alone. P: p_s alone. I: T from the content query."""
-
 Transformation = Literal["diagonal", "identity", "scalar", "block", "full"]
-"""Figure 5: the form of T."""
 
 
 @settings
@@ -65,8 +62,11 @@ class ConditionalDetrConfig(DetectorSettings):
     """`sigmoid` is trained with the focal loss, `softmax` with cross-entropy."""
     criterion: CriterionConfig = CriterionConfig()
     spatial_query: SpatialQuery = "CSQ"
+    """Table 3. CSQ: T(f) p_s. C: the decoder embedding f. T: T(f) alone. P: p_s alone. I: T from the content query."""
     transformation: Transformation = "diagonal"
+    """The form of T (figure 5)."""
     reference: Reference = "query"
+    """Where reference points come from: predicted from each query, a parameter of each query, or all at (0.5, 0.5)."""
     offset_regression: bool = True
     """Predict the box centre as an offset from the reference point (equation 1)."""
     query_groups: Groups = 1

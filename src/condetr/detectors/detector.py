@@ -14,7 +14,7 @@ from condetr.errors import InputError
 from condetr.losses.criterion import Criterion
 from condetr.shapes import Found, Output, Targets
 
-Queries = Annotated[int, Field(ge=1, le=10_000)]
+Queries = Annotated[int, Field(ge=1, le=10_000, description="The largest number of objects in an image.")]
 Width = Annotated[int, Field(ge=1, le=8192)]
 Heads = Annotated[int, Field(ge=1, le=128)]
 EncoderLayers = Annotated[int, Field(ge=0, le=64)]

@@ -11,7 +11,6 @@ from condetr.engine.optim import EmaConfig, OptimizerConfig, ScheduleConfig, Ste
 
 Count = Annotated[int, Field(ge=1)]
 Precision = Literal["auto", "32-true", "bf16-mixed"]
-"""`auto` is bf16 if the processor or GPU supports it natively, otherwise fp32. Matching and losses are always fp32."""
 
 
 @settings
@@ -23,6 +22,7 @@ class DataConfig:
     train_split: str | None = None
     """Name of the training split; by default the data set decides."""
     val_split: str | None = None
+    """Name of the validation split; without one, some training images are held out."""
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Fraction of the training images that is held out if the data has no validation split."""
     skip_unreadable: bool = False
@@ -33,11 +33,13 @@ class DataConfig:
     micro_batch_size: Count | None = None
     """Images that one process computes at once; gradients are accumulated up to `batch_size`."""
     eval_batch_size: Count = 1
+    """Images per batch in evaluation; padding changes the metrics a little."""
     group_by_aspect: bool = False
     """Batch landscape and portrait images separately, which saves padding."""
     pad_multiple: Count = 1
     """Pad training batches to multiples of this many pixels; fewer sizes speed up compiled code and convolutions."""
     workers: Annotated[int, Field(ge=0)] = 4
+    """Processes that read and augment images beside the training."""
     cache_mb: Annotated[int, Field(ge=0)] = 0
     """Memory in MiB for decoded images, so that later epochs need not decode them again."""
 
@@ -74,14 +76,19 @@ class TrainConfig:
     process_timeout_minutes: Annotated[float, Field(gt=0, le=1440)] = 10.0
     """Minutes that processes wait for one that does not answer; evaluating and saving must take less time."""
     ema: EmaConfig | None = None
+    """An average of the weights, which is evaluated and exported."""
     early_stopping: EarlyStoppingConfig | None = None
+    """Stop when AP has not risen for a while."""
     init_from: str | None = None
     """Weights to start from, anything that `condetr.load` takes; what does not fit is re-initialised and named."""
     precision: Precision = "auto"
+    """`auto` is bf16 if the processor or GPU supports it natively, otherwise fp32."""
     compile: bool = False
     """Compile the detector with torch.compile, which takes minutes for each new batch size; see data.pad_multiple."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 42
+    """Of initial weights, the order of images, augmentation, dropout and held-out images."""
     loggers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ("tensorboard",)
+    """Where metrics go besides metrics.csv."""
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Return the number of steps of the whole training."""

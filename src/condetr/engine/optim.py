@@ -21,7 +21,9 @@ class OptimizerConfig:
     """AdamW with weight decay on all trainable parameters, a smaller rate for the backbone, and gradient clipping."""
 
     lr: Annotated[float, Field(gt=0)] = 1e-4
+    """Learning rate of everything but the backbone."""
     backbone_lr: Annotated[float, Field(ge=0)] = 1e-5
+    """Learning rate of parameters with "backbone" in their name; 0 leaves them unchanged."""
     slow: tuple[str, ...] = ()
     """Parameters outside the backbone with one of these words in their name get a tenth of `lr`."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
@@ -52,7 +54,9 @@ class StepScheduleConfig:
 
     kind: Literal["step"] = "step"
     drop_epoch: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0)] = 40
+    """Epochs before the drop; a fraction falls inside an epoch."""
     factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Of the rate after the drop."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     """Steps of linear rise from nearly 0."""
 
