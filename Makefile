@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/condetr-is-installed
 
-.PHONY: help setup demo test ci lint types fmt bench constraints
+.PHONY: help setup demo test ci lint types fmt docs bench constraints
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -17,7 +17,7 @@ demo: setup  ## Generate a data set, train, evaluate, predict and report, into r
 test: setup  ## Run the tests
 	$(VENV)/bin/python -m pytest --quiet --durations=10 --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
-ci: test lint types  ## All that must pass before a change is taken
+ci: test lint types docs  ## All that must pass before a change is taken
 
 lint: setup  ## Check style, formatting and the direction of imports
 	$(VENV)/bin/ruff check
@@ -31,6 +31,9 @@ types: setup  ## Check types, and that nothing is used that Windows lacks
 fmt: setup  ## Format the code and mend what can be mended
 	$(VENV)/bin/ruff check --fix
 	$(VENV)/bin/ruff format
+
+docs: setup  ## Build the documentation in site/, and check its links
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict --quiet
 
 bench: setup  ## Measure every table of speed against its peers, into benchmarks/results; wants an idle machine
 	$(VENV)/bin/python -m benchmarks.speed
