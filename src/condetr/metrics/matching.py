@@ -106,9 +106,7 @@ def _truth(record: ImageRecord) -> supervision.Detections:
 def _found(record: ImageRecord, detections: Detections | None) -> supervision.Detections:
     if detections is None or len(detections) == 0:
         return supervision.Detections(xyxy=np.zeros((0, 4)), class_id=np.zeros(0, int), confidence=np.zeros(0))
-    counts = np.ones(len(detections), dtype=bool)
-    if record.is_crowd.any():
-        counts = ~_only_in_a_crowd(record, detections)
+    counts = ~only_in_a_crowd(record, detections)
     return supervision.Detections(
         xyxy=detections.boxes_xyxy[counts],
         class_id=detections.labels[counts].astype(int),
@@ -116,8 +114,10 @@ def _found(record: ImageRecord, detections: Detections | None) -> supervision.De
     )
 
 
-def _only_in_a_crowd(record: ImageRecord, detections: Detections) -> Bool[np.ndarray, " N"]:
+def only_in_a_crowd(record: ImageRecord, detections: Detections) -> Bool[np.ndarray, " N"]:
     """Tell which detections are at least half inside a crowd region of their class and match no single object."""
+    if not record.is_crowd.any() or len(detections) == 0:
+        return np.zeros(len(detections), dtype=bool)
     overlap = coco_overlap(to_xywh(detections.boxes_xyxy), to_xywh(record.boxes_xyxy), record.is_crowd.tolist())
     on_object = (overlap[:, ~record.is_crowd] > SAME_OBJECT_IOU).any(axis=1)
     of_its_class = detections.labels[:, None] == record.labels[record.is_crowd]

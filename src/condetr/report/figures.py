@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -15,6 +16,8 @@ from matplotlib.figure import Figure
 from condetr.inference.drawing import PALETTE
 from condetr.metrics.matching import PrecisionRecall
 from condetr.runs.contents import History
+
+_LEGEND_COLUMNS = 4
 
 INK = "#858c96"
 """Axes and text: a grey that is legible on white and on near-black."""
@@ -31,7 +34,7 @@ def accuracy_chart(history: History) -> str | None:
     curves = {name: points for name, points in curves.items() if len(points[1])}
     if not curves:
         return None
-    figure, axes = _chart(x="epoch", y="average precision", width=11.0)
+    figure, axes = _chart(x="epoch", y="average precision", width=8.0)
     for color, (name, points) in zip(PALETTE, curves.items(), strict=False):
         _line(axes, points, color=color, label=name, width=2.2 if name == "AP" else 1.4)
     axes.set_ylim(bottom=0)
@@ -142,8 +145,11 @@ def _chart(*, x: str, y: str, width: float = 5.4, height: float = 2.9) -> tuple[
 def _finish(figure: Figure, axes: Axes, *, legend: bool = True) -> str:
     """Return a figure as a data URI; equal figures give equal bytes."""
     axes.title.set(color=INK, fontsize=10)
-    if legend and axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+    handles, labels = axes.get_legend_handles_labels()
+    if legend and handles:
+        columns = min(len(handles), _LEGEND_COLUMNS)
+        style: dict[str, Any] = {"frameon": False, "fontsize": 9, "labelcolor": INK, "ncols": columns}
+        figure.legend(handles, labels, loc="outside upper center", **style)
     stream = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "condetr"}):
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})

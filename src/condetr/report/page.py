@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
+import numpy as np
 
 import condetr
 from condetr.data.dataset import Split
+from condetr.metrics.errors import KINDS, MEANINGS, find_errors
 from condetr.metrics.matching import best_threshold, confusion_matrix, precision_recall
 from condetr.report import figures
 from condetr.report.attention import make_attention
@@ -18,6 +20,9 @@ from condetr.runs.folder import RunFolder
 from condetr.shapes import Detections
 from condetr.storage.atomic import replaced_file, write_text
 from condetr.words import ap_text
+
+MOST_CLASSES = 3
+"""Classes that are named for a kind of errors."""
 
 BY_SIZE = ("AP_small", "AP_medium", "AP_large")
 RECALLS = ("AR_1", "AR_10", "AR_100")
@@ -63,6 +68,7 @@ def write_report(
         headline=_headline(results),
         details=_details(results),
         curves=_curves(contents.history),
+        notices=_notices(results),
         per_class=_per_class(results),
         label_map=contents.label_map.to_list() if contents.label_map is not None else [],
         config_yaml=contents.config_yaml,
@@ -93,12 +99,37 @@ def _what_it_saw(
     return {
         "threshold": threshold,
         "precision_recall": [chart for chart in charts if chart is not None],
+        "errors": _errors(split, detections, threshold=threshold),
         "confusion": figures.confusion_chart(matrix, names=names),
         "gallery": make_gallery(split, detections, threshold=threshold),
         "attention": make_attention(run, split, detections, threshold=threshold, device=device)
         if run.best.is_dir()
         else None,
     }
+
+
+def _errors(split: Split, detections: Mapping[int, Detections], *, threshold: float) -> list[dict[str, Any]]:
+    """Return a row for each kind of errors: what it costs, and where those at the threshold are."""
+    costs = find_errors(split, detections).costs
+    if np.isnan(costs).any():
+        return []
+    there = find_errors(split, {image_id: found.above(threshold) for image_id, found in detections.items()})
+    return [
+        {
+            "kind": kind,
+            "meaning": MEANINGS[kind],
+            "cost": float(cost),
+            "cost_text": ap_text(float(cost)),
+            "count": int(by_class.sum()),
+            "sizes": by_size.tolist(),
+            "classes": ", ".join(
+                f"{split.label_map.names[label]} {by_class[label]:,}"
+                for label in np.argsort(-by_class, kind="stable")[:MOST_CLASSES]
+                if by_class[label]
+            ),
+        }
+        for kind, cost, by_class, by_size in zip(KINDS, costs, there.counts, there.size_counts, strict=True)
+    ]
 
 
 def _curves(history: History | None) -> list[Figure]:
@@ -134,6 +165,15 @@ def _per_class(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         {**row, **{f"{name}_text": ap_text(row[name]) for name in ("AP", "AP50")}}
         for row in results.get("per_class") or []
+    ]
+
+
+def _notices(results: Mapping[str, Any]) -> list[str]:
+    """Return the warnings of the training and about its data."""
+    findings = [finding for finding in results.get("findings") or [] if finding["severity"] != "info"]
+    return [
+        *(results.get("warnings") or {}).values(),
+        *(f"{each['what']} ({'; '.join(each['examples'])})" for each in findings),
     ]
 
 

@@ -21,7 +21,16 @@ from condetr.shapes import Detections
 from tests.tiny import TINY
 
 LABELS = LabelMap((Category(3, "bolt"), Category(7, "<b>nut</b>"), Category(9, "washer")))
-SECTIONS = ("Training", "Classes", "Precision and recall", "Confusion matrix", "Pictures", "Attention", "Settings")
+SECTIONS = (
+    "Training",
+    "Classes",
+    "Errors",
+    "Precision and recall",
+    "Confusion matrix",
+    "Pictures",
+    "Attention",
+    "Settings",
+)
 
 DETECTOR = ConditionalDetrConfig(**TINY)
 
@@ -116,6 +125,30 @@ def test_average_precision_is_shown_as_a_share(run: Path, split: Split, detectio
 
     results = json.loads((run / "results.json").read_text())
     assert f"<span>AP</span><b>{results['AP']:.3f}</b>" in html
+
+
+def test_each_kind_of_error_is_shown_with_its_cost(run: Path, split: Split, detections: dict[int, Detections]) -> None:
+    html = write_report(run, split=split, detections=detections).read_text()
+
+    errors = html[html.index('<h2 id="errors"') : html.index('<h2 id="recall"')]
+    missed = errors[errors.index("<td>missed") :]
+    assert "0.396</span></td>\n<td>4</td><td>4</td><td>0</td><td>0</td>" in missed
+    assert "bolt 2, &lt;b&gt;nut&lt;/b&gt; 2" in missed
+
+
+def test_warnings_of_the_training_and_about_its_data_are_shown(run: Path) -> None:
+    results = json.loads((run / "results.json").read_text())
+    results["warnings"] = {"standing_loss": "the loss stands still"}
+    results["findings"] = [
+        {"severity": "warning", "what": "2 boxes without area, left out", "examples": ["a.jpg: box 1", "<b>.jpg"]},
+        {"severity": "info", "what": "nothing to worry about", "examples": []},
+    ]
+    (run / "results.json").write_text(json.dumps(results))
+    html = write_report(run, split=None, detections=None).read_text()
+
+    assert "<li>the loss stands still</li>" in html
+    assert "<li>2 boxes without area, left out (a.jpg: box 1; &lt;b&gt;.jpg)</li>" in html
+    assert "nothing to worry about" not in html
 
 
 def test_the_page_needs_no_other_file(run: Path, split: Split, detections: dict[int, Detections]) -> None:
