@@ -9,6 +9,7 @@ from PIL import Image
 
 from condetr.data.transforms import LightTransformConfig
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
+from condetr.detectors.deformable_detr import DeformableDetrConfig
 from condetr.detectors.detr import DetrConfig
 from condetr.inference.model_folder import save_model
 from condetr.labels import Category, LabelMap
@@ -19,11 +20,12 @@ from tests.unit.explain.explorer_pages import read_data
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with two untrained models, `conditional` and `detr`, and `image.png`."""
+    """Return a folder with untrained models, `conditional`, `detr` and `deformable`, and `image.png`."""
     folder = tmp_path_factory.mktemp("explain")
-    configs: dict[str, ConditionalDetrConfig | DetrConfig] = {
+    configs: dict[str, ConditionalDetrConfig | DetrConfig | DeformableDetrConfig] = {
         "conditional": ConditionalDetrConfig(**TINY),
         "detr": DetrConfig(**TINY),
+        "deformable": DeformableDetrConfig(**TINY),
     }
     for name, config in configs.items():
         save_model(
@@ -58,6 +60,20 @@ def test_two_models_are_shown_one_beside_the_other(models: Path, condetr: Comman
     logits = maps["spatial_logits"] + maps["content_logits"]
     weights = np.exp(logits - logits.max(axis=(1, 2), keepdims=True))
     np.testing.assert_allclose(maps["combined"], weights / weights.sum(axis=(1, 2), keepdims=True), atol=1e-6)
+
+
+def test_points_are_shown_beside_maps(models: Path, condetr: Command, tmp_path: Path) -> None:
+    arguments = (models / "deformable", models / "image.png", "--beside", models / "conditional", "--query", 1)
+    ended = condetr("explain", *arguments, "--out", tmp_path)
+    assert ended.code == 0, ended.err
+    assert "where heads look: points" in ended.out
+    (detection,) = json.loads((tmp_path / "explanation.json").read_text())["detections"]
+    (beside,) = detection["beside"]
+    assert set(detection["heads"][0]) == {"points", "by_level", "in_image"}
+    assert set(beside["heads"][0]) == {"spatial", "content", "combined"}
+    assert sum(detection["heads"][0]["by_level"]) == pytest.approx(1)
+    for name in (detection["picture"], beside["picture"], detection["models_picture"]):
+        assert (tmp_path / name).is_file()
 
 
 def test_every_detection_is_explained_in_the_first_layer(models: Path, condetr: Command, tmp_path: Path) -> None:

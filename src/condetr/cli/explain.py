@@ -58,9 +58,8 @@ def explain(
     wanted_query, wanted_heads = _query(query), _heads(heads)
     pixels = read_image(image).permute(1, 2, 0).numpy()
     warn_of_frames([image])
-    predictor = load(weights, device=device)
-    views = {weights: look(predictor, pixels, layer=layer)}
-    views |= {name: look(load(name, device=device), pixels, layer=layer) for name in beside or []}
+    models = {name: load(name, device=device) for name in (weights, *(beside or []))}
+    views = {name: look(predictor, pixels, layer=layer) for name, predictor in models.items()}
     chosen = choose(views, query=wanted_query, threshold=threshold, heads=wanted_heads)
     out.mkdir(parents=True, exist_ok=True)
     content = {"image": str(image), "detections": [write(out, models) for models in chosen]}
@@ -68,9 +67,10 @@ def explain(
     if html is not None:
         write_explorer(
             html,
-            predictor,
+            models.pop(weights),
             pixels,
             model=weights,
+            beside=models,
             image=image.name,
             queries=[models[0].explanation.query for models in chosen],
             layer=layer,
@@ -118,25 +118,26 @@ def _show(chosen: "Sequence[Shown]") -> None:
     from rich.console import Console
 
     from condetr.explain.measures import who_watches
-    from condetr.explain.record import measure_heads
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
     tables = len({shown.model for shown in chosen}) == len(chosen)
     for shown in chosen:
-        explanation, spatial = shown.explanation, [parts["spatial"] for parts in measure_heads(shown.explanation)]
+        explanation, places = shown.explanation, shown.explanation.places()
         found = f"{explanation.name} {explanation.score:.2f}, query {explanation.query}, layer {shown.view.layer}"
-        console.print(f"{shown.model}: {found}: {who_watches(spatial)}")
+        console.print(f"{shown.model}: {found}: {who_watches(places)}")
         if tables:
-            console.print(_table(spatial))
+            console.print(_table(places, of=next(iter(explanation.numbers()[0]))))
 
 
-def _table(heads: "Sequence[MapNumbers]") -> "Table":
+def _table(heads: "Sequence[MapNumbers]", *, of: str) -> "Table":
     from rich import box
     from rich.table import Table
 
     from condetr.explain.measures import SIDES, watched
 
-    table = Table("head", box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), title="spatial attention", title_justify="left")
+    table = Table(
+        "head", box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), title=f"where heads look: {of}", title_justify="left"
+    )
     table.add_column("watches", no_wrap=True)
     for column in (*SIDES, "in box", "x", "y", "bits"):
         table.add_column(column, justify="right", no_wrap=True)

@@ -40,6 +40,10 @@ class Detector(nn.Module, ABC):
     """The function from logits to scores in exported models; with `softmax` the last column is "no object". None if
     logits and boxes are not enough to find objects.
     """
+    looks_at: Literal["cells", "points"] | None = None
+    """The places that its decoder's cross-attention weighs: every cell of a feature map, or a few points of several.
+    None if there is no such attention.
+    """
 
     @abstractmethod
     def forward(

@@ -85,7 +85,7 @@ def _most_certain(split: Split, detections: Mapping[int, Detections], *, thresho
 
 
 def _habits(found: Sequence[Shown]) -> tuple[Habit, ...]:
-    per_head = zip(*(shown.explanation.spatial_numbers() for shown in found), strict=True)
+    per_head = zip(*(shown.explanation.places() for shown in found), strict=True)
     return tuple(_habit(head, mean(numbers)) for head, numbers in enumerate(per_head))
 
 
@@ -95,7 +95,7 @@ def _habit(head: int, numbers: MapNumbers) -> Habit:
 
 
 def _picture(shown: Shown) -> Picture:
-    caption = f"{shown.model} · {who_watches(shown.explanation.spatial_numbers())}"
+    caption = f"{shown.model} · {who_watches(shown.explanation.places())}"
     return Picture(data_uri(_drawn(draw_heads(shown))), caption)
 
 

@@ -12,10 +12,10 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.detectors.detr import DetrConfig
 from condetr.errors import InputError
-from condetr.explain.explorer import data as explorer_data
-from condetr.explain.explorer.data import page_data, quantise, split
+from condetr.explain.cells import CellAttention
+from condetr.explain.explorer.data import model_data, quantise, split
 from condetr.explain.explorer.page import require_page, write_explorer
-from condetr.explain.record import save_maps
+from condetr.explain.record import save_arrays
 from condetr.explain.view import look, look_into_all
 from condetr.inference.predictor import Predictor
 from condetr.layers.positions import point_embedding
@@ -43,7 +43,7 @@ def test_the_page_holds_the_logits_that_explain_writes(kind: Any, layer: int, tm
     view = look(model, PIXELS, layer=layer)
     assert len(data["detections"]) == 5
     for place, detection in enumerate(data["detections"]):
-        save_maps(tmp_path / "maps.npz", view.explain(view.queries.index(detection["query"])))
+        save_arrays(tmp_path / "maps.npz", view.explain(view.queries.index(detection["query"])))
         spatial, content = stored_logits(data, place, layer=layer)
         with np.load(tmp_path / "maps.npz") as expected:
             np.testing.assert_allclose(spatial, expected["spatial_logits"], atol=1e-5)
@@ -55,12 +55,14 @@ def test_the_page_holds_the_logits_that_explain_writes(kind: Any, layer: int, tm
 @torch.inference_mode()
 def test_spatial_logits_that_are_no_sum_of_rows_and_columns_are_kept_whole() -> None:
     depths = look_into_all(predictor(), PIXELS)
+    spatial = []
     for view in depths.views:
-        view.logits.spatial.copy_(torch.randn_like(view.logits.spatial))
-    data = page_data(depths, [3])
+        assert isinstance(view.attention, CellAttention)
+        spatial.append(view.attention.logits.spatial.copy_(torch.randn_like(view.attention.logits.spatial)))
+    data = model_data(depths, [3])
     assert data["precision"]["spatial"] == {"form": "whole maps, float32", "largest_error": 0.0}
     whole = numbers(data["detections"][0]["spatial"]["whole"]).reshape(LAYERS, HEADS, *CELLS_HW)
-    np.testing.assert_array_equal(whole[1], depths.views[1].logits.spatial[0, :, 3].view(HEADS, *CELLS_HW))
+    np.testing.assert_array_equal(whole[1], spatial[1][0, :, 3].view(HEADS, *CELLS_HW))
 
 
 @given(arrays(np.float32, (3, 1), elements=st.floats(-9, 9, width=32)), arrays(np.float32, (1, 4), elements=st.just(2)))
@@ -116,7 +118,8 @@ def spatial_logits_at(model: Predictor, xy: torch.Tensor, *, layer: int) -> np.n
     handle = decoder.spatial_query.register_forward_pre_hook(move, with_kwargs=True)
     view = look(model, PIXELS, layer=layer)
     handle.remove()
-    return view.logits.spatial[0].view(HEADS, -1, *CELLS_HW).numpy()
+    assert isinstance(view.attention, CellAttention)
+    return view.attention.logits.spatial[0].view(HEADS, -1, *CELLS_HW).numpy()
 
 
 @pytest.mark.parametrize("changes", [{"transformation": "full"}, {"spatial_query": "T"}, {"spatial_query": "C"}])
@@ -135,9 +138,9 @@ def test_the_queries_asked_for_come_first_and_then_the_best(tmp_path: Path) -> N
     assert [detection["query"] for detection in data["detections"]] == [2]
 
 
-def test_as_many_detections_are_shown_as_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(explorer_data, "ROOM", 3 * LAYERS * HEADS * 160 * 6)
-    assert len(write_page(tmp_path / "page.html", predictor())["detections"]) == 3
+def test_as_many_detections_are_shown_as_fit(tmp_path: Path) -> None:
+    room = 3 * LAYERS * HEADS * 160 * 6
+    assert len(write_page(tmp_path / "page.html", predictor(), room=room)["detections"]) == 3
 
 
 def test_nothing_to_show_is_an_error_that_writes_nothing(tmp_path: Path) -> None:

@@ -11,15 +11,15 @@ import pytest
 
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.detectors.detr import DetrConfig
+from condetr.explain.cells import CellsOfQuery
 from condetr.explain.measures import watched
-from condetr.explain.record import measure_heads
 from condetr.explain.view import look
 from tests.unit.explain.explorer_pages import PIXELS, predictor, write_page
 
 playwright: Any = pytest.importorskip("playwright.sync_api")
 
 PHONE, DESKTOP = {"width": 320, "height": 640}, {"width": 1280, "height": 900}
-PICTURES = "Array.from(document.querySelectorAll('#heads canvas'), (canvas) => canvas.toDataURL())"
+PICTURES = "Array.from(document.querySelectorAll('.heads canvas'), (canvas) => canvas.toDataURL())"
 DRAWN = "() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))"
 
 
@@ -86,14 +86,17 @@ def test_maps_and_numbers_are_those_of_explain(kind: Any, layer: int, browser: A
         for place, detection in enumerate(data["detections"]):
             explanation = view.explain(view.queries.index(detection["query"]))
             seen = tab.evaluate(
-                "([place, layer]) => headsOf(place, layer).map((parts) => PARTS.map((name) => ({...parts[name].numbers,"
-                " map: Array.from(parts[name].map), watches: watched(parts[name].numbers, data.rules)})))",
+                "([place, layer]) => { const { parts } = panes[0]; return panes[0].headsOf(place, layer).map((head) =>"
+                " parts.map((name) => ({...head[name].numbers, map: Array.from(head[name].map),"
+                " watches: watched(head[name].numbers, page.rules)}))); }",
                 [place, layer],
             )
-            for head, parts in enumerate(measure_heads(explanation)):
+            assert isinstance(explanation.attention, CellsOfQuery)
+            for head, parts in enumerate(explanation.numbers()):
                 for part, (name, expected) in enumerate(parts.items()):
                     shown = seen[head][part]
-                    whole = getattr(explanation.maps, name)[head].ravel()
+                    whole = getattr(explanation.attention.maps, name)[head].ravel()
+                    assert expected.evenness is not None
                     np.testing.assert_allclose(shown["map"], whole, atol=1e-5)
                     np.testing.assert_allclose(shown["centre_xy"], expected.centre_xy, rtol=1e-3, atol=1e-3)
                     np.testing.assert_allclose(
@@ -109,7 +112,7 @@ def test_a_click_on_a_box_or_a_name_changes_the_maps(page: Any) -> None:  # noqa
     page.locator(".box:not(.now)").last.dispatch_event("click")
     second = pictures(page)
     assert all(before != after for before, after in zip(first, second, strict=True))
-    page.locator("#detections button").first.click()
+    page.locator(".detections button").first.click()
     assert pictures(page) == first
 
 
@@ -123,7 +126,7 @@ def test_keys_choose_detection_and_layer(page: Any) -> None:  # noqa: ANN401
     page.keyboard.press("ArrowDown")
     assert pictures(page) != first
     assert page.inner_text("#layer-number") == "0 of 0 to 1"
-    assert page.is_visible("#mixed")
+    assert page.is_visible(".mixed")
     page.keyboard.press("ArrowUp")
     assert pictures(page) == first
 
@@ -132,8 +135,8 @@ def test_the_slider_chooses_the_layer(page: Any) -> None:  # noqa: ANN401
     last = pictures(page)
     page.fill("#layer", "0")
     assert pictures(page) != last
-    assert page.inner_text("#guesses .now td") == "0"
-    page.locator("#guesses tr").last.click()
+    assert page.inner_text(".course .now button") == "0"
+    page.locator(".course tbody tr").last.click()
     assert pictures(page) == last
 
 
@@ -147,8 +150,8 @@ def test_a_common_scale_dims_all_maps_but_the_brightest(page: Any) -> None:  # n
 
 def test_the_pointer_tells_what_a_cell_has_in_the_three_maps(page: Any) -> None:  # noqa: ANN401
     page.locator("canvas").first.hover(position={"x": 2, "y": 2})
-    told = page.locator("#heads .head").first.locator("figcaption span").all_inner_texts()
-    shares = page.evaluate("PARTS.map((name) => headsOf(0, 1)[0][name].map[0])")
+    told = page.locator(".heads .head").first.locator("figcaption span").all_inner_texts()
+    shares = page.evaluate("panes[0].parts.map((name) => panes[0].headsOf(0, 1)[0][name].map[0])")
     np.testing.assert_allclose([float(text.rstrip("%")) / 100 for text in told], shares, rtol=0.06)
     page.mouse.move(1, 1)
     assert page.locator("figcaption span").first.inner_text() == ""
@@ -163,18 +166,19 @@ def test_a_reference_point_that_is_dragged_moves_the_spatial_maps_until_it_is_pu
     page.mouse.up()
     page.mouse.move(x, y)
     assert pictures(page)[0] != before[0]
-    frame = page.locator("#overlay").bounding_box()
+    frame = page.locator(".overlay").bounding_box()
     at = [(x + 40 - frame["x"]) / frame["width"], (y + 30 - frame["y"]) / frame["height"]]
-    np.testing.assert_allclose(page.evaluate("state.point"), at, atol=1e-6)
+    np.testing.assert_allclose(page.evaluate("panes[0].point"), at, atol=1e-6)
     page.keyboard.press("Escape")
     assert pictures(page) == before
-    assert not page.is_visible("#moved")
+    assert not page.is_visible(".note.moved")
 
 
 def test_a_point_moved_to_where_it_was_gives_the_stored_logits(page: Any) -> None:  # noqa: ANN401
     stored, computed = page.evaluate(
-        "[null, data.detections[0].reference_xy].map((point) => { state.point = point;"
-        " return [0, 1].map((layer) => Array.from(spatialLogits(0, layer, 1))); })"
+        "() => { const { looks, model } = panes[0]; return [false, true].map((isMoved) => [0, 1].map((layer) => {"
+        " const there = looks.moved(0, layer, model.detections[0].references_xy[layer])[1];"
+        " return Array.from(isMoved ? sumOfParts(there.rows, there.columns) : looks.spatialLogits(0, layer, 1)); })); }"
     )
     np.testing.assert_allclose(computed, stored, atol=1e-4)
 
