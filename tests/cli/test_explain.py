@@ -64,9 +64,12 @@ def test_two_models_are_shown_one_beside_the_other(models: Path, condetr: Comman
 
 def test_points_are_shown_beside_maps(models: Path, condetr: Command, tmp_path: Path) -> None:
     arguments = (models / "deformable", models / "image.png", "--beside", models / "conditional", "--query", 1)
-    ended = condetr("explain", *arguments, "--out", tmp_path)
+    ended = condetr("explain", *arguments, "--out", tmp_path, "--html", tmp_path / "page.html")
     assert ended.code == 0, ended.err
     assert "where heads look: points" in ended.out
+    data = read_data(tmp_path / "page.html", model=1)
+    assert [model["looks_at"] for model in data["models"]] == ["points", "cells"]
+    assert data["name"] == str(models / "conditional")
     (detection,) = json.loads((tmp_path / "explanation.json").read_text())["detections"]
     (beside,) = detection["beside"]
     assert set(detection["heads"][0]) == {"points", "by_level", "in_image"}

@@ -40,9 +40,9 @@ def explain(
     """Show where each attention head looks for a detection.
 
     Writes an image of the spatial, content and combined attention of every head over the image (Conditional DETR,
-    figure 4), the maps as arrays (.npz), and OUT/explanation.json with the numbers. With --beside it also finds the
-    same object in other models and draws their spatial attention in rows (figure 1). With --html it also writes one
-    HTML file on which one clicks through all layers, heads and detections of the first model.
+    figure 4), or the points that it looks at, the same as arrays (.npz), and OUT/explanation.json with the numbers.
+    With --beside it also finds the same object in other models and draws their spatial attention in rows (figure 1).
+    With --html it also writes one HTML file on which one clicks through all layers, heads and detections.
     """
     from condetr.data.images import read_image, warn_of_frames
     from condetr.explain.choose import choose

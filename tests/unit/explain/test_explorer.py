@@ -13,6 +13,8 @@ from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.detectors.detr import DetrConfig
 from condetr.errors import InputError
 from condetr.explain.cells import CellAttention
+from condetr.explain.choose import most_like
+from condetr.explain.explorer import page as explorer_page
 from condetr.explain.explorer.data import model_data, quantise, split
 from condetr.explain.explorer.page import require_page, write_explorer
 from condetr.explain.record import save_arrays
@@ -172,3 +174,33 @@ def test_a_place_where_no_page_can_be_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="File name too long"):
         require_page(tmp_path / ("x" * 300), overwrite=False)
     require_page(tmp_path / "new" / "page.html", overwrite=False)
+
+
+def test_models_beside_show_what_the_first_one_shows(tmp_path: Path) -> None:
+    first, other = predictor(), predictor(DetrConfig, num_queries=9)
+    write_page(tmp_path / "page.html", first, beside={"b": other}, threshold=1.0, queries=range(5))
+    own, beside = (read_data(tmp_path / "page.html", model=model) for model in (0, 1))
+    assert [model["name"] for model in own["models"]] == ["a/run", "b"]
+    assert [detection["query"] for detection in own["detections"]] == [0, 1, 2, 3, 4]
+    views = [look(model, PIXELS) for model in (first, other)]
+    matched = [detection for detection in own["detections"] if detection["matches"][1] is not None]
+    for detection in matched:
+        expected = most_like(views[0].explain(views[0].queries.index(detection["query"])), views[1])
+        assert beside["detections"][detection["matches"][1]]["query"] == expected.query
+    assert 0 < len(matched)
+    assert 0 < len(beside["detections"]) <= len(matched)
+
+
+def test_a_model_beside_that_has_nothing_there_shows_its_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explorer_page, "rank_like", lambda *_: None)
+    write_page(tmp_path / "page.html", predictor(), beside={"b": predictor(DetrConfig)}, threshold=1.0, queries=[3])
+    assert read_data(tmp_path / "page.html")["detections"][0]["matches"] == [None, None]
+    (beside,) = read_data(tmp_path / "page.html", model=1)["detections"]
+    assert beside["query"] == look(predictor(DetrConfig), PIXELS).queries[0]
+
+
+def test_two_models_share_the_room(tmp_path: Path) -> None:
+    room = 2 * 2 * LAYERS * HEADS * 160 * 6
+    write_page(tmp_path / "page.html", predictor(), beside={"b": predictor(DetrConfig)}, room=room)
+    shown = [len(read_data(tmp_path / "page.html", model=model)["detections"]) for model in (0, 1)]
+    assert shown == [2, 2]

@@ -76,8 +76,8 @@ def write_explorer(
 
     It shows these queries first and then, best first, all detections that score at least `threshold`, up to 30, or
     fewer where `room` bytes would not hold them. It opens with the first of them in that layer, the last if none is
-    named. Models `beside` show first what they have in the same places, and then their own detections. `model` and
-    `image` are names for the title. Raises InputError if there is nothing to show or `path` cannot be written to.
+    named. Models `beside` show what they have in the same places, and their own detections. `model` and `image` are
+    names for the title. Raises InputError if there is nothing to show or `path` cannot be written to.
     """
     require_page(path, overwrite=True)
     room //= 1 + len(beside or {})
@@ -87,6 +87,7 @@ def write_explorer(
         raise InputError(f"nothing in the image scores {threshold:g} or more; give a lower threshold, or queries")
     others = [_look(name, other, pixels) for name, other in (beside or {}).items()]
     others = [_with_queries(each, first=_like(first, each), threshold=threshold, room=room) for each in others]
+    others = [_best_first(_or_best(each)) for each in others]
     data = _page_data([first, *others], pixels)
     html = _template().render(
         image=image,
@@ -138,14 +139,23 @@ def _with_queries(model: Model, *, first: Sequence[int], threshold: float, room:
     return model._replace(queries=list(dict.fromkeys([*first, *found]))[:most])
 
 
+def _or_best(model: Model) -> Model:
+    """Return the model with its best detection to show, if there is none yet."""
+    return model if model.queries else model._replace(queries=[model.last.queries[0]])
+
+
+def _best_first(model: Model) -> Model:
+    return model._replace(queries=sorted(model.queries, key=model.last.queries.index))
+
+
 def _like(first: Model, other: Model) -> list[int]:
-    """Return the other model's query for each that the first one shows."""
+    """Return the other model's query for each that the first one shows, unless nothing overlaps."""
     wanted = first.shown()
     ranks = [
         rank_like(box_xyxy, name, other.last.detections)
         for box_xyxy, name in zip(wanted.boxes_xyxy, wanted.names, strict=True)
     ]
-    return [other.last.queries[0 if rank is None else rank] for rank in ranks]
+    return [other.last.queries[rank] for rank in ranks if rank is not None]
 
 
 def _page_data(models: Sequence[Model], pixels: UInt8[np.ndarray, "H W 3"]) -> dict[str, Any]:
