@@ -106,6 +106,48 @@ def test_a_page_is_written_beside_the_same_results(models: Path, condetr: Comman
         assert (tmp_path / "with" / name).read_bytes() == (tmp_path / "without" / name).read_bytes()
 
 
+@pytest.mark.parametrize("model", ["conditional", "deformable"])
+def test_habits_are_counted_over_a_data_set(
+    model: str, models: Path, data: Path, condetr: Command, tmp_path: Path
+) -> None:
+    arguments = ("explain", models / model, "--over", data, "--threshold", 0, "--out", tmp_path / "out")
+    ended = condetr(*arguments)
+    assert ended.code == 0, ended.err
+    assert "share of 10 detections in which a head of layer 1 watches" in ended.out
+    assert "2 images" in ended.out
+    habits = json.loads((tmp_path / "out" / "habits.json").read_text())
+    assert (habits["split"], habits["images"], habits["detections"]) == ("val", 2, 10)
+    assert all(sum(head.values()) == pytest.approx(1) for layer in habits["groups"][0]["layers"] for head in layer)
+    with Image.open(tmp_path / "out" / "habits.png") as picture:
+        assert picture.width > 700
+    fewer = condetr(*arguments, "--overwrite", "--images", 1, "--split", "train", "--json")
+    assert (json.loads(fewer.out)["images"], json.loads(fewer.out)["split"]) == (1, "train")
+    assert json.loads(fewer.out) == json.loads((tmp_path / "out" / "habits.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["conditional", "--over", "{data}", "--layer", "0", "--html", "a.html"], "leave out --layer and --html"),
+        (["conditional", "{models}/image.png", "--over", "{data}"], "leave out IMAGE"),
+        (["conditional", "--over", "{data}", "--threshold", "1"], "nothing in 2 images scores 1 or more"),
+        (["conditional", "--over", "{data}", "--split", "test"], "test"),
+        (["conditional", "--over", "{models}/gone"], "gone"),
+        (["conditional"], "name an image to explain, or a data set with --over"),
+        (["conditional", "{models}/image.png", "--split", "val"], "--split cannot be used with one image, only with a data set"),
+    ],
+)
+def test_a_data_set_that_cannot_be_explained_is_refused_in_one_line(
+    arguments: list[str], sentence: str, models: Path, data: Path, condetr: Command, tmp_path: Path
+) -> None:
+    weights, *others = (argument.format(models=models, data=data) for argument in arguments)
+    ended = condetr("explain", models / weights, *others, "--out", tmp_path / "out")
+    assert ended.code == 2
+    assert sentence in ended.err
+    assert len(ended.err.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -64,7 +64,7 @@ def _pictures(
             image = Image.fromarray(read_image(record.path).permute(1, 2, 0).numpy())
         except InputError:
             continue
-        found = detections.get(record.image_id, _NOTHING).above(threshold)
+        found = detections.get(record.image_id, NOTHING).above(threshold)
         sheet = draw_side_by_side(image, record, found, label_map=split.label_map)
         score = f"F1 {f1[record.image_id]:.2f}" if record.image_id in f1 else "nothing there, nothing found"
         sheet.thumbnail(LARGEST_WH)
@@ -79,6 +79,6 @@ def data_uri(picture: Image.Image) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
-_NOTHING = Detections(
+NOTHING = Detections(
     boxes_xyxy=np.zeros((0, 4), np.float32), scores=np.zeros(0, np.float32), labels=np.zeros(0, np.int64), names=()
 )

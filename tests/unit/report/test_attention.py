@@ -59,9 +59,12 @@ def test_the_most_certain_image_of_each_class_comes_first(run: RunFolder, tmp_pa
 
     assert attention is not None
     assert [picture.caption.split(" ")[0] for picture in attention.pictures] == ["1.png", "3.png", "2.png"][:SHOWN]
-    assert attention.images == 5
-    assert attention.detections >= 5
-    assert [habit.head for habit in attention.habits] == [0, 1]
+    assert attention.habits.images == 5
+    assert attention.habits.detections >= 5
+    assert attention.layer == 1
+    shares = attention.habits.groups[0].shares
+    assert shares is not None
+    assert shares.shape[:2] == (2, 2)  # layers and heads
 
 
 def test_images_that_cannot_be_read_or_hold_nothing_are_passed_over(run: RunFolder, tmp_path: Path) -> None:
