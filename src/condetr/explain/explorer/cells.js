@@ -42,9 +42,8 @@ class Cells {
   }
 
   contentLogits(detection, layer, head) {
-    const { codes, low, step } = this.logitsOf(detection), { height, width } = this.model.cells;
-    const map = layer * this.model.heads + head;
-    return fromSteps(part(codes, map, height * width), low[map], step[map]);
+    const { height, width } = this.model.cells;
+    return Float64Array.from(part(this.logitsOf(detection).content, layer * this.model.heads + head, height * width));
   }
 
   // The row and column parts of every head if the reference point were elsewhere.
@@ -58,9 +57,7 @@ class Cells {
       const { spatial, content } = this.model.detections[detection];
       this.decoded.set(detection, {
         spatial: Object.fromEntries(Object.entries(spatial).map(([name, text]) => [name, floatsOf(text)])),
-        codes: new Uint16Array(bytesOf(content.codes).buffer),
-        low: floatsOf(content.low),
-        step: floatsOf(content.step),
+        content: floatsOf(content),
       });
     }
     return this.decoded.get(detection);

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
-from jaxtyping import Float, UInt16
+from jaxtyping import Float
 
 from condetr.explain.cells import CellAttention, CellsOfQuery
 from condetr.explain.explorer.moving import SpatialLayer
@@ -14,9 +14,8 @@ from condetr.explain.view import Depths, Explanation
 from condetr.layers.positions import TEMPERATURE
 
 RESIDUE = 1e-5
-"""How far a row part plus a column part may be from the spatial logits, as a part of the largest of them."""
-
-LEVELS = 2**16 - 1
+"""How far a row part plus a column part may be from the spatial logits to be held instead of them and, as a part of the
+largest of them, to be what they are made of."""
 
 
 class Sides(NamedTuple):
@@ -32,28 +31,14 @@ class Sides(NamedTuple):
         return logits
 
 
-class Codes(NamedTuple):
-    """Logits in 65,536 even steps from the lowest to the highest of each map."""
-
-    codes: UInt16[np.ndarray, "*maps h w"]
-    low: Float[np.ndarray, "*maps"]
-    step: Float[np.ndarray, "*maps"]
-
-    @property
-    def logits(self) -> Float[np.ndarray, "*maps h w"]:
-        """The nearest step; half a step off at most."""
-        logits: np.ndarray = self.low[..., None, None] + self.step[..., None, None] * self.codes
-        return logits
-
-
 def model_data(
     depths: Depths, queries: Sequence[int], *, spatial_queries: Sequence[SpatialLayer] = ()
 ) -> dict[str, Any]:
     """Return, as plain data, where every layer looks for the queries.
 
-    Points are the 32-bit numbers that they are. Content logits are in 16-bit steps. Spatial logits are 32-bit numbers:
-    a row part and a column part where they are such a sum, which those of sine embeddings are, otherwise the whole
-    maps. With the layers' spatial queries, the page can compute the spatial logits for other reference points.
+    All are 32-bit numbers. Spatial logits are a row part and a column part where these add up to them, which those of
+    sine embeddings do up to rounding, otherwise whole maps. With the layers' spatial queries, the page can compute the
+    spatial logits for other reference points.
     """
     explanations = [[view.explain(view.queries.index(query)) for view in depths.views] for query in queries]
     if isinstance(explanations[0][0].attention, PointsOfQuery):
@@ -83,8 +68,8 @@ def bytes_of_a_detection(depths: Depths) -> int:
     attention, num_layers = depths.views[0].attention, len(depths.views)
     if not isinstance(attention, CellAttention):
         return num_layers * int(np.prod(attention.sampled.weights.shape[2:])) * 3 * 4
-    # 2 for the content, and 4 for the spatial logits in case they are no sum.
-    return num_layers * int(attention.logits.content[0, :, 0].numel()) * 6
+    # 4 for the content, and 4 for the spatial logits in case they are no sum.
+    return num_layers * int(attention.logits.content[0, :, 0].numel()) * 8
 
 
 def split(logits: Float[np.ndarray, "*maps h w"]) -> Sides:
@@ -93,14 +78,6 @@ def split(logits: Float[np.ndarray, "*maps h w"]) -> Sides:
     rows = exact.mean(axis=-1)
     columns = (exact - rows[..., None]).mean(axis=-2)
     return Sides(rows.astype(np.float32), columns.astype(np.float32))
-
-
-def quantise(logits: Float[np.ndarray, "*maps h w"]) -> Codes:
-    """Return the nearest of even steps between the lowest and the highest logit of each map."""
-    low = logits.min(axis=(-2, -1))
-    step = ((logits.max(axis=(-2, -1)) - low) / LEVELS).astype(np.float32)
-    steps = (logits - low[..., None, None]) / np.maximum(step, np.finfo(np.float32).tiny)[..., None, None]
-    return Codes(np.rint(steps).clip(0, LEVELS).astype(np.uint16), low, step)
 
 
 Looks = tuple[dict[str, Any], list[dict[str, Any]]]
@@ -124,9 +101,9 @@ def _cells(
     cells = [[cast(CellsOfQuery, each.attention) for each in layers] for layers in explanations]
     spatial = [np.stack([each.spatial_logits for each in layers]) for layers in cells]
     content = [np.stack([each.content_logits for each in layers]) for layers in cells]
-    sides, codes = [split(each) for each in spatial], [quantise(each) for each in content]
+    sides = [split(each) for each in spatial]
     residue = max(_largest(sum_.logits - whole) for sum_, whole in zip(sides, spatial, strict=True))
-    is_sum = residue <= RESIDUE * max(1.0, *map(_largest, spatial))
+    is_sum, is_made_of_sums = residue <= RESIDUE, residue <= RESIDUE * max(1.0, *map(_largest, spatial))
     height, width = of_layers[0].map_size_hw
     held = [
         {
@@ -134,14 +111,10 @@ def _cells(
             "spatial": {"rows": _text(sum_.rows, "<f4"), "columns": _text(sum_.columns, "<f4")}
             if is_sum
             else {"whole": _text(whole, "<f4")},
-            "content": {
-                "codes": _text(code.codes, "<u2"),
-                "low": _text(code.low, "<f4"),
-                "step": _text(code.step, "<f4"),
-            },
+            "content": _text(whole_content, "<f4"),
         }
-        for query, whole, sum_, code in zip(
-            [layers[0].query for layers in explanations], spatial, sides, codes, strict=True
+        for query, whole, sum_, whole_content in zip(
+            [layers[0].query for layers in explanations], spatial, sides, content, strict=True
         )
     ]
     looks = {
@@ -149,19 +122,11 @@ def _cells(
         "cells": {"height": height, "width": width},
         "moving": {
             "temperature": TEMPERATURE,
-            "layers": [_projection(layer, (height, width)) for layer in spatial_queries] if is_sum else [],
+            "layers": [_projection(layer, (height, width)) for layer in spatial_queries] if is_made_of_sums else [],
         },
         "mixed_layers": [layer for layer, attention in enumerate(of_layers) if attention.is_mixed],
-        "precision": {
-            "spatial": {
-                "form": "row part + column part, float32" if is_sum else "whole maps, float32",
-                "largest_error": residue if is_sum else 0.0,
-            },
-            "content": {
-                "form": "16-bit steps of each map",
-                "largest_error": max(_largest(each.logits - whole) for each, whole in zip(codes, content, strict=True)),
-            },
-        },
+        "spatial_form": "row part + column part" if is_sum else "whole maps",
+        "spatial_error": residue if is_sum else 0.0,
     }
     return looks, held
 

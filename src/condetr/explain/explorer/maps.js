@@ -20,11 +20,6 @@ function sumOfParts(rows, columns) {
   return logits;
 }
 
-// The content logits of one map, from their steps.
-function fromSteps(codes, low, step) {
-  return Float64Array.from(codes, (code) => low + step * code);
-}
-
 function addLogits(a, b) {
   return a.map((logit, cell) => logit + b[cell]);
 }
