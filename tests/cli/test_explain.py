@@ -134,7 +134,10 @@ def test_habits_are_counted_over_a_data_set(
         (["conditional", "--over", "{data}", "--split", "test"], "test"),
         (["conditional", "--over", "{models}/gone"], "gone"),
         (["conditional"], "name an image to explain, or a data set with --over"),
-        (["conditional", "{models}/image.png", "--split", "val"], "--split cannot be used with one image, only with a data set"),
+        (
+            ["conditional", "{models}/image.png", "--split", "val"],
+            "--split cannot be used with one image, only with a data set",
+        ),
     ],
 )
 def test_a_data_set_that_cannot_be_explained_is_refused_in_one_line(

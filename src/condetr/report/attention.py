@@ -19,10 +19,8 @@ from condetr.explain.measures import who_watches
 from condetr.explain.render import draw_heads
 from condetr.explain.view import look, num_layers
 from condetr.inference.predictor import Predictor
-from condetr.interop.loading import load
 from condetr.report.figures import habits_chart
 from condetr.report.gallery import NOTHING, Picture, data_uri
-from condetr.runs.folder import RunFolder
 from condetr.shapes import Detections
 
 IMAGES, SHOWN = 100, 3
@@ -41,19 +39,13 @@ class Attention(NamedTuple):
 
 
 def make_attention(
-    run: RunFolder,
-    split: Split,
-    detections: Mapping[int, Detections],
-    *,
-    threshold: float,
-    device: str | None = None,
+    predictor: Predictor, split: Split, detections: Mapping[int, Detections], *, threshold: float
 ) -> Attention | None:
-    """Explain what the run's best model detects; None if it detects nothing, or cannot be explained.
+    """Explain what a run's best model detects; None if it detects nothing, or cannot be explained.
 
     Habits are taken from images spread over those with detections, pictures from those with the highest scores.
-    Images that cannot be read are skipped. Raises InputError if the model is damaged.
+    Images that cannot be read are skipped.
     """
-    predictor = load(run.path, device=device)
     if predictor.detector.looks_at is None:
         return None
     found = [record for record in split.records if len(detections.get(record.image_id, NOTHING).above(threshold))]
