@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, NamedTuple, TypeVar, get_args
+from typing import Any, Literal, NamedTuple, TypeVar, cast, get_args
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -144,7 +144,7 @@ def draw_habits(habits: Habits, *, ink: str = "#1b1f24") -> Figure:
     FigureCanvasAgg(figure)
     grid = figure.subplots(num_layers, len(groups), squeeze=False)
     for row, column in np.ndindex(*grid.shape):
-        axes: Axes = grid[row, column]
+        axes = cast(Axes, grid[row, column])
         group = groups[column]
         axes.set(xlim=(0, 1), ylim=(num_heads - 0.5, -0.5), xticks=[], yticks=range(num_heads) if column == 0 else [])
         axes.tick_params(colors=ink, labelsize=7, length=0)

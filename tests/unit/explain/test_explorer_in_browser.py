@@ -461,3 +461,16 @@ def test_every_picture_has_a_name(browser: Any, two_file: Path) -> None:  # noqa
         assert all(names)
         drawn = tab.locator("canvas").first.get_attribute("aria-label")
         assert re.fullmatch(r"spatial of head 0, which watches: \w+", drawn)
+
+
+def test_arrows_choose_in_the_model_that_has_the_focus(browser: Any, two_file: Path) -> None:  # noqa: ANN401
+    with opened(browser, two_file) as tab:
+        pictures(tab)
+        before = tab.evaluate("panes[1].detection")
+        tab.locator(".model").nth(1).locator(".box.now").focus()
+        tab.keyboard.press("ArrowRight")
+        pictures(tab)
+        count = len(read_data(two_file, model=1)["detections"])
+        assert tab.evaluate("panes[1].detection") == (before + 1) % count
+        assert tab.evaluate("panes[1].boxes.indexOf(document.activeElement)") == (before + 1) % count
+        assert f"of {count}" in tab.inner_text("#place")

@@ -33,6 +33,13 @@ function chooseDetection(pane, detection) {
   show();
 }
 
+// Arrow keys choose in the model that was clicked or that has the focus.
+function activate(pane) {
+  if (pane === active) return;
+  active = pane;
+  show();
+}
+
 function nextDetection(by) {
   const count = active.model.detections.length;
   chooseDetection(active, (active.detection + by + count) % count);
@@ -106,7 +113,10 @@ function listen() {
   byId("after").addEventListener("click", () => nextDetection(1));
   for (const box of SWITCHES) box.addEventListener("change", () => choose({ [box.id]: box.checked }));
   const sizes = new ResizeObserver(show);
-  for (const pane of panes) sizes.observe(pane.find(".heads"));
+  for (const pane of panes) {
+    sizes.observe(pane.find(".heads"));
+    pane.root.addEventListener("focusin", () => activate(pane));
+  }
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
 }
 
