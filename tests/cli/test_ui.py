@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ from condetr.labels import Category, LabelMap
 from tests.cli.conftest import Command
 from tests.tiny import TINY
 
-pytest.importorskip("fastapi")
-pytest.importorskip("uvicorn")
+needs_its_libraries = pytest.mark.skipif(
+    find_spec("fastapi") is None or find_spec("uvicorn") is None, reason="its libraries are not here"
+)
 
 
 @pytest.fixture
@@ -32,6 +34,7 @@ def model(tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
+@needs_its_libraries
 def test_it_answers_on_this_machine_until_ctrl_c(model: Path) -> None:
     command = [sys.executable, "-u", "-m", "condetr", "ui", str(model), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
@@ -45,6 +48,13 @@ def test_it_answers_on_this_machine_until_ctrl_c(model: Path) -> None:
     assert "Traceback" not in complaints
 
 
+def test_without_its_libraries_it_names_them(model: Path, condetr: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    ended = condetr("ui", model)
+    assert (ended.code, ended.err) == (2, "condetr: the user interface needs uvicorn: pip install 'condetr[ui]'\n")
+
+
+@needs_its_libraries
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
