@@ -47,7 +47,7 @@ def main(
     if not seen_by_all:
         raise SystemExit(f"no object in {images} scenes is detected by all models at the same place; use more scenes")
     habits = {
-        name: [mean(numbers) for numbers in zip(*(shown.explanation.spatial_numbers() for shown in seen), strict=True)]
+        name: [mean(numbers) for numbers in zip(*(shown.explanation.places() for shown in seen), strict=True)]
         for name, seen in zip(models, zip(*objects, strict=True), strict=True)
     }
     folder, table = RESULTS / setting, _markdown(habits, objects=len(objects))
@@ -55,7 +55,7 @@ def main(
     heads = {name: [each.to_dict() for each in numbers] for name, numbers in habits.items()}
     (folder / "heads.json").write_text(json.dumps({"objects": len(objects), "heads": heads}, indent=2) + "\n")
     (folder / "heads.md").write_text(table)
-    clearest = max(seen_by_all, key=lambda seen: _parting(seen[0].explanation.spatial_numbers()))
+    clearest = max(seen_by_all, key=lambda seen: _parting(seen[0].explanation.places()))
     draw_models(clearest).savefig(folder / "heads.png")
     draw_heads(clearest[0]).savefig(folder / "heads-conditional.png")
     draw_heads(clearest[-1]).savefig(folder / "heads-detr.png")

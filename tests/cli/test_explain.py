@@ -9,6 +9,7 @@ from PIL import Image
 
 from condetr.data.transforms import LightTransformConfig
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
+from condetr.detectors.deformable_detr import DeformableDetrConfig
 from condetr.detectors.detr import DetrConfig
 from condetr.inference.model_folder import save_model
 from condetr.labels import Category, LabelMap
@@ -19,11 +20,12 @@ from tests.unit.explain.explorer_pages import read_data
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with two untrained models, `conditional` and `detr`, and `image.png`."""
+    """Return a folder with untrained models, `conditional`, `detr` and `deformable`, and `image.png`."""
     folder = tmp_path_factory.mktemp("explain")
-    configs: dict[str, ConditionalDetrConfig | DetrConfig] = {
+    configs: dict[str, ConditionalDetrConfig | DetrConfig | DeformableDetrConfig] = {
         "conditional": ConditionalDetrConfig(**TINY),
         "detr": DetrConfig(**TINY),
+        "deformable": DeformableDetrConfig(**TINY),
     }
     for name, config in configs.items():
         save_model(
@@ -60,6 +62,23 @@ def test_two_models_are_shown_one_beside_the_other(models: Path, condetr: Comman
     np.testing.assert_allclose(maps["combined"], weights / weights.sum(axis=(1, 2), keepdims=True), atol=1e-6)
 
 
+def test_points_are_shown_beside_maps(models: Path, condetr: Command, tmp_path: Path) -> None:
+    arguments = (models / "deformable", models / "image.png", "--beside", models / "conditional", "--query", 1)
+    ended = condetr("explain", *arguments, "--out", tmp_path, "--html", tmp_path / "page.html")
+    assert ended.code == 0, ended.err
+    assert "where heads look: points" in ended.out
+    data = read_data(tmp_path / "page.html", model=1)
+    assert [model["looks_at"] for model in data["models"]] == ["points", "cells"]
+    assert data["name"] == str(models / "conditional")
+    (detection,) = json.loads((tmp_path / "explanation.json").read_text())["detections"]
+    (beside,) = detection["beside"]
+    assert set(detection["heads"][0]) == {"points", "by_level", "in_image"}
+    assert set(beside["heads"][0]) == {"spatial", "content", "combined"}
+    assert sum(detection["heads"][0]["by_level"]) == pytest.approx(1)
+    for name in (detection["picture"], beside["picture"], detection["models_picture"]):
+        assert (tmp_path / name).is_file()
+
+
 def test_every_detection_is_explained_in_the_first_layer(models: Path, condetr: Command, tmp_path: Path) -> None:
     options = ("--query", "all", "--threshold", 0, "--layer", 0, "--heads", "sides", "--out", tmp_path)
     ended = condetr("explain", models / "detr", models / "image.png", *options)
@@ -85,6 +104,51 @@ def test_a_page_is_written_beside_the_same_results(models: Path, condetr: Comman
     assert (data["first_layer"], data["detections"][0]["query"]) == (0, 3)
     for name in ("explanation.json", "query-3.npz", "query-3.png"):
         assert (tmp_path / "with" / name).read_bytes() == (tmp_path / "without" / name).read_bytes()
+
+
+@pytest.mark.parametrize("model", ["conditional", "deformable"])
+def test_habits_are_counted_over_a_data_set(
+    model: str, models: Path, data: Path, condetr: Command, tmp_path: Path
+) -> None:
+    arguments = ("explain", models / model, "--over", data, "--threshold", 0, "--out", tmp_path / "out")
+    ended = condetr(*arguments)
+    assert ended.code == 0, ended.err
+    assert "share of 10 detections in which a head of layer 1 watches" in ended.out
+    assert "2 images" in ended.out
+    habits = json.loads((tmp_path / "out" / "habits.json").read_text())
+    assert (habits["split"], habits["images"], habits["detections"]) == ("val", 2, 10)
+    assert all(sum(head.values()) == pytest.approx(1) for layer in habits["groups"][0]["layers"] for head in layer)
+    with Image.open(tmp_path / "out" / "habits.png") as picture:
+        assert picture.width > 700
+    fewer = condetr(*arguments, "--overwrite", "--images", 1, "--split", "train", "--json")
+    assert (json.loads(fewer.out)["images"], json.loads(fewer.out)["split"]) == (1, "train")
+    assert json.loads(fewer.out) == json.loads((tmp_path / "out" / "habits.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["conditional", "--over", "{data}", "--layer", "0", "--html", "a.html"], "leave out --layer and --html"),
+        (["conditional", "{models}/image.png", "--over", "{data}"], "leave out IMAGE"),
+        (["conditional", "--over", "{data}", "--threshold", "1"], "nothing in 2 images scores 1 or more"),
+        (["conditional", "--over", "{data}", "--split", "test"], "test"),
+        (["conditional", "--over", "{models}/gone"], "gone"),
+        (["conditional"], "name an image to explain, or a data set with --over"),
+        (
+            ["conditional", "{models}/image.png", "--split", "val"],
+            "--split cannot be used with one image, only with a data set",
+        ),
+    ],
+)
+def test_a_data_set_that_cannot_be_explained_is_refused_in_one_line(
+    arguments: list[str], sentence: str, models: Path, data: Path, condetr: Command, tmp_path: Path
+) -> None:
+    weights, *others = (argument.format(models=models, data=data) for argument in arguments)
+    ended = condetr("explain", models / weights, *others, "--out", tmp_path / "out")
+    assert ended.code == 2
+    assert sentence in ended.err
+    assert len(ended.err.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

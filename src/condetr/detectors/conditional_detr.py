@@ -116,6 +116,8 @@ class ConditionalDetrConfig(DetectorSettings):
 class ConditionalDetr(Detector):
     """Backbone, encoder, conditional decoder and heads (section 3.2)."""
 
+    looks_at = "cells"
+
     def __init__(
         self,
         features: FeatureMap,

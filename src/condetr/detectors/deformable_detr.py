@@ -119,6 +119,7 @@ class DeformableDetr(Detector):
     """
 
     score_function = "sigmoid"
+    looks_at = "points"
 
     def __init__(
         self,

@@ -42,6 +42,10 @@ class Detector(nn.Module, ABC):
     """
     any_object: tuple[str, ...] = ()
     """Parameters of a class head whose first row stands for any object. Their other rows are never trained."""
+    looks_at: Literal["cells", "points"] | None = None
+    """The places that its decoder's cross-attention weighs: every cell of a feature map, or a few points of several.
+    None if there is no such attention.
+    """
 
     @abstractmethod
     def forward(

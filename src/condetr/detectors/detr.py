@@ -91,6 +91,8 @@ class DetrConfig(DetectorSettings):
 class Detr(Detector):
     """Backbone, encoder, decoder and heads (section 3.2)."""
 
+    looks_at = "cells"
+
     def __init__(
         self,
         features: FeatureMap,

@@ -1,8 +1,8 @@
-"""The logits of a detector's cross-attention, split into content and spatial part."""
+"""What a detector's cross-attention weighs: the logits of cells, split into content and spatial part, or points."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,7 +12,7 @@ from torch.utils.hooks import RemovableHandle
 
 from condetr.errors import InputError
 from condetr.layers.attention import DotProductAttention, MultiHeadAttention
-from condetr.layers.deformable import SampledAttention, Sampling
+from condetr.layers.deformable import DeformableAttention, Sampling
 
 
 class AttentionLogits(NamedTuple):
@@ -26,6 +26,17 @@ class AttentionLogits(NamedTuple):
     def combined(self) -> Float[Tensor, "B M Q S"]:
         """The logits of the detector's attention."""
         return self.content + self.spatial
+
+
+class Sampled(NamedTuple):
+    """Where a decoder layer's queries look, and how much each place counts."""
+
+    points_xy: Float[Tensor, "B Q M V P 2"]
+    """Relative to the image without its padding; what is outside counts as 0."""
+    weights: Float[Tensor, "B Q M V P"]
+    """They sum to 1 over the points of all levels."""
+    reference_xy: Float[Tensor, "B Q 2"]
+    """What the points were placed around: a point, or the centre of a box."""
 
 
 def attention_map(logits: Float[Tensor, "B M Q S"], *, key_is_padding: Bool[Tensor, "B S"]) -> Float[Tensor, "B M Q S"]:
@@ -54,23 +65,33 @@ def capture_cross_attention(detector: nn.Module, *, layers: Sequence[int]) -> It
 
 
 @contextmanager
-def capture_sampling(detector: nn.Module, *, layers: Sequence[int]) -> Iterator[Mapping[int, Sampling]]:
-    """Within the block, every forward pass leaves here where the chosen decoder layers look, by layer.
+def capture_sampling(detector: nn.Module, *, layers: Sequence[int]) -> Iterator[Mapping[int, Sampled]]:
+    """Record where the chosen decoder layers look, by layer, in every forward pass inside the block.
 
-    For detectors whose queries look at a few points instead of at every cell: of each image, query, head, level and
-    point, the place (relative to the level's map, padding included) and the weight. Raises InputError if the detector
-    looks at cells, or has no such layer.
+    For detectors whose queries look at a few points instead of at every cell. Raises InputError if the detector looks
+    at cells, or has no such layer.
     """
-    named = detector.named_modules()
-    modules = [module for name, module in named if name.endswith(".cross_attention.attend")]
-    if not all(isinstance(module, SampledAttention) for module in modules):
-        raise InputError(f"{type(detector).__name__} looks at every cell; ask for its cross-attention's maps")
+    modules = sampling_modules(detector)
     _require_layers(layers, num_layers=len(modules))
-    seen: dict[int, Sampling] = {}
+    seen: dict[int, Sampled] = {}
     with ExitStack() as stack:
         for layer in layers:
-            stack.enter_context(modules[layer].register_forward_pre_hook(_keep_sampling(seen, layer)))
+            references: list[Tensor] = []
+            hooks = {
+                modules[layer]: _keep_reference(references),
+                modules[layer].attend: _keep_sampling(seen, layer, references),
+            }
+            for module, hook in hooks.items():
+                stack.enter_context(module.register_forward_pre_hook(hook, with_kwargs=True))
         yield seen
+
+
+def sampling_modules(detector: nn.Module) -> list[DeformableAttention]:
+    """Return the cross-attention of each decoder layer of a detector that looks at points, otherwise an InputError."""
+    modules = [module for name, module in detector.named_modules() if name.endswith(".cross_attention")]
+    if not all(isinstance(module, DeformableAttention) for module in modules):
+        raise InputError(f"{type(detector).__name__} looks at every cell; ask for its cross-attention's maps")
+    return cast("list[DeformableAttention]", modules)
 
 
 def cross_attention_modules(detector: nn.Module) -> list[nn.Module]:
@@ -93,11 +114,21 @@ def _require_layers(layers: Sequence[int], *, num_layers: int) -> None:
         raise InputError(f"there is no decoder layer {beyond[0]}; the layers of this model are 0 to {num_layers - 1}")
 
 
-def _keep_sampling(seen: dict[int, Sampling], layer: int) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-    def keep(_: nn.Module, arguments: tuple[Any, ...]) -> None:
-        seen[layer] = arguments[1]
+def _keep_reference(references: list[Tensor]) -> Callable[..., None]:
+    def hook(_: nn.Module, __: tuple[Any, ...], options: dict[str, Any]) -> None:
+        references[:] = [options["reference"]]
 
-    return keep
+    return hook
+
+
+def _keep_sampling(seen: dict[int, Sampled], layer: int, references: list[Tensor]) -> Callable[..., None]:
+    def hook(_: nn.Module, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
+        sampling: Sampling = arguments[1]
+        ratios: Tensor = options["memory"].valid_ratios
+        points_xy = sampling.points_xy / ratios[:, None, None, :, None]
+        seen[layer] = Sampled(points_xy, sampling.weights, references[0][..., :2].float())
+
+    return hook
 
 
 def _attends_by_logits(cross_attention: nn.Module) -> bool:

@@ -5,12 +5,14 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torchvision.ops import box_iou
 
 from condetr.errors import InputError
 from condetr.explain.measures import heads_of_sides
 from condetr.explain.view import Explanation, View
 from condetr.inference import DEFAULT_THRESHOLD
+from condetr.shapes import Detections
 
 Query = int | Literal["best", "all"]
 """The query with this number, that of the best detection, or those of all detections."""
@@ -53,10 +55,16 @@ def most_like(explanation: Explanation, view: View) -> Explanation:
     """
     height, width = view.pixels.shape[:2]
     box_xyxy = explanation.box_xyxy * np.array([width, height, width, height], np.float32)
-    overlaps = box_iou(torch.from_numpy(view.detections.boxes_xyxy), torch.from_numpy(box_xyxy)[None])[:, 0].numpy()
-    fits = view.detections.scores * overlaps
-    of_class = np.where(np.array(view.detections.names) == explanation.name, fits, 0)
-    return view.explain(int(np.argmax(of_class if of_class.any() else fits)))
+    rank = rank_like(box_xyxy, explanation.name, view.detections)
+    return view.explain(0 if rank is None else rank)
+
+
+def rank_like(box_xyxy: Float[np.ndarray, "4"], name: str, detections: Detections) -> int | None:
+    """Return which detection is most like a box of a class, as `most_like` chooses; None if none overlaps it."""
+    boxes_xyxy = torch.from_numpy(detections.boxes_xyxy)
+    fits = detections.scores * box_iou(boxes_xyxy, torch.from_numpy(box_xyxy)[None])[:, 0].numpy()
+    of_class = np.where(np.array(detections.names) == name, fits, 0)
+    return int(np.argmax(of_class if of_class.any() else fits)) if fits.any() else None
 
 
 def _chosen(view: View, *, query: Query, threshold: float) -> list[Explanation]:
@@ -79,11 +87,11 @@ def _rank_of(query: int, queries: Sequence[int]) -> int:
 
 
 def _shown(model: str, view: View, explanation: Explanation, *, heads: Heads) -> Shown:
-    num_heads = len(explanation.maps.spatial)
+    num_heads = len(explanation.places())
     if heads == "all":
         numbers = list(range(num_heads))
     elif heads == "sides":
-        numbers = list(heads_of_sides(explanation.spatial_numbers()).values())
+        numbers = list(heads_of_sides(explanation.places()).values())
     else:
         numbers = list(heads)
     beyond = [head for head in numbers if head not in range(num_heads)]

@@ -1,4 +1,4 @@
-"""Measures of an attention map: where its mass lies, relative to the detection's box."""
+"""Measures of an attention map, or of weighted points: where the mass lies, relative to the detection's box."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, get_args
@@ -24,7 +24,7 @@ EVEN = 0.9
 
 
 class MapNumbers(NamedTuple):
-    """Where the mass of one head's map lies; shares are fractions of the total mass."""
+    """Where the mass of one head's map, or the weight of its points, lies; shares are fractions of all of it."""
 
     centre_xy: tuple[float, float]
     """Centre of mass in units of the box: its left top corner is (0, 0), its right bottom corner (1, 1)."""
@@ -32,13 +32,14 @@ class MapNumbers(NamedTuple):
     at_sides: dict[Side, float]
     """Share of the band at each side of the box. Bands overlap in the corners."""
     entropy: float
-    """In bits: 0 if one cell has all mass, log2 of the number of cells if all have the same."""
-    evenness: float
-    """The entropy as a fraction of its maximum."""
+    """In bits: 0 if one cell or point has all mass, log2 of their number if all have the same."""
+    evenness: float | None
+    """The entropy as a fraction of its maximum. None for points: however even, they may all lie in one place."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return {**self._asdict(), "watches": watched(self)}
+        """Return plain data, without an evenness that is None."""
+        known = {name: value for name, value in self._asdict().items() if value is not None}
+        return {**known, "watches": watched(self)}
 
 
 def measure(attention: Float[np.ndarray, "h w"], *, box_xyxy: Float[np.ndarray, "4"]) -> MapNumbers:
@@ -46,14 +47,13 @@ def measure(attention: Float[np.ndarray, "h w"], *, box_xyxy: Float[np.ndarray, 
 
     The mass of a cell is assumed to be uniform over its square, so that bands thinner than a cell can be measured.
     """
-    corner, size = box_xyxy[:2].astype(float), np.maximum(box_xyxy[2:] - box_xyxy[:2], 1e-6).astype(float)
+    corner, size = _corner_and_size(box_xyxy)
     shares = {
         name: _share(attention, np.concatenate([corner + size * region[:2], corner + size * region[2:]]))
         for name, region in _REGIONS.items()
     }
     centre_x, centre_y = (_centre_of_mass(attention) - corner) / size
-    some = attention[attention > 0].astype(float)
-    entropy = abs(float((some * np.log2(some)).sum()))
+    entropy = _entropy(attention)
     return MapNumbers(
         centre_xy=(float(centre_x), float(centre_y)),
         in_box=shares.pop("box"),
@@ -63,26 +63,47 @@ def measure(attention: Float[np.ndarray, "h w"], *, box_xyxy: Float[np.ndarray, 
     )
 
 
+def measure_points(
+    points_xy: Float[np.ndarray, "*any 2"], weights: Float[np.ndarray, "*any"], *, box_xyxy: Float[np.ndarray, "4"]
+) -> MapNumbers:
+    """Measure points whose weights sum to 1 against a box; both are relative to the image."""
+    corner, size = _corner_and_size(box_xyxy)
+    places, mass = (points_xy.reshape(-1, 2) - corner) / size, weights.ravel().astype(float)
+    shares = {
+        name: float(mass[((region[:2] <= places) & (places <= region[2:])).all(axis=1)].sum())
+        for name, region in _REGIONS.items()
+    }
+    centre_x, centre_y = mass @ places
+    return MapNumbers(
+        centre_xy=(float(centre_x), float(centre_y)),
+        in_box=shares.pop("box"),
+        at_sides={side: shares[side] for side in SIDES},
+        entropy=_entropy(mass),
+        evenness=None,
+    )
+
+
 def mean(numbers: Sequence[MapNumbers]) -> MapNumbers:
     """Return the mean of one head's numbers over several detections."""
+    evenness = [each.evenness for each in numbers if each.evenness is not None]
     centre_x, centre_y = np.mean([each.centre_xy for each in numbers], axis=0)
     return MapNumbers(
         centre_xy=(float(centre_x), float(centre_y)),
         in_box=float(np.mean([each.in_box for each in numbers])),
         at_sides={side: float(np.mean([each.at_sides[side] for each in numbers])) for side in SIDES},
         entropy=float(np.mean([each.entropy for each in numbers])),
-        evenness=float(np.mean([each.evenness for each in numbers])),
+        evenness=float(np.mean(evenness)) if evenness else None,
     )
 
 
 def watched(numbers: MapNumbers) -> Watched:
     """Return a word for where a head looks.
 
-    It is `everywhere` if the entropy is at least nine tenths of its maximum; a side, if the band there holds the most,
-    at least a fifth of the mass and twice as much as the opposite band; otherwise `inside` if half of the mass is in
-    the box; otherwise `elsewhere`.
+    It is `everywhere` if the entropy of a map is at least nine tenths of its maximum; a side, if the band there holds
+    the most, at least a fifth of the mass and twice as much as the opposite band; otherwise `inside` if half of the
+    mass is in the box; otherwise `elsewhere`.
     """
-    if numbers.evenness >= EVEN:
+    if numbers.evenness is not None and numbers.evenness >= EVEN:
         return "everywhere"
     side = max(SIDES, key=numbers.at_sides.__getitem__)
     share, opposite = numbers.at_sides[side], numbers.at_sides[OPPOSITE[side]]
@@ -120,6 +141,15 @@ _REGIONS = {
     "bottom": np.array([-REACH, 1 - REACH, 1 + REACH, 1 + REACH]),
 }
 """Corners in units of the box."""
+
+
+def _corner_and_size(box_xyxy: Float[np.ndarray, "4"]) -> tuple[np.ndarray, np.ndarray]:
+    return box_xyxy[:2].astype(float), np.maximum(box_xyxy[2:] - box_xyxy[:2], 1e-6).astype(float)
+
+
+def _entropy(mass: Float[np.ndarray, "*any"]) -> float:
+    some = mass[mass > 0].astype(float)
+    return abs(float((some * np.log2(some)).sum()))
 
 
 def _centre_of_mass(attention: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "2"]:

@@ -1,14 +1,12 @@
-"""Explanations on disk: a figure, the maps as arrays, the numbers as plain data."""
+"""Explanations on disk: a figure, the maps or points as arrays, the numbers as plain data."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from condetr.explain.choose import Shown
-from condetr.explain.measures import MapNumbers, measure
 from condetr.explain.render import draw_heads, draw_models
 from condetr.explain.view import Explanation, View
 from condetr.storage.atomic import replaced_file
@@ -30,7 +28,7 @@ def write(folder: Path, shown: Sequence[Shown]) -> dict[str, Any]:
 
 
 def describe(view: View, explanation: Explanation) -> dict[str, Any]:
-    """Return a detection and the numbers of every head's maps as plain data; boxes and points in pixels."""
+    """Return a detection and the numbers of every head as plain data; boxes and points in pixels."""
     height, width = view.pixels.shape[:2]
     size = np.array([width, height], np.float32)
     reference_xy = explanation.reference_xy
@@ -42,39 +40,29 @@ def describe(view: View, explanation: Explanation) -> dict[str, Any]:
         "reference_xy": None if reference_xy is None else (reference_xy * size).tolist(),
         "layer": view.layer,
         "layers": view.num_layers,
-        "content_holds_positions": view.is_mixed,
-        "heads": [{part: each.to_dict() for part, each in parts.items()} for parts in measure_heads(explanation)],
+        **view.attention.facts(),
+        "heads": [
+            {**{part: each.to_dict() for part, each in parts.items()}, **more}
+            for parts, more in zip(explanation.numbers(), explanation.attention.of_heads(), strict=True)
+        ],
     }
 
 
 def _write_one(folder: Path, stem: str, shown: Shown) -> dict[str, Any]:
     with replaced_file(folder / f"{stem}.png") as draft:
         draw_heads(shown).savefig(draft)
-    save_maps(folder / f"{stem}.npz", shown.explanation)
+    save_arrays(folder / f"{stem}.npz", shown.explanation)
     files = {"model": shown.model, "picture": f"{stem}.png", "maps": f"{stem}.npz"}
     return {**files, **describe(shown.view, shown.explanation)}
 
 
-def measure_heads(explanation: Explanation) -> list[dict[str, MapNumbers]]:
-    """Return the numbers of each head's spatial, content and combined map."""
-    parts = explanation.maps._asdict()
-    return [
-        {part: measure(attention, box_xyxy=explanation.box_xyxy) for part, attention in zip(parts, head, strict=True)}
-        for head in zip(*parts.values(), strict=True)
-    ]
+def save_arrays(path: Path, explanation: Explanation) -> None:
+    """Write where a detection's query looks as an npz file, with its box and reference point.
 
-
-def save_maps(path: Path, explanation: Explanation) -> None:
-    """Write a detection's maps and logits as an npz file of arrays (head, height, width) and its box and point.
-
-    Box and reference point are relative to the image; the point is left out if there is none.
+    Arrays are maps and logits (head, height, width), or points (head, level, point, xy) and their weights. Points and
+    box are relative to the image; a reference point that there is not is left out.
     """
-    arrays: dict[str, Float[np.ndarray, ...]] = {
-        **explanation.maps._asdict(),
-        "spatial_logits": explanation.spatial_logits,
-        "content_logits": explanation.content_logits,
-        "box_xyxy": explanation.box_xyxy,
-    }
+    arrays = {**explanation.attention.arrays(), "box_xyxy": explanation.box_xyxy}
     if explanation.reference_xy is not None:
         arrays["reference_xy"] = explanation.reference_xy
     with replaced_file(path) as draft, draft.open("wb") as stream:

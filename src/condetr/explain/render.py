@@ -1,44 +1,53 @@
-"""Figures of attention maps, in the style of figures 1 and 4 of Conditional DETR."""
+"""Figures of attention maps and sampling points, in the style of figures 1 and 4 of Conditional DETR."""
 
 import textwrap
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
 from jaxtyping import Float, UInt8
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgba_array
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image, ImageOps
 
+from condetr.explain.cells import CellAttention
 from condetr.explain.choose import Shown
 from condetr.explain.measures import SIDES, heads_of_sides, watched
+from condetr.explain.points import PointsOfQuery
 from condetr.explain.view import Explanation, View
 
 COLORS = mpl.colormaps["inferno"]
 BOX, INK, SOFT = "#3dff9e", "#1b1f24", "#66707c"
+LEVELS = ("#ffb000", "#ff5f7e", "#b07cff", "#3fa7ff", "#00c2a8", "#c8a27a")
 LONG_SIDE, GAP, COLUMN = 2.1, 0.07, 0.95
 """Inches: the size of a panel, the gap between panels, and the minimum width of a column, for its label."""
 DOTS_PER_INCH = 150
 
 
 def draw_heads(shown: Shown) -> Figure:
-    """Draw the spatial, content and combined maps of the chosen heads over the image, a column for each (figure 4)."""
+    """Draw where the chosen heads look, over the image, a column for each.
+
+    The rows are the spatial, content and combined maps (figure 4), or the points of all levels and of each of them.
+    """
     _, view, explanation, heads = shown
-    page = _Page(view.pixels, columns=len(heads), rows=3, left=0.95, top=1.25, notes=_notes([view]))
+    rows = _rows(view, explanation)
+    page = _Page(view.pixels, columns=len(heads), rows=len(rows), left=0.95, top=1.25, notes=_notes([view]))
     page.title(f"{explanation.name} {explanation.score:.2f}", _where(view, explanation))
-    for row, (part, maps) in enumerate(explanation.maps._asdict().items()):
-        page.row_label(row, f"{part}\n(mixed)" if part == "content" and view.is_mixed else part)
+    for row, (label, color, looks) in enumerate(rows):
+        page.row_label(row, label, color=color)
         for column, head in enumerate(heads):
-            page.panel(row, column, attention=maps[head], explanation=explanation)
-    numbers = explanation.spatial_numbers()
+            page.panel(row, column, looks=looks[head], explanation=explanation)
+    numbers = explanation.places()
     for column, head in enumerate(heads):
         page.column_label(column, f"head {head}", watched(numbers[head]))
     return page.figure
 
 
 def draw_models(models: Sequence[Shown]) -> Figure:
-    """Draw the spatial maps of one object in several models, a row for each model (figure 1).
+    """Draw the spatial maps, or the points, of one object in several models, a row for each model (figure 1).
 
     A column shows the head that prefers that side of the box; which head this is differs between models.
     """
@@ -50,14 +59,68 @@ def draw_models(models: Sequence[Shown]) -> Figure:
     for column, side in enumerate(SIDES):
         page.column_label(column, side)
     for row, model in enumerate(models):
-        spatial = model.explanation.maps.spatial
-        chosen = heads_of_sides(model.explanation.spatial_numbers())
+        looks = _rows(model.view, model.explanation)[0].looks
+        chosen = heads_of_sides(model.explanation.places())
         numbers = ", ".join(str(head) for head in chosen.values())
         page.row_caption(row, model.model, f"{model.explanation.name} {model.explanation.score:.2f} · heads {numbers}")
         for column, side in enumerate(SIDES):
             if side in chosen:
-                page.panel(row, column, attention=spatial[chosen[side]], explanation=model.explanation)
+                page.panel(row, column, looks=looks[chosen[side]], explanation=model.explanation)
     return page.figure
+
+
+class _Points(NamedTuple):
+    """Points to draw: the weight is a part of the heaviest point of the head."""
+
+    xy: Float[np.ndarray, "N 2"]
+    weight: Float[np.ndarray, " N"]
+    color: Sequence[str]
+
+
+class _Row(NamedTuple):
+    """A row of panels, one for each head."""
+
+    label: str
+    color: str
+    looks: Sequence[Float[np.ndarray, "h w"] | _Points]
+
+
+def _rows(view: View, explanation: Explanation) -> list[_Row]:
+    """Return what can be drawn of an explanation; the first row tells where heads look."""
+    attention = explanation.attention
+    if isinstance(attention, PointsOfQuery):
+        return _rows_of_points(attention)
+    is_mixed = isinstance(view.attention, CellAttention) and view.attention.is_mixed
+    labels = {"content": "content\n(mixed)"} if is_mixed else {}
+    return [_Row(labels.get(part, part), INK, maps) for part, maps in attention.maps._asdict().items()]
+
+
+def _rows_of_points(attention: PointsOfQuery) -> list[_Row]:
+    """Return all levels together, the heaviest point on top, and then each level."""
+    num_levels, num_points = attention.weights.shape[1:]
+    colors = [level_color(level) for level in range(num_levels)]
+    strengths = attention.weights / attention.weights.max(axis=(1, 2), keepdims=True)
+    together = []
+    for xy, strength in zip(attention.points_xy.reshape(len(strengths), -1, 2), strengths, strict=True):
+        order = np.argsort(strength, axis=None)
+        together.append(_Points(xy[order], strength.ravel()[order], [colors[at // num_points] for at in order]))
+    levels = [
+        _Row(
+            f"level {level}",
+            colors[level],
+            [
+                _Points(xy[level], strength[level], [colors[level]] * num_points)
+                for xy, strength in zip(attention.points_xy, strengths, strict=True)
+            ],
+        )
+        for level in range(num_levels)
+    ]
+    return [_Row("points", INK, together), *(levels if num_levels > 1 else [])]
+
+
+def level_color(level: int) -> str:
+    """Return the color of a feature level, 0 being the finest."""
+    return LEVELS[level % len(LEVELS)]
 
 
 def _where(view: View, explanation: Explanation) -> str:
@@ -65,12 +128,18 @@ def _where(view: View, explanation: Explanation) -> str:
 
 
 def _notes(views: Sequence[View]) -> list[str]:
-    notes = ["Each map runs from 0 (dark) to its own maximum (bright). Frame: the detection."]
-    if any(view.reference_xy is not None for view in views):
-        notes[0] += " Dot: its reference point."
-    if any(view.is_mixed for view in views):
+    attentions = [view.attention for view in views]
+    cells = [each for each in attentions if isinstance(each, CellAttention)]
+    notes = ["Frame: the detection."]
+    if any(each.reference_xy is not None for each in attentions):
+        notes[0] += " Green dot: its reference point."
+    if cells:
+        notes[0] = f"Each map runs from 0 (dark) to its own maximum (bright). {notes[0]}"
+    if len(cells) < len(attentions):
+        notes.append("Points: the larger and the more opaque, the more weight. Color: the level, from 0, the finest.")
+    if any(each.is_mixed for each in cells):
         notes.append("In this first layer, the positions are also part of the content, so content is mixed.")
-    if any(view.is_one_sum for view in views):
+    if any(each.is_one_sum for each in cells):
         notes.append("DETR adds content and position: its spatial map is the whole query against the positions alone.")
     return notes
 
@@ -114,9 +183,9 @@ class _Page:
         self._text(centre, self.top - (0.4 if rest else 0.22), main, size=10.0, weight="bold", align="center")
         self._text(centre, self.top - 0.21, rest, size=9.0, color=SOFT, align="center")
 
-    def row_label(self, row: int, text: str) -> None:
+    def row_label(self, row: int, text: str, *, color: str = INK) -> None:
         middle = self._row_top(row) + self.panel_height / 2
-        self._text(self.left - 0.1, middle, text, size=10.0, align="right", vertical="center")
+        self._text(self.left - 0.1, middle, text, size=10.0, color=color, align="right", vertical="center")
 
     def row_caption(self, row: int, main: str, rest: str) -> None:
         room = int(self.width * 10)
@@ -124,15 +193,22 @@ class _Page:
         self._text(self.left, self._row_top(row) - 0.42, shown, size=9.5, weight="bold")
         self._text(self.left, self._row_top(row) - 0.22, rest, size=9.0, color=SOFT)
 
-    def panel(self, row: int, column: int, *, attention: Float[np.ndarray, "h w"], explanation: Explanation) -> None:
+    def panel(
+        self, row: int, column: int, *, looks: Float[np.ndarray, "h w"] | _Points, explanation: Explanation
+    ) -> None:
         x = self.left + (column + 0.5) * self.pitch - self.panel_width / 2
         y = self._row_top(row) + self.panel_height
         axes = self.figure.add_axes(
             (x / self.width, 1 - y / self.height, self.panel_width / self.width, self.panel_height / self.height)
         )
-        axes.imshow(_overlay(self.backdrop, attention), extent=(0, 1, 1, 0), aspect="auto", interpolation="bilinear")
+        shown = self.backdrop if isinstance(looks, _Points) else _overlay(self.backdrop, looks)
+        axes.imshow(shown, extent=(0, 1, 1, 0), aspect="auto", interpolation="bilinear")
         x0, y0, x1, y1 = explanation.box_xyxy.tolist()
         axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=BOX, linewidth=1.4))
+        if isinstance(looks, _Points):
+            x, y = looks.xy.T
+            colors = to_rgba_array(looks.color, 0.25 + 0.75 * looks.weight)
+            axes.scatter(x, y, s=2 + 30 * looks.weight, c=colors, linewidths=0, zorder=3)
         if explanation.reference_xy is not None:
             axes.plot(
                 *explanation.reference_xy,

@@ -1,9 +1,12 @@
-"""The attention of a run's best model: maps of its highest-scored detections, and what each head watches on average."""
+"""The attention of a run's best model: its highest-scored detections, and what each head watches over many of them."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import NamedTuple
 
+import numpy as np
+from jaxtyping import UInt8
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -11,91 +14,84 @@ from condetr.data.dataset import ImageRecord, Split
 from condetr.data.images import read_image
 from condetr.errors import InputError
 from condetr.explain.choose import Shown, choose
-from condetr.explain.measures import SIDES, MapNumbers, mean, watched, who_watches
+from condetr.explain.habits import Habits, habits_of, see, spread
+from condetr.explain.measures import who_watches
 from condetr.explain.render import draw_heads
-from condetr.explain.view import look
-from condetr.interop.loading import load
-from condetr.report.gallery import Picture, data_uri
-from condetr.runs.folder import RunFolder
+from condetr.explain.view import look, num_layers
+from condetr.inference.predictor import Predictor
+from condetr.report.figures import habits_chart
+from condetr.report.gallery import NOTHING, Picture, data_uri
 from condetr.shapes import Detections
 
-IMAGES, SHOWN = 12, 3
-"""The number of images used, and the number of them whose highest-scored detection is shown."""
-
-
-class Habit(NamedTuple):
-    """The attention of one head, as the mean over detections."""
-
-    head: int
-    watches: str
-    shares: tuple[float, ...]
-    """Shares at the left, top, right and bottom, and in the box, from 0 to 1."""
+IMAGES, SHOWN = 100, 3
+"""The number of images that habits are taken from, and of those whose highest-scored detection is shown."""
 
 
 class Attention(NamedTuple):
     """The report's section on attention."""
 
-    detections: int
-    images: int
-    habits: tuple[Habit, ...]
+    habits: Habits
+    layer: int
+    """The last one."""
+    chart: str
+    """The habits of all layers, as a data URI."""
     pictures: tuple[Picture, ...]
 
 
 def make_attention(
-    run: RunFolder,
-    split: Split,
-    detections: Mapping[int, Detections],
-    *,
-    threshold: float,
-    device: str | None = None,
+    predictor: Predictor, split: Split, detections: Mapping[int, Detections], *, threshold: float
 ) -> Attention | None:
-    """Explain the highest-scored detections of the run's best model; None if it detects nothing.
+    """Explain what a run's best model detects; None if it detects nothing, or cannot be explained.
 
-    Images that cannot be read are skipped. Raises InputError if the model is damaged.
+    Habits are taken from images spread over those with detections, pictures from those with the highest scores.
+    Images that cannot be read are skipped.
     """
-    predictor = load(run.path, device=device)
-    by_image = []
-    for record in _most_certain(split, detections, threshold=threshold):
-        try:
-            pixels = read_image(record.path).permute(1, 2, 0).numpy()
-            views = {record.path.name: look(predictor, pixels)}
-            by_image.append([shown for (shown,) in choose(views, query="all", threshold=threshold)])
-        except InputError:
-            continue
-    if not by_image:
+    if predictor.detector.looks_at is None:
         return None
-    found = [shown for image in by_image for shown in image]
+    found = [record for record in split.records if len(detections.get(record.image_id, NOTHING).above(threshold))]
+    habits = habits_of(see(predictor, pixels, threshold=threshold) for _, pixels in _readable(spread(found, IMAGES)))
+    if not habits.detections:
+        return None
     return Attention(
-        detections=len(found),
-        images=len(by_image),
-        habits=_habits(found),
-        pictures=tuple(_picture(image[0]) for image in by_image[:SHOWN]),
+        habits=habits,
+        layer=num_layers(predictor.detector) - 1,
+        chart=habits_chart(habits),
+        pictures=tuple(_pictures(predictor, _most_certain(found, detections), threshold=threshold)),
     )
 
 
-def _most_certain(split: Split, detections: Mapping[int, Detections], *, threshold: float) -> list[ImageRecord]:
-    """Return the images with the highest-scored detections; detections of classes not yet shown come first."""
-    records = {record.image_id: record for record in split.records}
-    found = {image_id: each for image_id, each in detections.items() if len(each.above(threshold))}
-    ranked = sorted(found, key=lambda image_id: (-float(found[image_id].scores[0]), image_id))
-    first_of_class = {found[image_id].names[0]: image_id for image_id in reversed(ranked)}
-    leading = [image_id for image_id in ranked if image_id in first_of_class.values()]
-    others = [image_id for image_id in ranked if image_id not in first_of_class.values()]
-    return [records[image_id] for image_id in (*leading, *others)[:IMAGES]]
+def _readable(records: Iterable[ImageRecord]) -> Iterator[tuple[ImageRecord, UInt8[np.ndarray, "H W 3"]]]:
+    for record in records:
+        try:
+            yield record, read_image(record.path).permute(1, 2, 0).numpy()
+        except InputError:
+            continue
 
 
-def _habits(found: Sequence[Shown]) -> tuple[Habit, ...]:
-    per_head = zip(*(shown.explanation.spatial_numbers() for shown in found), strict=True)
-    return tuple(_habit(head, mean(numbers)) for head, numbers in enumerate(per_head))
+def _most_certain(records: Sequence[ImageRecord], detections: Mapping[int, Detections]) -> list[ImageRecord]:
+    """Return the images with the highest-scored detections first; detections of classes not yet shown come first."""
+    ranked = sorted(records, key=lambda record: (-float(detections[record.image_id].scores[0]), record.image_id))
+    by_class = {detections[record.image_id].names[0]: record.image_id for record in reversed(ranked)}
+    return sorted(ranked, key=lambda record: record.image_id not in by_class.values())
 
 
-def _habit(head: int, numbers: MapNumbers) -> Habit:
-    shares = (*(numbers.at_sides[side] for side in SIDES), numbers.in_box)
-    return Habit(head, watched(numbers), shares)
+def _pictures(predictor: Predictor, records: Sequence[ImageRecord], *, threshold: float) -> Iterator[Picture]:
+    drawable = _drawable(predictor, records, threshold=threshold)
+    return islice((_picture(shown) for shown in drawable), SHOWN)
+
+
+def _drawable(predictor: Predictor, records: Sequence[ImageRecord], *, threshold: float) -> Iterator[Shown]:
+    """Yield the best detection of each image in which there is one."""
+    for record, pixels in _readable(records):
+        try:
+            ((shown,),) = choose({record.path.name: look(predictor, pixels)}, threshold=threshold)
+        except InputError:
+            continue
+        yield shown
 
 
 def _picture(shown: Shown) -> Picture:
-    caption = f"{shown.model} · {who_watches(shown.explanation.spatial_numbers())}"
+    caption = f"{shown.model} · {who_watches(shown.explanation.places())}"
     return Picture(data_uri(_drawn(draw_heads(shown))), caption)
 
 

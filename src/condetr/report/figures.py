@@ -13,6 +13,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
+from condetr.explain.habits import Habits, draw_habits
 from condetr.inference.drawing import PALETTE
 from condetr.metrics.matching import PrecisionRecall
 from condetr.runs.contents import History
@@ -107,6 +108,11 @@ def confusion_chart(matrix: Int[np.ndarray, "Truth Predicted"], *, names: Sequen
     return _finish(figure, axes, legend=False)
 
 
+def habits_chart(habits: Habits) -> str:
+    """Return what heads watch, by layer, size and class, as a data URI."""
+    return _data_uri(draw_habits(habits, ink=INK))
+
+
 _COLORS = LinearSegmentedColormap.from_list("share", [(0.18, 0.42, 1.0, 0.0), (0.18, 0.42, 1.0, 1.0)])
 
 
@@ -150,6 +156,10 @@ def _finish(figure: Figure, axes: Axes, *, legend: bool = True) -> str:
         columns = min(len(handles), _LEGEND_COLUMNS)
         style: dict[str, Any] = {"frameon": False, "fontsize": 9, "labelcolor": INK, "ncols": columns}
         figure.legend(handles, labels, loc="outside upper center", **style)
+    return _data_uri(figure)
+
+
+def _data_uri(figure: Figure) -> str:
     stream = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "condetr"}):
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})

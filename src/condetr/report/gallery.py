@@ -26,6 +26,8 @@ class Picture(NamedTuple):
 
     data_uri: str
     caption: str
+    page: str = ""
+    """Where the explorer of the image lies, if there is one."""
 
 
 class Group(NamedTuple):
@@ -35,17 +37,35 @@ class Group(NamedTuple):
     pictures: tuple[Picture, ...]
 
 
-def make_gallery(split: Split, detections: Mapping[int, Detections], *, threshold: float) -> tuple[Group, ...]:
-    """Return up to four pictures of a kind; images that cannot be read are skipped."""
+def worst_and_best(
+    split: Split, detections: Mapping[int, Detections], *, threshold: float
+) -> dict[str, list[ImageRecord]]:
+    """Return up to four images with the lowest and with the highest F1, the extreme ones first."""
     f1 = image_f1(split, detections, threshold=threshold)
     records = {record.image_id: record for record in split.records}
     ranked = sorted(f1, key=lambda image_id: (f1[image_id], -len(records[image_id].labels), image_id))
     worst, best = ranked[: len(ranked) // 2][:PER_GROUP], ranked[(len(ranked) + 1) // 2 :][-PER_GROUP:][::-1]
-    others = [image_id for image_id in records if image_id not in {*worst, *best}]
-    chosen = {"Worst": worst, "Best": best, "At random": random.Random(0).sample(others, min(PER_GROUP, len(others)))}
+    return {title: [records[image_id] for image_id in ids] for title, ids in (("worst", worst), ("best", best))}
+
+
+def make_gallery(
+    split: Split, detections: Mapping[int, Detections], *, threshold: float, pages: Mapping[int, str]
+) -> tuple[Group, ...]:
+    """Return up to four pictures of a kind; images that cannot be read are skipped.
+
+    `pages` has the place of the explorer of some images, by their id.
+    """
+    f1 = image_f1(split, detections, threshold=threshold)
+    chosen = worst_and_best(split, detections, threshold=threshold)
+    taken = {record.image_id for records in chosen.values() for record in records}
+    others = [record for record in split.records if record.image_id not in taken]
+    chosen["at random"] = random.Random(0).sample(others, min(PER_GROUP, len(others)))
     groups = (
-        Group(title, tuple(_pictures([records[i] for i in ids], detections, split=split, f1=f1, threshold=threshold)))
-        for title, ids in chosen.items()
+        Group(
+            title.capitalize(),
+            tuple(_pictures(records, detections, split=split, f1=f1, threshold=threshold, pages=pages)),
+        )
+        for title, records in chosen.items()
     )
     return tuple(group for group in groups if group.pictures)
 
@@ -57,6 +77,7 @@ def _pictures(
     split: Split,
     f1: Mapping[int, float],
     threshold: float,
+    pages: Mapping[int, str],
 ) -> list[Picture]:
     pictures = []
     for record in records:
@@ -64,11 +85,12 @@ def _pictures(
             image = Image.fromarray(read_image(record.path).permute(1, 2, 0).numpy())
         except InputError:
             continue
-        found = detections.get(record.image_id, _NOTHING).above(threshold)
+        found = detections.get(record.image_id, NOTHING).above(threshold)
         sheet = draw_side_by_side(image, record, found, label_map=split.label_map)
         score = f"F1 {f1[record.image_id]:.2f}" if record.image_id in f1 else "nothing there, nothing found"
         sheet.thumbnail(LARGEST_WH)
-        pictures.append(Picture(data_uri(sheet), f"{record.path.name} · {score}"))
+        page = pages.get(record.image_id, "")
+        pictures.append(Picture(data_uri(sheet), f"{record.path.name} · {score}", page))
     return pictures
 
 
@@ -79,6 +101,6 @@ def data_uri(picture: Image.Image) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
-_NOTHING = Detections(
+NOTHING = Detections(
     boxes_xyxy=np.zeros((0, 4), np.float32), scores=np.zeros(0, np.float32), labels=np.zeros(0, np.int64), names=()
 )

@@ -10,11 +10,13 @@ import numpy as np
 
 import condetr
 from condetr.data.dataset import Split
+from condetr.interop.loading import load
 from condetr.metrics.errors import KINDS, MEANINGS, find_errors
 from condetr.metrics.matching import best_threshold, confusion_matrix, precision_recall
 from condetr.report import figures
 from condetr.report.attention import make_attention
-from condetr.report.gallery import make_gallery
+from condetr.report.explorer import write_pages
+from condetr.report.gallery import make_gallery, worst_and_best
 from condetr.runs.contents import Contents, History, read_contents
 from condetr.runs.folder import RunFolder
 from condetr.shapes import Detections
@@ -51,7 +53,7 @@ def write_report(
     detections: Mapping[int, Detections] | None,
     device: str | None = None,
 ) -> Path:
-    """Write `report.html` into a run folder and return its path.
+    """Write `report.html` into a run folder, and `explorer/` with the pages it links to; return its path.
 
     Precision-recall curves, the confusion matrix and the gallery need the split and the detections on it. Attention
     maps are computed on `device`, by default the GPU if there is one. Missing files are named on the page, and their
@@ -96,15 +98,16 @@ def _what_it_saw(
     names = split.label_map.names
     charts = [figures.precision_recall_chart(curves, names=names, iou=iou) for iou in (50, 75)]
     matrix = confusion_matrix(split, detections, threshold=threshold)
+    predictor = load(run.path, device=device) if run.best.is_dir() else None
+    extremes = worst_and_best(split, detections, threshold=threshold)
+    pages = {} if predictor is None else write_pages(run, predictor, extremes, detections, threshold=threshold)
     return {
         "threshold": threshold,
         "precision_recall": [chart for chart in charts if chart is not None],
         "errors": _errors(split, detections, threshold=threshold),
         "confusion": figures.confusion_chart(matrix, names=names),
-        "gallery": make_gallery(split, detections, threshold=threshold),
-        "attention": make_attention(run, split, detections, threshold=threshold, device=device)
-        if run.best.is_dir()
-        else None,
+        "gallery": make_gallery(split, detections, threshold=threshold, pages=pages),
+        "attention": None if predictor is None else make_attention(predictor, split, detections, threshold=threshold),
     }
 
 

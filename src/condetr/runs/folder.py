@@ -61,6 +61,11 @@ class RunFolder:
         return self.path / "report.html"
 
     @property
+    def explorer(self) -> Path:
+        """The pages that the report links to."""
+        return self.path / "explorer"
+
+    @property
     def last_checkpoint(self) -> Path:
         """The last checkpoint, to resume from."""
         return self.path / "checkpoints" / "last.ckpt"

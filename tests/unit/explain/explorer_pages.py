@@ -11,7 +11,6 @@ import torch
 
 from condetr.data.transforms import LightTransformConfig
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
-from condetr.detectors.detr import DetrConfig
 from condetr.explain.explorer.page import write_explorer
 from condetr.inference.predictor import Predictor
 from condetr.labels import Category, LabelMap
@@ -22,7 +21,7 @@ CELLS_HW = (10, 16)
 LABELS = LabelMap((Category(3, "bolt"), Category(7, "</script><b>&")))
 
 
-def predictor(kind: type[ConditionalDetrConfig | DetrConfig] = ConditionalDetrConfig, **changes: object) -> Predictor:
+def predictor(kind: Any = ConditionalDetrConfig, **changes: object) -> Predictor:  # noqa: ANN401 - any settings
     """Return a detector of five queries, two heads and two decoder layers whose boxes and logits differ."""
     torch.manual_seed(0)
     detector = kind(**{**TINY, **changes}).build(num_classes=2)
@@ -32,16 +31,17 @@ def predictor(kind: type[ConditionalDetrConfig | DetrConfig] = ConditionalDetrCo
 
 
 def write_page(path: Path, detector: Predictor, **options: Any) -> dict[str, Any]:  # noqa: ANN401 - as write_explorer
-    """Write a page of all queries and return its data."""
+    """Write a page of all queries and return its data, that of the first model included."""
     write_explorer(path, detector, PIXELS, **{"model": "a/run", "image": "bolts.png", "threshold": 0.0, **options})
     return read_data(path)
 
 
-def read_data(page: Path) -> dict[str, Any]:
+def read_data(page: Path, *, model: int = 0) -> dict[str, Any]:
+    """Return the data of a page, with that of one of its models."""
     found = re.search(r'<script id="data" type="application/json">(.*?)</script>', page.read_text(), re.DOTALL)
     assert found is not None
     data: dict[str, Any] = json.loads(found[1])
-    return data
+    return {**data, **data["models"][model]}
 
 
 def numbers(text: str, kind: str = "<f4") -> np.ndarray:

@@ -4,6 +4,7 @@ import torch
 
 from condetr.errors import InputError
 from condetr.explain.capture import AttentionLogits
+from condetr.explain.cells import CellAttention
 from condetr.explain.choose import choose
 from condetr.explain.view import View
 from condetr.shapes import Detections
@@ -18,14 +19,17 @@ def view(*, scores: tuple[float, ...], names: tuple[str, ...], queries: tuple[in
         pixels=np.zeros((40, 40, 3), np.uint8),
         layer=1,
         num_layers=2,
-        is_one_sum=False,
         detections=Detections(
             boxes_xyxy=BOXES, scores=np.array(scores, np.float32), labels=np.zeros(4, np.int64), names=names
         ),
         queries=queries,
-        reference_xy=None,
-        logits=AttentionLogits(logits, logits, torch.zeros(1, 16, dtype=torch.bool)),
-        map_size_hw=(4, 4),
+        attention=CellAttention(
+            AttentionLogits(logits, logits, torch.zeros(1, 16, dtype=torch.bool)),
+            map_size_hw=(4, 4),
+            is_one_sum=False,
+            is_mixed=False,
+            reference_xy=None,
+        ),
     )
 
 

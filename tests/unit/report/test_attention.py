@@ -9,9 +9,10 @@ from condetr.data.dataset import ImageRecord, Split
 from condetr.data.transforms import LightTransformConfig
 from condetr.detectors.detr import DetrConfig
 from condetr.inference.model_folder import save_model
+from condetr.inference.predictor import Predictor
+from condetr.interop.loading import load
 from condetr.labels import Category, LabelMap
 from condetr.report.attention import SHOWN, make_attention
-from condetr.runs.folder import RunFolder
 from condetr.shapes import Detections
 
 LABELS = LabelMap((Category(3, "bolt"), Category(7, "nut")))
@@ -22,8 +23,8 @@ DETECTOR = DetrConfig(
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> RunFolder:
-    """Return a run folder with nothing but an untrained model."""
+def model(tmp_path: Path) -> Predictor:
+    """Return the untrained model of a run folder."""
     save_model(
         tmp_path / "best",
         DETECTOR.build(num_classes=2),
@@ -31,7 +32,7 @@ def run(tmp_path: Path) -> RunFolder:
         transform=LightTransformConfig(),
         label_map=LABELS,
     )
-    return RunFolder(tmp_path)
+    return load(tmp_path, device="cpu")
 
 
 def image(number: int, folder: Path) -> ImageRecord:
@@ -50,23 +51,26 @@ def found(score: float, name: str) -> Detections:
     return Detections(boxes_xyxy=box, scores=np.array([score], np.float32), labels=np.array([0]), names=(name,))
 
 
-def test_the_most_certain_image_of_each_class_comes_first(run: RunFolder, tmp_path: Path) -> None:
+def test_the_most_certain_image_of_each_class_comes_first(model: Predictor, tmp_path: Path) -> None:
     split = Split(name="val", records=tuple(image(number, tmp_path) for number in range(5)), label_map=LABELS)
     scores = [(0.6, "nut"), (0.9, "bolt"), (0.8, "bolt"), (0.7, "nut"), (0.1, "nut")]
     detections = {number: found(score, name) for number, (score, name) in enumerate(scores)}
 
-    attention = make_attention(run, split, detections, threshold=0.01)
+    attention = make_attention(model, split, detections, threshold=0.01)
 
     assert attention is not None
     assert [picture.caption.split(" ")[0] for picture in attention.pictures] == ["1.png", "3.png", "2.png"][:SHOWN]
-    assert attention.images == 5
-    assert attention.detections >= 5
-    assert [habit.head for habit in attention.habits] == [0, 1]
+    assert attention.habits.images == 5
+    assert attention.habits.detections >= 5
+    assert attention.layer == 1
+    shares = attention.habits.groups[0].shares
+    assert shares is not None
+    assert shares.shape[:2] == (2, 2)  # layers and heads
 
 
-def test_images_that_cannot_be_read_or_hold_nothing_are_passed_over(run: RunFolder, tmp_path: Path) -> None:
+def test_images_that_cannot_be_read_or_hold_nothing_are_passed_over(model: Predictor, tmp_path: Path) -> None:
     split = Split(name="val", records=tuple(image(number, tmp_path) for number in range(2)), label_map=LABELS)
     (tmp_path / "0.png").write_bytes(b"no image")
 
-    assert make_attention(run, split, {0: found(0.9, "nut")}, threshold=0.01) is None
-    assert make_attention(run, split, {1: found(0.9, "nut")}, threshold=0.95) is None
+    assert make_attention(model, split, {0: found(0.9, "nut")}, threshold=0.01) is None
+    assert make_attention(model, split, {1: found(0.9, "nut")}, threshold=0.95) is None

@@ -12,13 +12,14 @@ from torch import nn
 from condetr.data.dataset import ImageRecord, Split
 from condetr.data.transforms import LightTransformConfig
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
+from condetr.detectors.fcos import FcosConfig
 from condetr.errors import InputError
 from condetr.inference.model_folder import save_model
 from condetr.labels import Category, LabelMap
 from condetr.metrics.coco import evaluate_coco
 from condetr.report.page import write_report
 from condetr.shapes import Detections
-from tests.tiny import TINY
+from tests.tiny import TINY, tiny
 
 LABELS = LabelMap((Category(3, "bolt"), Category(7, "<b>nut</b>"), Category(9, "washer")))
 SECTIONS = (
@@ -232,3 +233,44 @@ def test_a_run_without_its_best_model_says_so(run: Path, split: Split, detection
 
     assert "Attention" not in sections(html)
     assert "Left out, because it did not exist when this page was written: the best model." in html
+
+
+def links(html: str) -> list[str]:
+    return re.findall(r'href="(explorer/[^"]*)"', html)
+
+
+def test_the_best_and_the_worst_images_link_to_their_explorer(
+    run_with_model: Path, split: Split, detections: dict[int, Detections]
+) -> None:
+    detections[3] = detections[0]  # false there, so that a worst image has something to show
+    (run_with_model / "explorer").mkdir()
+    (run_with_model / "explorer" / "best-9.html").write_text("of an earlier report")
+
+    html = write_report(run_with_model, split=split, detections=detections).read_text()
+
+    found = {page.relative_to(run_with_model).as_posix() for page in run_with_model.rglob("explorer/*")}
+    assert set(links(html)) == found
+    assert {"explorer/best-1.html", "explorer/best-2.html", "explorer/worst-1.html"} <= found
+    assert "explorer/best-9.html" not in found
+    captions = re.findall(r"<figcaption>(\S+) · .*?explorer/(\w+)-1.html", html)
+    assert captions
+    for image, kind in captions:
+        assert (
+            f"<title>attention in {image} · condetr</title>"
+            in (run_with_model / "explorer" / f"{kind}-1.html").read_text()
+        )
+    assert all((run_with_model / page).stat().st_size < 6 * 2**20 for page in found)
+
+
+def test_a_run_whose_detector_cannot_be_explained_has_no_explorer(
+    run: Path, split: Split, detections: dict[int, Detections]
+) -> None:
+    config = tiny(FcosConfig)
+    detector = config.build(num_classes=3)
+    save_model(run / "best", detector, detector_config=config, transform=LightTransformConfig(), label_map=LABELS)
+
+    html = write_report(run, split=split, detections=detections).read_text()
+
+    assert links(html) == []
+    assert not (run / "explorer").exists()
+    assert "Attention" not in sections(html)

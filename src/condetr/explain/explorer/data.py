@@ -1,25 +1,21 @@
-"""What the page of the attention explorer knows: logits small enough for a file, and how exact they still are."""
+"""What the attention explorer's page knows: where heads look, small enough for a file, and how exact it still is."""
 
 import base64
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
-from jaxtyping import Float, UInt16
+from jaxtyping import Float
 
+from condetr.explain.cells import CellAttention, CellsOfQuery
 from condetr.explain.explorer.moving import SpatialLayer
-from condetr.explain.measures import EVEN, LEAST_RATIO, LEAST_SHARE, REACH
+from condetr.explain.points import PointsOfQuery
 from condetr.explain.view import Depths, Explanation
 from condetr.layers.positions import TEMPERATURE
 
-NUM_DETECTIONS = 30
-ROOM = 24 * 2**20
-"""How many detections a page shows at most, and how many bytes their logits may have."""
-
 RESIDUE = 1e-5
-"""How far a row part plus a column part may be from the spatial logits, as a part of the largest of them."""
-
-LEVELS = 2**16 - 1
+"""How far a row part plus a column part may be from the spatial logits to be held instead of them and, as a part of the
+largest of them, to be what they are made of."""
 
 
 class Sides(NamedTuple):
@@ -35,78 +31,45 @@ class Sides(NamedTuple):
         return logits
 
 
-class Codes(NamedTuple):
-    """Logits in 65,536 even steps from the lowest to the highest of each map."""
-
-    codes: UInt16[np.ndarray, "*maps h w"]
-    low: Float[np.ndarray, "*maps"]
-    step: Float[np.ndarray, "*maps"]
-
-    @property
-    def logits(self) -> Float[np.ndarray, "*maps h w"]:
-        """The nearest step; half a step off at most."""
-        logits: np.ndarray = self.low[..., None, None] + self.step[..., None, None] * self.codes
-        return logits
-
-
-def page_data(
+def model_data(
     depths: Depths, queries: Sequence[int], *, spatial_queries: Sequence[SpatialLayer] = ()
 ) -> dict[str, Any]:
-    """Return, as plain data, what every layer does for the first of the queries, as many as fit.
+    """Return, as plain data, where every layer looks for the queries.
 
-    Content logits are in 16-bit steps. Spatial logits are the 32-bit numbers that they are: a row part and a column
-    part where they are such a sum, which those of sine embeddings are, or else the whole maps. With the layers'
-    spatial queries, the page can compute the spatial logits for other reference points.
+    All are 32-bit numbers. Spatial logits are a row part and a column part where these add up to them, which those of
+    sine embeddings do up to rounding, otherwise whole maps. With the layers' spatial queries, the page can compute the
+    spatial logits for other reference points.
     """
-    queries = queries[: min(NUM_DETECTIONS, max(1, ROOM // _bytes_of_a_detection(depths)))]
     explanations = [[view.explain(view.queries.index(query)) for view in depths.views] for query in queries]
-    spatial = [np.stack([layer.spatial_logits for layer in layers]) for layers in explanations]
-    content = [np.stack([layer.content_logits for layer in layers]) for layers in explanations]
-    sides, codes = [split(each) for each in spatial], [quantise(each) for each in content]
-    residue = max(_largest(sum_.logits - whole) for sum_, whole in zip(sides, spatial, strict=True))
-    is_sum = residue <= RESIDUE * max(1.0, *map(_largest, spatial))
-    first, (height, width) = depths.views[0], depths.views[0].map_size_hw
+    if isinstance(explanations[0][0].attention, PointsOfQuery):
+        looks, held = _points(explanations)
+    else:
+        looks, held = _cells(depths, explanations, spatial_queries=spatial_queries)
     return {
-        "image": {"height": first.pixels.shape[0], "width": first.pixels.shape[1]},
-        "cells": {"height": height, "width": width},
         "layers": len(depths.views),
-        "heads": spatial[0].shape[1],
-        "rules": {"reach": REACH, "even": EVEN, "least_share": LEAST_SHARE, "least_ratio": LEAST_RATIO},
-        "moving": {
-            "temperature": TEMPERATURE,
-            "layers": [_projection(layer, depths.views[0].map_size_hw) for layer in spatial_queries] if is_sum else [],
-        },
-        "mixed_layers": [view.layer for view in depths.views if view.is_mixed],
-        "precision": {
-            "spatial": {
-                "form": "row part + column part, float32" if is_sum else "whole maps, float32",
-                "largest_error": residue if is_sum else 0.0,
-            },
-            "content": {
-                "form": "16-bit steps of each map",
-                "largest_error": max(_largest(each.logits - whole) for each, whole in zip(codes, content, strict=True)),
-            },
-        },
+        "heads": len(explanations[0][0].places()),
+        **looks,
         "detections": [
             {
-                **_describe(layers[-1]),
-                "transformation": _text(np.array([layer.transformation[query] for layer in spatial_queries]), "<f4"),
+                **_describe(layers),
                 "guesses": [
                     {"name": guess.name, "score": guess.score, "box_xyxy": guess.box_xyxy.tolist()}
-                    for guess in depths.guesses(query)
+                    for guess in depths.guesses(layers[-1].query)
                 ],
-                "spatial": {"rows": _text(sum_.rows, "<f4"), "columns": _text(sum_.columns, "<f4")}
-                if is_sum
-                else {"whole": _text(whole, "<f4")},
-                "content": {
-                    "codes": _text(code.codes, "<u2"),
-                    "low": _text(code.low, "<f4"),
-                    "step": _text(code.step, "<f4"),
-                },
+                **each,
             }
-            for query, layers, whole, sum_, code in zip(queries, explanations, spatial, sides, codes, strict=True)
+            for layers, each in zip(explanations, held, strict=True)
         ],
     }
+
+
+def bytes_of_a_detection(depths: Depths) -> int:
+    """Return how large the numbers of a detection are at most."""
+    attention, num_layers = depths.views[0].attention, len(depths.views)
+    if not isinstance(attention, CellAttention):
+        return num_layers * int(np.prod(attention.sampled.weights.shape[2:])) * 3 * 4
+    # 4 for the content, and 4 for the spatial logits in case they are no sum.
+    return num_layers * int(attention.logits.content[0, :, 0].numel()) * 8
 
 
 def split(logits: Float[np.ndarray, "*maps h w"]) -> Sides:
@@ -117,12 +80,55 @@ def split(logits: Float[np.ndarray, "*maps h w"]) -> Sides:
     return Sides(rows.astype(np.float32), columns.astype(np.float32))
 
 
-def quantise(logits: Float[np.ndarray, "*maps h w"]) -> Codes:
-    """Return the nearest of even steps between the lowest and the highest logit of each map."""
-    low = logits.min(axis=(-2, -1))
-    step = ((logits.max(axis=(-2, -1)) - low) / LEVELS).astype(np.float32)
-    steps = (logits - low[..., None, None]) / np.maximum(step, np.finfo(np.float32).tiny)[..., None, None]
-    return Codes(np.rint(steps).clip(0, LEVELS).astype(np.uint16), low, step)
+Looks = tuple[dict[str, Any], list[dict[str, Any]]]
+"""What is to be known of a model's attention, and of each of its detections."""
+
+
+def _points(explanations: Sequence[Sequence[Explanation]]) -> Looks:
+    held = []
+    for layers in explanations:
+        points = [cast(PointsOfQuery, each.attention) for each in layers]
+        together = {name: np.stack([getattr(each, name) for each in points]) for name in PointsOfQuery._fields}
+        held.append({name: _text(numbers, "<f4") for name, numbers in together.items()})
+    levels, points_in_a_level = points[0].weights.shape[1:]
+    return {"looks_at": "points", "levels": levels, "points": points_in_a_level, "mixed_layers": []}, held
+
+
+def _cells(
+    depths: Depths, explanations: Sequence[Sequence[Explanation]], *, spatial_queries: Sequence[SpatialLayer]
+) -> Looks:
+    of_layers = [cast(CellAttention, view.attention) for view in depths.views]
+    cells = [[cast(CellsOfQuery, each.attention) for each in layers] for layers in explanations]
+    spatial = [np.stack([each.spatial_logits for each in layers]) for layers in cells]
+    content = [np.stack([each.content_logits for each in layers]) for layers in cells]
+    sides = [split(each) for each in spatial]
+    residue = max(_largest(sum_.logits - whole) for sum_, whole in zip(sides, spatial, strict=True))
+    is_sum, is_made_of_sums = residue <= RESIDUE, residue <= RESIDUE * max(1.0, *map(_largest, spatial))
+    height, width = of_layers[0].map_size_hw
+    held = [
+        {
+            "transformation": _text(np.array([layer.transformation[query] for layer in spatial_queries]), "<f4"),
+            "spatial": {"rows": _text(sum_.rows, "<f4"), "columns": _text(sum_.columns, "<f4")}
+            if is_sum
+            else {"whole": _text(whole, "<f4")},
+            "content": _text(whole_content, "<f4"),
+        }
+        for query, whole, sum_, whole_content in zip(
+            [layers[0].query for layers in explanations], spatial, sides, content, strict=True
+        )
+    ]
+    looks = {
+        "looks_at": "cells",
+        "cells": {"height": height, "width": width},
+        "moving": {
+            "temperature": TEMPERATURE,
+            "layers": [_projection(layer, (height, width)) for layer in spatial_queries] if is_made_of_sums else [],
+        },
+        "mixed_layers": [layer for layer, attention in enumerate(of_layers) if attention.is_mixed],
+        "spatial_form": "row part + column part" if is_sum else "whole maps",
+        "spatial_error": residue if is_sum else 0.0,
+    }
+    return looks, held
 
 
 def _projection(layer: SpatialLayer, map_size_hw: tuple[int, int]) -> dict[str, str]:
@@ -133,21 +139,16 @@ def _projection(layer: SpatialLayer, map_size_hw: tuple[int, int]) -> dict[str, 
     return {name: _text(each, "<f4") for name, each in numbers.items()}
 
 
-def _describe(explanation: Explanation) -> dict[str, Any]:
-    reference_xy = explanation.reference_xy
+def _describe(layers: Sequence[Explanation]) -> dict[str, Any]:
+    """Return a detection; its reference point may be another one in each layer."""
+    last = layers[-1]
     return {
-        "query": explanation.query,
-        "name": explanation.name,
-        "score": explanation.score,
-        "box_xyxy": explanation.box_xyxy.tolist(),
-        "reference_xy": None if reference_xy is None else reference_xy.tolist(),
+        "query": last.query,
+        "name": last.name,
+        "score": last.score,
+        "box_xyxy": last.box_xyxy.tolist(),
+        "references_xy": [None if each.reference_xy is None else each.reference_xy.tolist() for each in layers],
     }
-
-
-def _bytes_of_a_detection(depths: Depths) -> int:
-    num_heads, cells = depths.views[0].logits.content.shape[1], int(np.prod(depths.views[0].map_size_hw))
-    # 2 for the content, and 4 for the spatial logits in case they are no sum.
-    return len(depths.views) * num_heads * cells * 6
 
 
 def _largest(numbers: Float[np.ndarray, "*maps h w"]) -> float:

@@ -20,11 +20,6 @@ function sumOfParts(rows, columns) {
   return logits;
 }
 
-// The content logits of one map, from their steps.
-function fromSteps(codes, low, step) {
-  return Float64Array.from(codes, (code) => low + step * code);
-}
-
 function addLogits(a, b) {
   return a.map((logit, cell) => logit + b[cell]);
 }
@@ -55,9 +50,35 @@ function measure(map, height, width, box, reach) {
     const ys = covered(height, top + boxHeight * y0, top + boxHeight * y1);
     return map.reduce((sum, mass, cell) => sum + mass * ys[Math.floor(cell / width)] * xs[cell % width], 0);
   };
-  const entropy = Math.abs(map.reduce((sum, mass) => (mass > 0 ? sum + mass * Math.log2(mass) : sum), 0));
+  const entropy = entropyOf(map);
   return {
     centre_xy: [(centre(columns) - left) / boxWidth, (centre(rows) - top) / boxHeight],
+    ...sharesOfRegions(share, reach),
+    entropy,
+    evenness: entropy / Math.log2(Math.max(map.length, 2)),
+  };
+}
+
+// The same of points with weights; `points` has x and y of each in turn. However even, they may lie in one place.
+function measurePoints(points, weights, box, reach) {
+  const [left, top] = box, boxWidth = Math.max(box[2] - left, 1e-6), boxHeight = Math.max(box[3] - top, 1e-6);
+  const xs = [], ys = [];
+  weights.forEach((_, index) => {
+    xs.push((points[2 * index] - left) / boxWidth);
+    ys.push((points[2 * index + 1] - top) / boxHeight);
+  });
+  const sum = (factor) => weights.reduce((total, weight, index) => total + weight * factor(index), 0);
+  const share = (x0, y0, x1, y1) => sum((at) => Number(x0 <= xs[at] && xs[at] <= x1 && y0 <= ys[at] && ys[at] <= y1));
+  return {
+    centre_xy: [sum((at) => xs[at]), sum((at) => ys[at])],
+    ...sharesOfRegions(share, reach),
+    entropy: entropyOf(weights),
+    in_image: sum((at) => Number([points[2 * at], points[2 * at + 1]].every((place) => place >= 0 && place <= 1))),
+  };
+}
+
+function sharesOfRegions(share, reach) {
+  return {
     in_box: share(0, 0, 1, 1),
     at_sides: {
       left: share(-reach, -reach, reach, 1 + reach),
@@ -65,9 +86,11 @@ function measure(map, height, width, box, reach) {
       right: share(1 - reach, -reach, 1 + reach, 1 + reach),
       bottom: share(-reach, 1 - reach, 1 + reach, 1 + reach),
     },
-    entropy,
-    evenness: entropy / Math.log2(Math.max(map.length, 2)),
   };
+}
+
+function entropyOf(masses) {
+  return Math.abs(masses.reduce((sum, mass) => (mass > 0 ? sum + mass * Math.log2(mass) : sum), 0));
 }
 
 // How much of each of equal cells of [0, 1] lies between two points.
@@ -80,7 +103,7 @@ function centre(mass) {
   return mass.reduce((sum, each, cell) => sum + (each * (cell + 0.5)) / mass.length, 0);
 }
 
-// What a head looks at, in a word; `rules` are the limits of condetr.explain.measures.
+// What a head watches, in a word; `rules` are the limits of condetr.explain.measures.
 function watched(numbers, rules) {
   if (numbers.evenness >= rules.even) return "everywhere";
   const side = SIDES.reduce((best, each) => (numbers.at_sides[each] > numbers.at_sides[best] ? each : best));
