@@ -21,6 +21,11 @@ class Points(NamedTuple):
     counts: tuple[int, ...]
     """How many are on each level."""
 
+    def level_of(self, places: Int[Tensor, "*batch"]) -> Int[Tensor, "*batch"]:
+        """Return which level, counted from the finest, the points at these places are on."""
+        ends = torch.tensor(self.counts, device=places.device).cumsum(0)
+        return torch.bucketize(places, ends, right=True)
+
 
 def points_of(
     maps: Maps, *, strides: tuple[int, ...], cells_hw: tuple[tuple[int, int], ...], shift: float = 0.5
