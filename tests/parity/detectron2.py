@@ -8,18 +8,19 @@ import json
 import os
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from condetr.backbones.backbone import Backbone
-from condetr.backbones.resnet import ResNetConfig
+from condetr.backbones.resnet import ResNet, ResNetConfig
+from condetr.config import settings
 from condetr.data.batch import Batch, collate_images
 from condetr.detectors.detector import Detector, DetectorSettings
 from condetr.detectors.published import Detectron2Model
+from condetr.inference.model_folder import blank_state
 from condetr.interop.detectron2_file import FIRST_CONVOLUTION, for_our_images, names_of
 from condetr.shapes import Targets
 
@@ -44,18 +45,20 @@ def facts(detector: str) -> dict[str, Any]:
     return found
 
 
-class NarrowResNet(NamedTuple):
-    """The settings of a ResNet-50 with the widths of its weights."""
+@settings
+class NarrowResNet(ResNetConfig):
+    """A ResNet-50 with the widths of its weights, and with these."""
 
     body: dict[str, Tensor]
 
-    def build(self, *, pretrained: bool, levels: int) -> Backbone:
+    def build(self, *, pretrained: bool, levels: int = 1) -> ResNet:
         backbone = ResNetConfig(stride_in_1x1=True).build(pretrained=False, levels=levels)
+        state = backbone.body.state_dict(keep_vars=True)
         for name, tensor in self.body.items():
             parent, _, leaf = name.rpartition(".")
-            old, module = backbone.body.state_dict(keep_vars=True)[name], backbone.body.get_submodule(parent)
-            is_parameter = isinstance(old, nn.Parameter)
-            setattr(module, leaf, nn.Parameter(tensor, requires_grad=old.requires_grad) if is_parameter else tensor)
+            is_parameter = isinstance(state[name], nn.Parameter)
+            new = nn.Parameter(tensor, requires_grad=state[name].requires_grad) if is_parameter else tensor
+            setattr(backbone.body.get_submodule(parent), leaf, new)
         backbone.channels = tuple(len(self.body[f"layer{stage}.0.conv3.weight"]) for stage in range(1, 5))[-levels:]
         return backbone
 
@@ -66,14 +69,10 @@ def with_their_weights(kind: type[DetectorSettings], *, model: Detectron2Model, 
     images = theirs.pop("pixel_mean"), theirs.pop("pixel_std")
     theirs[FIRST_CONVOLUTION] = for_our_images(theirs[FIRST_CONVOLUTION], *images, source="reference")
     config: Any = kind
-    wide = config(backbone=ResNetConfig()).build(num_classes=1, pretrained=False)
     prefix = "pyramid.backbone.body."
-    body = {
-        name.removeprefix(prefix): theirs[their_name]
-        for name, their_name in names_of(wide.state_dict(), model=model).items()
-        if name.startswith(prefix)
-    }
-    detector: Detector = config(backbone=NarrowResNet(body), dropout=0.0, **sizes).build(num_classes=5)
+    names = names_of(blank_state(config(), num_class_rows=1), model=model)
+    body = {name.removeprefix(prefix): theirs[names[name]] for name in names if name.startswith(prefix)}
+    detector: Detector = config(backbone=NarrowResNet(body=body), dropout=0.0, **sizes).build(num_classes=5)
     names = names_of(detector.state_dict(), model=model)
     assert set(names.values()) == set(theirs)
     detector.load_state_dict({name: theirs[their_name] for name, their_name in names.items()})

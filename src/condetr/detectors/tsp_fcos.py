@@ -212,7 +212,7 @@ class TspFcos(Detector):
         """Return what the cells of all levels say, also those on padding, on which no mask is put later either."""
         maps = self.pyramid(images)
         classes, boxes = (tuple(tower(each) for each in maps) for tower in (self.class_tower, self.box_tower))
-        masks = _masks(is_padding, maps, strides=self.strides)
+        masks = level_masks(is_padding, maps, strides=self.strides)
         return Cells(
             features=torch.cat([_in_a_row(classes), _in_a_row(boxes)], dim=-1),
             logits=_in_a_row([self.cell_classifier(each).float() for each in classes]),
@@ -401,12 +401,9 @@ def giou_loss_of_distances(a: Float[Tensor, "P 4"], b: Float[Tensor, "P 4"]) -> 
     return 1 - ((intersection + 1) / (union + 1) - (hull - union) / hull)
 
 
-def _area(distances: Float[Tensor, "P 4"]) -> Float[Tensor, " P"]:
-    left, top, right, bottom = distances.unbind(-1)
-    return (left + right) * (top + bottom)
-
-
-def _masks(is_padding: Bool[Tensor, "B H W"], maps: Maps, *, strides: Sequence[int]) -> Iterator[Bool[Tensor, "B _ _"]]:
+def level_masks(
+    is_padding: Bool[Tensor, "B H W"], maps: Maps, *, strides: Sequence[int]
+) -> Iterator[Bool[Tensor, "B _ _"]]:
     """Yield which cells of each map are padding.
 
     Masks are halved step by step, down from the image, as their code does: a mask of the batch, before it is padded to
@@ -419,6 +416,11 @@ def _masks(is_padding: Bool[Tensor, "B H W"], maps: Maps, *, strides: Sequence[i
     for each in maps:
         mask = F.interpolate(mask, size=each.shape[-2:])
         yield mask[0].bool()
+
+
+def _area(distances: Float[Tensor, "P 4"]) -> Float[Tensor, " P"]:
+    left, top, right, bottom = distances.unbind(-1)
+    return (left + right) * (top + bottom)
 
 
 def _doubled_until(stride: int) -> Iterator[int]:

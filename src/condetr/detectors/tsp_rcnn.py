@@ -322,7 +322,7 @@ class LevelTower(nn.Module):
 
     def forward(self, x: Float[Tensor, "B D H W"], level: int) -> Float[Tensor, "B D H W"]:
         """Convolve, normalise and rectify, again and again."""
-        for convolution, norm in zip(self.convolutions, self.norms[level], strict=True):  # type: ignore[arg-type]
+        for convolution, norm in zip(self.convolutions, self.norms[level].children(), strict=True):
             x = norm(convolution(x)).relu()
         return x
 
@@ -409,22 +409,31 @@ class TspRcnnCriterion(nn.Module):
         region = torch.where(drawn.objects >= 0)[0]
         labels, boxes_xyxy, here_xyxy = drawn.labels[region], drawn.boxes_xyxy[region], drawn.regions_xyxy[region]
         moves = output.moves[region, labels]
-        giou: Tensor = generalized_box_iou_loss(moved(here_xyxy, moves), boxes_xyxy, reduction="none")
-        with torch.no_grad():
-            costs = 2 * giou - output.logits[region].softmax(-1).gather(1, labels[:, None])[:, 0]
-            learning = region[cheapest(costs, of=drawn.objects[region])]
+        learning = learning_regions(drawn, logits=output.logits, moves=output.moves)
+        giou: Tensor = generalized_box_iou_loss(moved(here_xyxy, moves), boxes_xyxy, reduction="sum")
         distance = ((moves - moves_to(here_xyxy, boxes_xyxy)) * moves.new_tensor(MOVE_SCALES)).abs()
         objectness, anchor_boxes = output.of_anchors
         terms = {
             "objectness": objectness,
             "anchor_boxes": anchor_boxes,
             "classification": class_loss(output.logits, learning, labels=drawn.labels[learning]),
-            "boxes": (distance.sum() + 2 * giou.sum()) / max(len(output.logits), 1),
+            "boxes": (distance.sum() + 2 * giou) / max(len(output.logits), 1),
         }
         return {
             "loss": torch.stack([*terms.values()]).sum(),
             **{f"loss_{name}": term.detach() for name, term in terms.items()},
         }
+
+
+@torch.no_grad()
+def learning_regions(drawn: Drawn, *, logits: Float[Tensor, "R C"], moves: Float[Tensor, "R K 4"]) -> Int[Tensor, " N"]:
+    """Return, for each object, which of the regions that overlap it learns it: the best by class and place."""
+    region = torch.where(drawn.objects >= 0)[0]
+    labels = drawn.labels[region]
+    found_xyxy = moved(drawn.regions_xyxy[region], moves[region, labels])
+    giou: Tensor = generalized_box_iou_loss(found_xyxy, drawn.boxes_xyxy[region], reduction="none")
+    costs = 2 * giou - logits[region].softmax(-1).gather(1, labels[:, None])[:, 0]
+    return region[cheapest(costs, of=drawn.objects[region])]
 
 
 def class_loss(
@@ -469,10 +478,12 @@ def drawn_of(regions_xyxy: Float[Tensor, "R 4"], matched: Int[Tensor, " R"], lea
 
 def together(images: Sequence[Drawn], *, num_objects: Sequence[int]) -> Drawn:
     """Return the regions of all images, their objects numbered through."""
-    firsts = accumulate(num_objects, initial=0)
-    objects = [torch.where(each.objects >= 0, each.objects + first, -1) for each, first in zip(images, firsts)]  # noqa: B905
-    regions_xyxy, _, labels, boxes_xyxy = (torch.cat(parts) for parts in zip(*images, strict=True))
-    return Drawn(regions_xyxy, torch.cat(objects), labels, boxes_xyxy)
+    firsts = [0, *accumulate(num_objects)][:-1]
+    numbered = [
+        each._replace(objects=torch.where(each.objects >= 0, each.objects + first, -1))
+        for each, first in zip(images, firsts, strict=True)
+    ]
+    return Drawn(*map(torch.cat, zip(*numbered, strict=True)))
 
 
 def pool(
