@@ -67,6 +67,8 @@ def _small_recipes() -> list[Recipe]:
         small.deformable_detr_mobilenet,
         small.fcos_mobilenet,
         small.faster_rcnn_mobilenet,
+        small.tsp_fcos_mobilenet,
+        small.tsp_rcnn_mobilenet,
     )
     return [
         Recipe(name=make.__name__, make=make, paper_ap=None, summary=(make.__doc__ or "").splitlines()[0].rstrip("."))
