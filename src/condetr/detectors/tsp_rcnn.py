@@ -385,7 +385,7 @@ class RegionPredictor(nn.Module):
     def forward(self, embeddings: Float[Tensor, "R D"]) -> tuple[Float[Tensor, "R C"], Float[Tensor, "R K 4"]]:
         """Return logits and moves."""
         moves: Tensor = self.box_head(embeddings)
-        return self.class_head(embeddings), moves.view(len(moves), -1, 4)
+        return self.class_head(embeddings), moves.view(len(moves), moves.shape[1] // 4, 4)
 
     def keep_classes(self, rows: Sequence[int]) -> None:
         """Reduce the classes to the given rows; the probability of the others goes to the background."""

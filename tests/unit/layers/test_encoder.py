@@ -51,8 +51,11 @@ def test_positions_are_in_queries_and_keys_but_not_in_values() -> None:
     assert isinstance(layer, NormFirstEncoderLayer)
     x, positions = torch.randn(2, 5, DIM), torch.randn(2, 5, DIM)
     normed = layer.self_attention_norm(x)
+    placed = (normed + positions).transpose(0, 1)
     attended, _ = F.multi_head_attention_forward(
-        *(each.transpose(0, 1) for each in (normed + positions, normed + positions, normed)),
+        placed,
+        placed,
+        normed.transpose(0, 1),
         embed_dim_to_check=DIM,
         num_heads=HEADS,
         in_proj_weight=layer.self_attention.in_proj_weight,
