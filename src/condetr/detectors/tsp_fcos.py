@@ -48,7 +48,7 @@ from condetr.losses.criterion import LossReport
 from condetr.shapes import Found, Prediction, Targets
 
 GROUPS = 32
-"""Of channels that the towers normalise together."""
+"""Of channels that the towers normalise together; of two channels at least, so that a single cell has a variance."""
 OTHERS_WEIGHT = 0.1
 """Of the class loss of points that could learn an object which a better one learns."""
 
@@ -432,9 +432,9 @@ def _doubled_until(stride: int) -> Iterator[int]:
 
 
 def _tower(dim: int, *, convolutions: int) -> nn.Sequential:
-    tower = nn.Sequential()
+    tower, groups = nn.Sequential(), math.gcd(GROUPS, dim // 2)
     for _ in range(convolutions):
-        tower.extend([_init_small(nn.Conv2d(dim, dim, 3, padding=1)), nn.GroupNorm(GROUPS, dim), nn.ReLU()])
+        tower.extend([_init_small(nn.Conv2d(dim, dim, 3, padding=1)), nn.GroupNorm(groups, dim), nn.ReLU()])
     return tower
 
 
