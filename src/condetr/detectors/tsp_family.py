@@ -12,8 +12,8 @@ from condetr.detectors.published import Renames
 
 
 def kept_ranks(count: int, *, dropped: float) -> Int[Tensor, " Q"]:
-    """Draw which of so many are kept: all but a share of 0 to `dropped`, which is drawn first."""
-    kept = int(count * (1 - dropped * float(torch.rand((), device="cpu"))))
+    """Draw which of so many are kept: all but a share of 0 to `dropped`, which is drawn first; one at least."""
+    kept = max(int(count * (1 - dropped * float(torch.rand((), device="cpu")))), 1)
     return torch.randperm(count, device="cpu")[:kept]
 
 

@@ -36,11 +36,12 @@ def read_official(path: Path, *, label_map: LabelMap | None = None) -> LoadedMod
     misshapen.
     """
     content = read_pickle(path)
-    if content and is_state(content):
-        return read_torchvision(content, source=str(path), label_map=label_map)
-    found = _state(content, source=path)
+    is_bare = bool(content) and is_state(content)
+    found = _state({"model": content} if is_bare else content, source=path)
     if is_detectron2_state(found):
         return read_detectron2(found, source=str(path), label_map=label_map)
+    if is_bare:
+        return read_torchvision(found, source=str(path), label_map=label_map)
     arguments = content.get("args")
     unseen = _unseen(vars(arguments) if isinstance(arguments, Namespace) else {}, path=path)
     blank = read_blank(Checkpoint(found, unseen, str(path)))

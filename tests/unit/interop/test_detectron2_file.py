@@ -43,9 +43,11 @@ def checkpoint(kind: Any, *, num_classes: int = 3) -> dict[str, Tensor]:  # noqa
     return {names[name]: tensor for name, tensor in state.items()} | {"pixel_mean": MEAN, "pixel_std": STD}
 
 
-def test_a_checkpoint_is_recognised_and_holds_what_it_held(kind: Any, tmp_path: Path) -> None:  # noqa: ANN401
+@pytest.mark.parametrize("is_bare", [False, True])
+def test_a_checkpoint_is_recognised_and_holds_what_it_held(kind: Any, tmp_path: Path, is_bare: bool) -> None:  # noqa: ANN401, FBT001
     theirs = checkpoint(kind)
-    torch.save({"model": theirs, "iteration": 7, "optimizer": {"state": {}}}, tmp_path / "model_final.pth")
+    content = theirs if is_bare else {"model": theirs, "iteration": 7, "optimizer": {"state": {}}}
+    torch.save(content, tmp_path / "model_final.pth")
     model = read(find_source(tmp_path / "model_final.pth"))
     config: Any = model.detector_config
     assert type(config) is kind
