@@ -1,14 +1,30 @@
-"""What TSP-FCOS and TSP-RCNN share: random omission, which candidate learns an object, and names of the encoder."""
+"""What TSP-FCOS and TSP-RCNN share: the encoder, random omission, and which candidate learns an object."""
 
+import copy
 import re
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from condetr.detectors.published import Renames
+from condetr.layers.encoder import NormFirstEncoder, NormFirstEncoderLayer
+
+
+def build_encoder(
+    dim: int, *, num_layers: int, num_heads: int, feedforward_dim: int, dropout: float
+) -> NormFirstEncoder:
+    """Build the encoder, all of whose layers start alike."""
+    layer = NormFirstEncoderLayer(dim, num_heads=num_heads, hidden_dim=feedforward_dim, dropout=dropout)
+    return NormFirstEncoder((copy.deepcopy(layer) for _ in range(num_layers)), dim=dim)
+
+
+def init_normal(layer: nn.Conv2d | nn.Linear, *, std: float) -> None:
+    """Draw the weights of a layer from a normal distribution around 0, and let its bias be 0."""
+    nn.init.normal_(layer.weight, std=std)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
 
 def kept_ranks(count: int, *, dropped: float) -> Int[Tensor, " Q"]:

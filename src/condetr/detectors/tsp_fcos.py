@@ -9,7 +9,6 @@ over all; without any object, the class loss has no targets (theirs then has eve
 boxes are dropped before the best are counted, not afterwards.
 """
 
-import copy
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,9 +37,9 @@ from condetr.detectors.detector import (
 )
 from condetr.detectors.points import Points, assigned, boxes_around, distances_to_sides, points_of, true_centreness
 from condetr.detectors.published import Detectron2Model
-from condetr.detectors.tsp_family import ENCODER_NAMES, cheapest, kept_ranks, read_encoder
+from condetr.detectors.tsp_family import ENCODER_NAMES, build_encoder, cheapest, init_normal, kept_ranks, read_encoder
 from condetr.errors import InputError
-from condetr.layers.encoder import NormFirstEncoder, NormFirstEncoderLayer
+from condetr.layers.encoder import NormFirstEncoder
 from condetr.layers.heads import PRIOR_PROBABILITY, rows_of
 from condetr.layers.positions import cell_places, point_embedding
 from condetr.layers.pyramid import Maps, Pyramid, image_sizes
@@ -87,13 +86,15 @@ class TspFcosConfig(DetectorSettings):
             raise InputError(f"detector.dim must be a multiple of {GROUPS}, got {self.dim}")
         require_divisible(self.hidden_dim, num_heads=self.num_heads, name="hidden_dim")
         backbone = self.backbone.build(pretrained=pretrained, levels=self.levels)
-        layer = NormFirstEncoderLayer(
-            self.hidden_dim, num_heads=self.num_heads, hidden_dim=self.feedforward_dim, dropout=self.dropout
-        )
         return TspFcos(
             Pyramid(backbone, dim=self.dim, top="normed_convolutions"),
-            # Copies, not others: all layers start alike.
-            encoder=NormFirstEncoder((copy.deepcopy(layer) for _ in range(self.encoder_layers)), dim=self.hidden_dim),
+            encoder=build_encoder(
+                self.hidden_dim,
+                num_layers=self.encoder_layers,
+                num_heads=self.num_heads,
+                feedforward_dim=self.feedforward_dim,
+                dropout=self.dropout,
+            ),
             dim=self.dim,
             hidden_dim=self.hidden_dim,
             convolutions=self.convolutions,
@@ -189,7 +190,7 @@ class TspFcos(Detector):
         self.dropped, self.centre_radius = dropped, centre_radius
         self.candidates, self.most_overlap = candidates, most_overlap
         for layer in (self.cell_classifier, self.class_head, self.centreness_head):
-            _init_small(layer)
+            init_normal(layer, std=0.01)
         for layer in (self.cell_classifier, self.class_head):
             nn.init.constant_(layer.bias, -math.log((1 - PRIOR_PROBABILITY) / PRIOR_PROBABILITY))  # type: ignore[arg-type]
 
@@ -434,14 +435,10 @@ def _doubled_until(stride: int) -> Iterator[int]:
 def _tower(dim: int, *, convolutions: int) -> nn.Sequential:
     tower, groups = nn.Sequential(), math.gcd(GROUPS, dim // 2)
     for _ in range(convolutions):
-        tower.extend([_init_small(nn.Conv2d(dim, dim, 3, padding=1)), nn.GroupNorm(groups, dim), nn.ReLU()])
+        convolution = nn.Conv2d(dim, dim, 3, padding=1)
+        init_normal(convolution, std=0.01)
+        tower.extend([convolution, nn.GroupNorm(groups, dim), nn.ReLU()])
     return tower
-
-
-def _init_small(layer: nn.Conv2d | nn.Linear) -> nn.Module:
-    nn.init.normal_(layer.weight, std=0.01)
-    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-    return layer
 
 
 def _in_a_row(maps: Sequence[Float[Tensor, "B C _ _"]]) -> Float[Tensor, "B S C"]:

@@ -11,7 +11,7 @@ torchvision, not only empty ones; and empty boxes are dropped before the best ob
 import math
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -40,9 +40,9 @@ from condetr.detectors.regions import (
     sizes_without_padding,
     targets_in_pixels,
 )
-from condetr.detectors.tsp_family import ENCODER_NAMES, cheapest, kept_ranks, read_encoder
+from condetr.detectors.tsp_family import ENCODER_NAMES, build_encoder, cheapest, init_normal, kept_ranks, read_encoder
 from condetr.errors import InputError
-from condetr.layers.encoder import NormFirstEncoder, NormFirstEncoderLayer
+from condetr.layers.encoder import NormFirstEncoder
 from condetr.layers.heads import ClassesAndNoObject, rows_of, xavier_init
 from condetr.layers.mlp import MLP
 from condetr.layers.positions import sine_embedding
@@ -126,17 +126,12 @@ class TspRcnnConfig(DetectorSettings):
             ),
             reader=RegionReader(
                 self.dim * POOLED**2,
-                encoder=NormFirstEncoder(
-                    (
-                        NormFirstEncoderLayer(
-                            self.hidden_dim,
-                            num_heads=self.num_heads,
-                            hidden_dim=self.feedforward_dim,
-                            dropout=self.dropout,
-                        )
-                        for _ in range(self.encoder_layers)
-                    ),
-                    dim=self.hidden_dim,
+                encoder=build_encoder(
+                    self.hidden_dim,
+                    num_layers=self.encoder_layers,
+                    num_heads=self.num_heads,
+                    feedforward_dim=self.feedforward_dim,
+                    dropout=self.dropout,
                 ),
                 hidden_dim=self.hidden_dim,
             ),
@@ -304,7 +299,7 @@ class ProposalHead(nn.Module):
         self.objectness = nn.Conv2d(dim, num_anchors, 1)
         self.moves = nn.Conv2d(dim, 4 * num_anchors, 1)
         for layer in (self.objectness, self.moves):
-            _init_normal(layer, std=0.01)
+            init_normal(layer, std=0.01)
 
     def forward(self, maps: list[Float[Tensor, "B D _ _"]]) -> tuple[list[Tensor], list[Tensor]]:
         """Return logits and moves of each level, those of a cell's anchors in the channels."""
@@ -378,9 +373,10 @@ class RegionPredictor(nn.Module):
 
     def __init__(self, dim: int, *, num_classes: int) -> None:
         super().__init__()
-        self.class_head: nn.Module = _init_normal(nn.Linear(dim, num_classes + 1), std=0.01)
+        self.class_head: nn.Module = nn.Linear(dim, num_classes + 1)
         self.box_head = MLP(dim, dim, dim, 4 * num_classes)
-        _init_normal(self.box_head.layers[-1], std=0.001)
+        init_normal(self.class_head, std=0.01)
+        init_normal(cast(nn.Linear, self.box_head.layers[-1]), std=0.001)
 
     def forward(self, embeddings: Float[Tensor, "R D"]) -> tuple[Float[Tensor, "R C"], Float[Tensor, "R K 4"]]:
         """Return logits and moves."""
@@ -528,12 +524,6 @@ def _anchor_shapes(side: float) -> Float[Tensor, "N 4"]:
 
 def _shuffled(values: Int[Tensor, " N"]) -> Int[Tensor, " N"]:
     return values[torch.randperm(len(values), device="cpu").to(values.device)]
-
-
-def _init_normal(layer: Any, *, std: float) -> nn.Module:  # noqa: ANN401 - linear or convolution
-    nn.init.normal_(layer.weight, std=std)
-    nn.init.zeros_(layer.bias)
-    return layer  # type: ignore[no-any-return]
 
 
 def _read(tensors: Mapping[str, Tensor]) -> dict[str, Any]:

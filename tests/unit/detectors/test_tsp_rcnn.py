@@ -157,6 +157,15 @@ def test_anchors_have_three_sizes_of_three_aspects() -> None:
         torch.testing.assert_close(size[:, 1] / size[:, 0], torch.tensor([0.5, 1.0, 2.0]).repeat(3))
 
 
+def test_a_new_head_has_matrices_of_its_own_and_vectors_that_are_alike() -> None:
+    layers = detector(encoder_layers=2).reader.encoder.layers
+    for (name, first), second in zip(layers[0].named_parameters(), layers[1].parameters(), strict=True):
+        assert torch.equal(first, second) == (first.dim() == 1), name
+    bound = (6 / (16 + 16)) ** 0.5
+    weight = detector().reader.code_projection.weight
+    assert 0.8 * bound < weight.abs().max() <= bound
+
+
 @given(st.integers(0, 100))
 def test_moves_lead_to_where_they_were_taken_from(seed: int) -> None:
     torch.manual_seed(seed)
