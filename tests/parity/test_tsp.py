@@ -11,7 +11,7 @@ from torchvision.models.detection.rpn import concat_box_prediction_layers
 from condetr.boxes import cxcywh_to_xyxy
 from condetr.detectors import tsp_fcos, tsp_rcnn
 from condetr.detectors.points import assigned, distances_to_sides, points_of, true_centreness
-from condetr.detectors.regions import propose, sizes_without_padding
+from condetr.detectors.regions import pool, pooling_level, propose, sizes_without_padding
 from condetr.detectors.tsp_family import cheapest
 from condetr.detectors.tsp_fcos import TspFcos, TspFcosConfig, TspFcosCriterion, TspFcosOutput
 from condetr.detectors.tsp_rcnn import Drawn, TspRcnn, TspRcnnConfig, TspRcnnCriterion, TspRcnnOutput
@@ -396,9 +396,9 @@ def test_regions_of_every_size_are_pooled_as_recorded() -> None:
     recorded = load_file(REFERENCE / "tsp_rcnn" / "pooler.safetensors")
     strides, maps = (4, 8, 16, 32), tuple(recorded[f"p{level}"] for level in range(2, 6))
     regions_xyxy = of_images(recorded, "boxes")
-    levels = tsp_rcnn.pooling_level(torch.cat(regions_xyxy), strides=strides)
+    levels = pooling_level(torch.cat(regions_xyxy), strides=strides)
     assert (levels + 2).tolist() == recorded["level"].tolist()
-    near(tsp_rcnn.pool(maps, regions_xyxy, strides=strides), recorded["pooled"][~recorded["mask"]], atol=1e-6)
+    near(pool(maps, regions_xyxy, strides=strides), recorded["pooled"][~recorded["mask"]], atol=1e-6)
 
 
 @torch.no_grad()
@@ -409,7 +409,7 @@ def test_regions_are_read_as_recorded(mode: str) -> None:
     sizes_hw = sizes_without_padding(batch.is_padding)
     regions_xyxy = of_images(recorded, "proposals.boxes" if mode == "eval" else "roi.boxes")
     maps = detector.pyramid(batch.normalised())
-    pooled = tsp_rcnn.pool(maps[:4], regions_xyxy, strides=detector.strides[:4])
+    pooled = pool(maps[:4], regions_xyxy, strides=detector.strides[:4])
     codes = [tsp_rcnn.box_code(*each, dim=32) for each in zip(regions_xyxy, sizes_hw, strict=True)]
     counts = [len(each) for each in regions_xyxy]
     for image, each in enumerate(pooled.split(counts)):

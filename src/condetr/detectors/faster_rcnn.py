@@ -31,7 +31,7 @@ from condetr.config import settings
 from condetr.detectors.choice import clipped, without_overlap
 from condetr.detectors.detector import Detector, DetectorSettings, Width
 from condetr.detectors.published import TorchvisionModel
-from condetr.detectors.regions import Anchors, Size, propose, relative, sizes_without_padding, targets_in_pixels
+from condetr.detectors.regions import POOLED, Anchors, Size, propose, relative, sizes_without_padding, targets_in_pixels
 from condetr.layers.heads import ClassesAndNoObject, rows_of
 from condetr.layers.pyramid import Grid, Maps, Pyramid
 from condetr.losses.criterion import LossReport
@@ -39,8 +39,6 @@ from condetr.shapes import Found, Prediction, Targets
 
 ASPECTS = (0.5, 1.0, 2.0)
 """Height over width of a cell's anchors."""
-POOLED = 7
-"""Cells along each side of a pooled region."""
 SMALLEST = 1e-2
 """Pixels; an object with a shorter side is not found."""
 

@@ -1,4 +1,4 @@
-"""Regions that may hold an object: anchors, what is proposed from them, and how a region moves to its object."""
+"""Regions that may hold an object: anchors, what is proposed from them, what is pooled, and how a region moves."""
 
 import math
 from collections.abc import Sequence
@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_prediction_layers
+from torchvision.ops import roi_align
 
-from condetr.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
+from condetr.boxes import area, cxcywh_to_xyxy, xyxy_to_cxcywh
 from condetr.layers.pyramid import Maps, cell_corners, image_sizes
 from condetr.shapes import Targets
 
@@ -17,6 +18,10 @@ Size = tuple[int, int]
 """Height and width in pixels."""
 TorchvisionTarget = dict[str, Tensor]
 """`boxes` and `labels` of an image."""
+POOLED = 7
+"""Cells along each side of a pooled region."""
+REGION_OF_STRIDE_16 = 224
+"""The side of a square region that is pooled from there, in pixels (Lin et al., CVPR 2017, equation 1)."""
 LARGEST_GROWTH = math.log(1000 / 16)
 """Of the logarithm of a side, when a region moves."""
 
@@ -94,6 +99,33 @@ def relative(boxes_xyxy: Float[Tensor, "N 4"], size_hw: Size) -> Float[Tensor, "
     """Return boxes in pixels relative to an image of this size."""
     height, width = size_hw
     return xyxy_to_cxcywh(boxes_xyxy / boxes_xyxy.new_tensor([width, height, width, height]))
+
+
+def pool(
+    maps: Maps, regions_xyxy: Sequence[Float[Tensor, "_ 4"]], *, strides: Sequence[int]
+) -> Float[Tensor, "R D P P"]:
+    """Return the pooled features of all images' regions, each from the level that suits its size.
+
+    Cells are sampled where they are (aligned), as densely as pixels of the map.
+    """
+    boxes_xyxy = torch.cat(list(regions_xyxy))
+    pooled = maps[0].new_zeros(len(boxes_xyxy), maps[0].shape[1], POOLED, POOLED)
+    if pooled.is_meta:
+        return pooled
+    images = torch.cat([each.new_full((len(each), 1), image) for image, each in enumerate(regions_xyxy)])
+    level_of_each = pooling_level(boxes_xyxy, strides=strides)
+    for level, (each, stride) in enumerate(zip(maps, strides, strict=True)):
+        here = torch.where(level_of_each == level)[0]
+        boxes = torch.cat([images[here], boxes_xyxy[here]], dim=1)
+        features = roi_align(each, boxes, POOLED, spatial_scale=1 / stride, sampling_ratio=0, aligned=True)
+        pooled[here] = features.to(pooled.dtype)
+    return pooled
+
+
+def pooling_level(boxes_xyxy: Float[Tensor, "R 4"], *, strides: Sequence[int]) -> Float[Tensor, " R"]:
+    """Return which level suits each region, as a whole number (Lin et al., CVPR 2017, equation 1)."""
+    level = (4 + (area(boxes_xyxy).sqrt() / REGION_OF_STRIDE_16 + 1e-8).log2()).floor()
+    return (level - math.log2(strides[0])).clamp(0, len(strides) - 1)
 
 
 def moved(boxes_xyxy: Float[Tensor, "*#batch 4"], moves: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 4"]:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from torchvision.models.detection.rpn import RegionProposalNetwork
-from torchvision.ops import box_iou, generalized_box_iou_loss, roi_align
+from torchvision.ops import box_iou, generalized_box_iou_loss
 
 from condetr.backbones.registry import BackboneConfig
 from condetr.backbones.resnet import ResNetConfig
@@ -30,11 +30,13 @@ from condetr.detectors.choice import clipped, without_overlap
 from condetr.detectors.detector import Detector, DetectorSettings, Dropout, EncoderLayers, Heads, Width
 from condetr.detectors.published import Detectron2Model
 from condetr.detectors.regions import (
+    POOLED,
     Anchors,
     Size,
     TorchvisionTarget,
     moved,
     moves_to,
+    pool,
     propose,
     relative,
     sizes_without_padding,
@@ -54,10 +56,6 @@ ASPECTS = (0.5, 1.0, 2.0)
 """Height over width of anchors."""
 SIZES_OF_LEVEL = 3
 """Sizes of anchors on a level, in equal ratios up to the next one."""
-POOLED = 7
-"""Cells along each side of a pooled region."""
-REGION_OF_STRIDE_16 = 224
-"""The side of a square region that is pooled from there, in pixels (Lin et al., CVPR 2017, equation 1)."""
 MOVE_SCALES = (10.0, 10.0, 5.0, 5.0)
 """What a region's moves are learned in multiples of."""
 LEAST_OVERLAP = 0.5
@@ -480,30 +478,6 @@ def together(images: Sequence[Drawn], *, num_objects: Sequence[int]) -> Drawn:
         for each, first in zip(images, firsts, strict=True)
     ]
     return Drawn(*map(torch.cat, zip(*numbered, strict=True)))
-
-
-def pool(
-    maps: Maps, regions_xyxy: Sequence[Float[Tensor, "_ 4"]], *, strides: Sequence[int]
-) -> Float[Tensor, "R D P P"]:
-    """Return the pooled features of all images' regions, each from the level that suits its size."""
-    boxes_xyxy = torch.cat(list(regions_xyxy))
-    pooled = maps[0].new_zeros(len(boxes_xyxy), maps[0].shape[1], POOLED, POOLED)
-    if pooled.is_meta:
-        return pooled
-    images = torch.cat([each.new_full((len(each), 1), image) for image, each in enumerate(regions_xyxy)])
-    level_of_each = pooling_level(boxes_xyxy, strides=strides)
-    for level, (each, stride) in enumerate(zip(maps, strides, strict=True)):
-        here = torch.where(level_of_each == level)[0]
-        boxes = torch.cat([images[here], boxes_xyxy[here]], dim=1)
-        features = roi_align(each, boxes, POOLED, spatial_scale=1 / stride, sampling_ratio=0, aligned=True)
-        pooled[here] = features.to(pooled.dtype)
-    return pooled
-
-
-def pooling_level(boxes_xyxy: Float[Tensor, "R 4"], *, strides: Sequence[int]) -> Float[Tensor, " R"]:
-    """Return which level suits each region, as a whole number (Lin et al., CVPR 2017, equation 1)."""
-    level = (4 + (area(boxes_xyxy).sqrt() / REGION_OF_STRIDE_16 + 1e-8).log2()).floor()
-    return (level - math.log2(strides[0])).clamp(0, len(strides) - 1)
 
 
 def box_code(boxes_xyxy: Float[Tensor, "R 4"], size_hw: Size, *, dim: int) -> Float[Tensor, "R D"]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.ops import box_iou, roi_align
 
 from condetr.boxes import area, cxcywh_to_xyxy, xyxy_to_cxcywh
-from condetr.detectors.regions import moved, moves_to
+from condetr.detectors.regions import moved, moves_to, pool, pooling_level
 from condetr.detectors.tsp_rcnn import (
     Drawn,
     TspRcnn,
@@ -21,8 +21,6 @@ from condetr.detectors.tsp_rcnn import (
     box_code,
     jittered,
     overlapped,
-    pool,
-    pooling_level,
     together,
 )
 from condetr.errors import InputError
