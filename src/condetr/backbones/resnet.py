@@ -8,7 +8,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 from torchvision.models import resnet as torchvision_resnet
-from torchvision.models.resnet import BasicBlock
+from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops import FrozenBatchNorm2d
 
 from condetr.backbones.backbone import Backbone
@@ -21,6 +21,9 @@ Norm = Literal["frozen", "batch"]
 
 NORM_LAYERS: dict[Norm, Callable[..., nn.Module]] = {"frozen": FrozenBatchNorm2d, "batch": nn.BatchNorm2d}
 
+SHALLOWEST_BOTTLENECKS = 50
+"""Depth from which on torchvision's ResNets have bottlenecks."""
+
 STAGES = (("conv1", "bn1", "relu", "maxpool"), ("layer1",), ("layer2",), ("layer3",), ("layer4",))
 
 
@@ -32,6 +35,9 @@ class ResNetConfig:
     depth: Literal[18, 34, 50, 101] = 50
     dilation: bool = False
     """DC5: the last stage keeps the resolution of the one before it, its convolutions are dilated instead."""
+    stride_in_1x1: bool = False
+    """A stage's stride is on the first 1x1 convolution of its bottlenecks, as in the first ResNets (He et al., 2016),
+    in place of the 3x3 one, as in torchvision's weights."""
     norm: Norm = "frozen"
     frozen_stages: int = 2
     """The number of frozen stages; the stem counts as the first (DETR: stem and layer1)."""
@@ -40,9 +46,12 @@ class ResNetConfig:
 
     def build(self, *, pretrained: bool, levels: int = 1) -> "ResNet":
         """Build the backbone, which returns so many of its last maps; without `pretrained` nothing is read."""
+        if self.stride_in_1x1 and self.depth < SHALLOWEST_BOTTLENECKS:
+            raise InputError(f"stride_in_1x1 needs a ResNet of bottlenecks, of depth 50 or 101, got {self.depth}")
         backbone = ResNet(
             depth=self.depth,
             dilation=self.dilation,
+            stride_in_1x1=self.stride_in_1x1,
             norm_layer=NORM_LAYERS[self.norm],
             frozen_stages=self.frozen_stages,
             levels=levels,
@@ -58,7 +67,14 @@ class ResNet(Backbone):
     """Images to the feature maps of the last stages."""
 
     def __init__(
-        self, *, depth: int, dilation: bool, norm_layer: Callable[..., nn.Module], frozen_stages: int, levels: int
+        self,
+        *,
+        depth: int,
+        dilation: bool,
+        stride_in_1x1: bool,
+        norm_layer: Callable[..., nn.Module],
+        frozen_stages: int,
+        levels: int,
     ) -> None:
         super().__init__()
         network = getattr(torchvision_resnet, f"resnet{depth}")(norm_layer=norm_layer)
@@ -67,6 +83,8 @@ class ResNet(Backbone):
             for name in names:
                 self.body.add_module(name, getattr(network, name))
                 self.body.get_submodule(name).requires_grad_(stage_index >= frozen_stages)
+        if stride_in_1x1:
+            _move_strides(self.body)
         if dilation:
             _replace_stride_by_dilation(network.layer4)
         deepest: int = network.fc.in_features
@@ -140,6 +158,13 @@ def _stage(width_in: int, width: int, *, num_blocks: int) -> nn.Sequential:
     shortcut = nn.Sequential(nn.Conv2d(width_in, width, 1, stride=2, bias=False), nn.BatchNorm2d(width))
     first = BasicBlock(width_in, width, stride=2, downsample=shortcut)
     return nn.Sequential(first, *(BasicBlock(width, width) for _ in range(num_blocks - 1)))
+
+
+def _move_strides(body: nn.Module) -> None:
+    """Exchange the strides of the first two convolutions of bottlenecks."""
+    for block in body.modules():
+        if isinstance(block, Bottleneck):
+            block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
 
 
 def _replace_stride_by_dilation(stage: nn.Module) -> None:

@@ -97,7 +97,9 @@ def without_training_aids(detector: Detector, *, config: C, num_classes: int) ->
     return kept.train(detector.training), plain
 
 
-def require_divisible(dim: int, *, num_heads: int) -> None:
+def require_divisible(dim: int, *, num_heads: int, name: str = "dim") -> None:
     """Raise InputError if the channels cannot be shared by the heads, or by sine and cosine of x and y."""
     if dim % num_heads or dim % 4:
-        raise InputError(f"detector.dim must be a multiple of 4 and of detector.num_heads, got {dim} and {num_heads}")
+        raise InputError(
+            f"detector.{name} must be a multiple of 4 and of detector.num_heads, got {dim} and {num_heads}"
+        )

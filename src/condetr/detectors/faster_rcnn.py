@@ -21,33 +21,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
-from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead, concat_box_prediction_layers
+from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.poolers import initLevelMapper
 
 from condetr.backbones.registry import BackboneConfig
 from condetr.backbones.resnet import ResNetConfig
-from condetr.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
 from condetr.config import settings
 from condetr.detectors.choice import clipped, without_overlap
 from condetr.detectors.detector import Detector, DetectorSettings, Width
 from condetr.detectors.published import TorchvisionModel
+from condetr.detectors.regions import POOLED, Anchors, Size, propose, relative, sizes_without_padding, targets_in_pixels
 from condetr.layers.heads import ClassesAndNoObject, rows_of
-from condetr.layers.pyramid import Grid, Maps, Pyramid, cell_corners, image_sizes
+from condetr.layers.pyramid import Grid, Maps, Pyramid
 from condetr.losses.criterion import LossReport
 from condetr.shapes import Found, Prediction, Targets
 
 ASPECTS = (0.5, 1.0, 2.0)
 """Height over width of a cell's anchors."""
-POOLED = 7
-"""Cells along each side of a pooled region."""
 SMALLEST = 1e-2
 """Pixels; an object with a shorter side is not found."""
-
-Size = tuple[int, int]
-"""Height and width in pixels."""
-TorchvisionTarget = dict[str, Tensor]
-"""`boxes` and `labels` of an image."""
 
 
 @settings
@@ -80,7 +73,7 @@ class FasterRcnnConfig(DetectorSettings):
         return FasterRcnn(
             pyramid,
             rpn=RegionProposalNetwork(
-                Anchors([self.anchor_strides * stride for stride in pyramid.strides]),
+                Anchors([_anchor_shapes(self.anchor_strides * stride) for stride in pyramid.strides], is_saved=False),
                 RPNHead(self.dim, len(ASPECTS)),
                 fg_iou_thresh=0.7,
                 bg_iou_thresh=0.3,
@@ -137,8 +130,8 @@ class FasterRcnnOutput(NamedTuple):
     @property
     def final(self) -> Prediction:
         """What is found, before anything is chosen from it: the classes, background last, and where the regions are."""
-        relative = [_relative(*each) for each in zip(self.regions_xyxy, self.sizes_hw, strict=True)]
-        return Prediction(self.logits.roll(-1, dims=1), torch.cat(relative))
+        boxes_cxcywh = [relative(*each) for each in zip(self.regions_xyxy, self.sizes_hw, strict=True)]
+        return Prediction(self.logits.roll(-1, dims=1), torch.cat(boxes_cxcywh))
 
 
 class FasterRcnn(Detector):
@@ -166,9 +159,14 @@ class FasterRcnn(Detector):
         Padding is background like any other. The draw is part of the losses, so that they are computed here.
         """
         maps = self.pyramid(images)
-        sizes_hw = _sizes_hw(is_padding)
-        learned = _as_torchvision_has_them(targets, sizes_hw) if self.training and targets is not None else None
-        regions_xyxy, of_anchors = self._proposed(maps, sizes_hw, learned=learned)
+        sizes_hw = sizes_without_padding(is_padding)
+        learned = None
+        if self.training and targets is not None:
+            learned = targets_in_pixels(targets, sizes_hw, first_label=1)
+        cells_hw = self.pyramid.cells_hw(maps, grid=self.grid)
+        regions_xyxy, of_anchors = propose(
+            self.rpn, maps, cells_hw=cells_hw, sizes_hw=sizes_hw, learned=learned, most=self.most_objects
+        )
         drawn = None
         if learned is not None:
             regions_xyxy, _, *drawn = self.roi_heads.select_training_samples(regions_xyxy, learned)
@@ -190,25 +188,6 @@ class FasterRcnn(Detector):
     def keep_classes(self, rows: Sequence[int]) -> None:
         """Restrict the detector to the classes of the given rows of the class head, numbered in their order."""
         self.roi_heads.box_predictor.keep_classes(rows)
-
-    def _proposed(
-        self, maps: Maps, sizes_hw: Sequence[Size], *, learned: list[TorchvisionTarget] | None
-    ) -> tuple[list[Float[Tensor, "_ 4"]], tuple[Tensor, ...]]:
-        """Return the best regions of each image, and the losses of the anchors where something is to be learned."""
-        objectness, moves = self.rpn.head(list(maps))
-        counts = [each[0].numel() for each in objectness]
-        objectness, moves = (each.float() for each in concat_box_prediction_layers(objectness, moves))
-        cells_hw = self.pyramid.cells_hw(maps, grid=self.grid)
-        anchors = [self.rpn.anchor_generator(maps, cells_hw=cells_hw)] * len(sizes_hw)
-        moved_xyxy = self.rpn.box_coder.decode(moves.detach(), anchors).view(len(sizes_hw), -1, 4)
-        if moved_xyxy.is_meta:  # nothing can be chosen without values: as many as there can be
-            return list(moved_xyxy[:, : self.most_objects]), ()
-        regions_xyxy, _ = self.rpn.filter_proposals(moved_xyxy, objectness, sizes_hw, counts)
-        if learned is None:
-            return regions_xyxy, ()
-        labels, matched = self.rpn.assign_targets_to_anchors(anchors, learned)
-        true_moves = self.rpn.box_coder.encode(matched, anchors)
-        return regions_xyxy, self.rpn.compute_loss(objectness, moves, labels, true_moves)
 
     def _read(
         self, maps: Maps, regions_xyxy: list[Float[Tensor, "_ 4"]], sizes_hw: Sequence[Size]
@@ -237,23 +216,6 @@ class FasterRcnn(Detector):
             size_wh=size_wh,
             most_overlap=self.roi_heads.nms_thresh,
             limit=limit,
-        )
-
-
-class Anchors(nn.Module):
-    """Boxes of three shapes around the corner of every cell, larger where cells are."""
-
-    def __init__(self, sides: Sequence[float]) -> None:
-        super().__init__()
-        self.shapes_xyxy = [_anchor_shapes(side) for side in sides]
-
-    def forward(self, maps: Maps, *, cells_hw: Sequence[Size]) -> Float[Tensor, "A 4"]:
-        """Return the anchors of all levels in pixels, those of a cell one after the other."""
-        return torch.cat(
-            [
-                (cell_corners(each, cell_hw=cell_hw).repeat(1, 2)[:, None] + shapes.to(each.device)).flatten(0, 1)
-                for each, cell_hw, shapes in zip(maps, cells_hw, self.shapes_xyxy, strict=True)
-            ]
         )
 
 
@@ -304,31 +266,9 @@ def _pool(strides: Sequence[int]) -> MultiScaleRoIAlign:
 
 def _anchor_shapes(side: float) -> Float[Tensor, "3 4"]:
     """Return boxes around the origin of one area and three aspects, their corners whole pixels."""
-    height = torch.tensor(ASPECTS, device="cpu").sqrt()
+    height = torch.tensor(ASPECTS).sqrt()
     half_wh = side * torch.stack([1 / height, height], dim=-1) / 2
     return torch.cat([-half_wh, half_wh], dim=-1).round()
-
-
-def _sizes_hw(is_padding: Bool[Tensor, "B H W"]) -> tuple[Size, ...]:
-    if is_padding.is_meta:
-        height, width = is_padding.shape[1:]
-        return ((height, width),) * len(is_padding)
-    return tuple((int(height), int(width)) for width, height in image_sizes(is_padding).tolist())
-
-
-def _as_torchvision_has_them(targets: Targets, sizes_hw: Sequence[Size]) -> list[TorchvisionTarget]:
-    """Return targets in pixels, labels from 1 on; boxes without area, which nothing can be moved to, are left out."""
-    found = []
-    for labels, boxes_cxcywh, count, (height, width) in zip(*targets, sizes_hw, strict=True):
-        boxes_xyxy = cxcywh_to_xyxy(boxes_cxcywh[:count]) * boxes_cxcywh.new_tensor([width, height, width, height])
-        has_area = (boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(-1)
-        found.append({"boxes": boxes_xyxy[has_area], "labels": labels[:count][has_area] + 1})
-    return found
-
-
-def _relative(boxes_xyxy: Float[Tensor, "N 4"], size_hw: Size) -> Float[Tensor, "N 4"]:
-    height, width = size_hw
-    return xyxy_to_cxcywh(boxes_xyxy / boxes_xyxy.new_tensor([width, height, width, height]))
 
 
 def _background_last(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

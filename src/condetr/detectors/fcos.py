@@ -21,13 +21,14 @@ from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
 from condetr.backbones.registry import BackboneConfig
 from condetr.backbones.resnet import ResNetConfig
-from condetr.boxes import area, cxcywh_to_xyxy, xyxy_to_cxcywh
+from condetr.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
 from condetr.config import settings
 from condetr.detectors.choice import clipped, without_overlap
 from condetr.detectors.detector import Detector, DetectorSettings, Width
+from condetr.detectors.points import Points, assigned, boxes_around, points_of, true_centreness
 from condetr.detectors.published import TorchvisionModel
 from condetr.errors import InputError
-from condetr.layers.pyramid import Grid, Pyramid, cell_corners, image_sizes
+from condetr.layers.pyramid import Grid, Pyramid, image_sizes
 from condetr.losses.criterion import LossReport
 from condetr.shapes import Found, Prediction, Targets
 
@@ -81,17 +82,6 @@ class Choice(NamedTuple):
     most_overlap: float
 
 
-class Points(NamedTuple):
-    """Where in the images the cells of all levels predict, from fine to coarse."""
-
-    xy: Float[Tensor, "S 2"]
-    """Pixels."""
-    strides: Float[Tensor, " S"]
-    """Of the level that each is on."""
-    counts: tuple[int, ...]
-    """How many are on each level."""
-
-
 class FcosOutput(NamedTuple):
     """What the points predict."""
 
@@ -107,7 +97,7 @@ class FcosOutput(NamedTuple):
     @property
     def boxes_xyxy(self) -> Float[Tensor, "B S 4"]:
         """The boxes in pixels."""
-        return boxes_around(self.points, self.distances)
+        return boxes_around(self.points.xy, strides=self.points.strides, distances=self.distances)
 
     @property
     def final(self) -> Prediction:
@@ -143,7 +133,12 @@ class Fcos(Detector):
             logits=predicted["cls_logits"].float(),
             distances=predicted["bbox_regression"].float(),
             centreness=predicted["bbox_ctrness"][..., 0].float(),
-            points=self._points(maps),
+            points=points_of(
+                maps,
+                strides=self.strides,
+                cells_hw=self.pyramid.cells_hw(maps, grid=self.grid),
+                shift=0.5 if self.grid == "fixed" else 0.0,
+            ),
             sizes_wh=image_sizes(is_padding),
         )
 
@@ -160,15 +155,6 @@ class Fcos(Detector):
         kept = nn.Conv2d(every.in_channels, len(rows), kernel_size=3, padding=1)
         kept.load_state_dict({name: tensor[index] for name, tensor in every.state_dict().items()})
         head.cls_logits, head.num_classes = kept, len(rows)
-
-    def _points(self, maps: Sequence[Float[Tensor, "B D _ _"]]) -> Points:
-        cells_hw = self.pyramid.cells_hw(tuple(maps), grid=self.grid)
-        corners = [cell_corners(each, cell_hw=cell_hw) for each, cell_hw in zip(maps, cells_hw, strict=True)]
-        strides = torch.cat([xy.new_full((len(xy),), stride) for xy, stride in zip(corners, self.strides, strict=True)])
-        xy = torch.cat(corners)
-        if self.grid == "fixed":
-            xy = xy + strides[:, None] / 2
-        return Points(xy, strides, counts=tuple(map(len, corners)))
 
     def _chosen(
         self,
@@ -236,37 +222,6 @@ class FcosCriterion(nn.Module):
         means = {f"loss_{name}": term / count for name, term in terms.items()}
         loss = torch.stack(list(means.values())).sum()
         return {"loss": loss, **{name: mean.detach() for name, mean in means.items()}}
-
-
-def boxes_around(points: Points, distances: Float[Tensor, "B S 4"]) -> Float[Tensor, "B S 4"]:
-    """Return the boxes (corners in pixels) whose sides are so many strides away from the points."""
-    before, after = (distances * points.strides[:, None]).chunk(2, dim=-1)
-    return torch.cat([points.xy - before, points.xy + after], dim=-1)
-
-
-def assigned(points: Points, boxes_xyxy: Float[Tensor, "T 4"], *, centre_radius: float) -> Int[Tensor, " S"]:
-    """Return the place of the target that each point learns, or -1.
-
-    A point learns the smallest target that it is inside of and near the centre of, if the farthest of its sides is 4
-    to 8 strides away; the finest level takes nearer ones too, the coarsest one all that are farther (section 3.2).
-    """
-    xy, strides = points.xy[:, None], points.strides[:, None]
-    centres = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2
-    is_central = (xy - centres).abs().amax(-1) < centre_radius * strides
-    sides = torch.cat([xy - boxes_xyxy[:, :2], boxes_xyxy[:, 2:] - xy], dim=-1)
-    farthest = sides.amax(-1)
-    least, most = 4 * strides, 8 * strides
-    least[: points.counts[0]], most[-points.counts[-1] :] = 0, torch.inf
-    fits = is_central & (sides.amin(-1) > 0) & (farthest > least) & (farthest < most)
-    areas = torch.where(fits, area(boxes_xyxy), torch.inf)
-    smallest, target = F.pad(areas, (0, 1), value=torch.inf).min(dim=1)
-    return torch.where(smallest.isfinite(), target, -1)
-
-
-def true_centreness(xy: Float[Tensor, "P 2"], boxes_xyxy: Float[Tensor, "P 4"]) -> Float[Tensor, " P"]:
-    """Return how central points are in boxes that they are inside of: 1 in the middle, 0 at a side (equation 3)."""
-    before, after = xy - boxes_xyxy[:, :2], boxes_xyxy[:, 2:] - xy
-    return (before.minimum(after) / before.maximum(after)).prod(dim=-1).sqrt()
 
 
 TORCHVISION = TorchvisionModel(

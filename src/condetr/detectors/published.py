@@ -123,6 +123,23 @@ class TorchvisionModel:
     """How the names of files begin whose frozen norms add nothing to the variances."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Detectron2Model:
+    """A detector that its authors built on detectron2, whose checkpoints are read."""
+
+    title: str
+    mark: str
+    """A tensor that only this detector has."""
+    class_head: str
+    """The weights that have a row for each class."""
+    rest_rows: int
+    """How many of these rows, the last ones, belong to no class."""
+    names: Renames
+    """From our parameters' names to its; those of backbone and pyramid are detectron2's."""
+    read: Callable[[Mapping[str, Tensor]], dict[str, Any]]
+    """Derives the settings that shapes show; raises KeyError if a tensor is missing."""
+
+
 def original_name(name: str, renames: Renames) -> str:
     """Return the published name of one of condetr's parameters."""
     for pattern, replacement in renames:

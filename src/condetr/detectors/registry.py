@@ -4,16 +4,24 @@ from typing import Annotated
 
 import pydantic
 
-from condetr.detectors import conditional_detr, deformable_detr, detr, faster_rcnn, fcos
+from condetr.detectors import conditional_detr, deformable_detr, detr, faster_rcnn, fcos, tsp_fcos, tsp_rcnn
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.detectors.deformable_detr import DeformableDetrConfig
 from condetr.detectors.detr import DetrConfig
 from condetr.detectors.faster_rcnn import FasterRcnnConfig
 from condetr.detectors.fcos import FcosConfig
-from condetr.detectors.published import Published, TorchvisionModel
+from condetr.detectors.published import Detectron2Model, Published, TorchvisionModel
+from condetr.detectors.tsp_fcos import TspFcosConfig
+from condetr.detectors.tsp_rcnn import TspRcnnConfig
 
 DetectorConfig = Annotated[
-    ConditionalDetrConfig | DetrConfig | DeformableDetrConfig | FcosConfig | FasterRcnnConfig,
+    ConditionalDetrConfig
+    | DetrConfig
+    | DeformableDetrConfig
+    | FcosConfig
+    | FasterRcnnConfig
+    | TspFcosConfig
+    | TspRcnnConfig,
     pydantic.Discriminator("kind"),
 ]
 
@@ -31,3 +39,9 @@ TORCHVISION: dict[type[DetectorConfig], TorchvisionModel] = {
     FasterRcnnConfig: faster_rcnn.TORCHVISION,
 }
 """Forms in torchvision by the class of the settings; a state belongs to the first one whose mark it has."""
+
+DETECTRON2: dict[type[DetectorConfig], Detectron2Model] = {
+    TspFcosConfig: tsp_fcos.DETECTRON2,
+    TspRcnnConfig: tsp_rcnn.DETECTRON2,
+}
+"""Forms in their authors' code on detectron2 by the class of the settings, as above."""

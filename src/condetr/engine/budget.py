@@ -111,7 +111,8 @@ def scaled(config: TrainConfig, *, steps: int, steps_per_epoch: int, evaluations
     ratio = steps / config.total_steps(steps_per_epoch)
     schedule = replace(config.schedule, warmup_steps=min(config.schedule.warmup_steps, int(LONGEST_WARM_UP * steps)))
     if isinstance(schedule, StepScheduleConfig):
-        schedule = replace(schedule, drop_epoch=round(schedule.drop_epoch * ratio, 3))
+        drop, *further = (round(epoch * ratio, 3) for epoch in (schedule.drop_epoch, *schedule.further_drop_epochs))
+        schedule = replace(schedule, drop_epoch=drop, further_drop_epochs=tuple(further))
     epochs = math.ceil(steps / steps_per_epoch)
     return replace(
         config,

@@ -1,9 +1,9 @@
-"""AdamW with the paper's parameter groups, and learning rates as functions of the step."""
+"""AdamW with the paper's parameter groups, SGD beside it, and learning rates as functions of the step."""
 
 import copy
 import math
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Discriminator, Field
@@ -17,6 +17,18 @@ Schedule = Callable[[int], float]
 
 
 @settings
+class SgdConfig:
+    """SGD with momentum for parameters that AdamW would have."""
+
+    lr: Annotated[float, Field(gt=0)] = 0.01
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    all_but: tuple[str, ...] = ()
+    """Parameters with one of these words in their name stay AdamW's."""
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    """Largest norm of its part of the gradient."""
+
+
+@settings
 class OptimizerConfig:
     """AdamW with weight decay on all trainable parameters, a smaller rate for the backbone, and gradient clipping."""
 
@@ -27,34 +39,105 @@ class OptimizerConfig:
     slow: tuple[str, ...] = ()
     """Parameters outside the backbone with one of these words in their name get a tenth of `lr`."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    norm_weight_decay: Annotated[float, Field(ge=0)] | None = None
+    """Of weights and biases of norms; by default like all others."""
     clip_norm: Annotated[float, Field(gt=0)] | None = 0.1
-    """Largest norm of the whole gradient."""
+    """Largest norm of the whole gradient, beside `sgd` of AdamW's part of it."""
+    sgd: SgdConfig | None = None
+    """A second optimizer, to which `weight_decay` and the schedule apply too, but no other rate than its own."""
 
-    def build(self, detector: nn.Module) -> torch.optim.AdamW:
+    def build(self, detector: nn.Module) -> torch.optim.Optimizer:
         """Build the optimizer; parameters with "backbone" in their name get `backbone_lr` (0 leaves them unchanged)."""
-        trainable = [(name, p) for name, p in detector.named_parameters() if p.requires_grad]
+        trainable = {name: p for name, p in detector.named_parameters() if p.requires_grad}
+        of_norms = _parameters_of_norms(detector)
         rates = {"other": self.lr, "slow": self.lr / 10, "backbone": self.backbone_lr}
-        groups = [
-            {"params": [p for name, p in trainable if self._part_of(name) == part], "lr": lr, "base_lr": lr}
-            for part, lr in rates.items()
+        groups = []
+        for part, lr in rates.items():
+            groups += self._groups(trainable, of_norms, part=part, lr=lr)
+        optimizers: dict[str, torch.optim.Optimizer] = {}
+        if groups:
+            optimizers["adamw"] = torch.optim.AdamW(groups, weight_decay=self.weight_decay, fused=True)
+        if self.sgd is not None:
+            groups = self._groups(trainable, of_norms, part="sgd", lr=self.sgd.lr)
+            optimizers["sgd"] = torch.optim.SGD(
+                groups, lr=self.sgd.lr, momentum=self.sgd.momentum, weight_decay=self.weight_decay, fused=True
+            )
+        return Optimizers(optimizers) if len(optimizers) > 1 else next(iter(optimizers.values()))
+
+    def limits(self, optimizer: torch.optim.Optimizer) -> list[tuple[torch.optim.Optimizer, float]]:
+        """Return the parts of an optimizer that was built, and the largest norm of each one's gradient."""
+        parts = [*optimizer.parts.values()] if isinstance(optimizer, Optimizers) else [optimizer]
+        return [(part, math.inf if (norm := self._clip_norm_of(part)) is None else norm) for part in parts]
+
+    def _clip_norm_of(self, optimizer: torch.optim.Optimizer) -> float | None:
+        return self.sgd.clip_norm if self.sgd is not None and isinstance(optimizer, torch.optim.SGD) else self.clip_norm
+
+    def _groups(
+        self, trainable: dict[str, nn.Parameter], of_norms: set[str], *, part: str, lr: float
+    ) -> list[dict[str, Any]]:
+        """Return the groups of a part, that of the norms separately if they have a weight decay of their own."""
+        names = [name for name in trainable if self._part_of(name) == part]
+        apart = of_norms if self.norm_weight_decay is not None else set()
+        groups: list[dict[str, Any]] = [
+            {"params": [trainable[name] for name in names if name not in apart]},
+            {"params": [trainable[name] for name in names if name in apart], "weight_decay": self.norm_weight_decay},
         ]
-        return torch.optim.AdamW(
-            [group for group in groups if group["params"] and group["lr"]], weight_decay=self.weight_decay, fused=True
-        )
+        return [{**group, "lr": lr, "base_lr": lr} for group in groups if group["params"] and lr]
 
     def _part_of(self, name: str) -> str:
+        if self.sgd is not None and not any(word in name for word in self.sgd.all_but):
+            return "sgd"
         if "backbone" in name:
             return "backbone"
         return "slow" if any(word in name for word in self.slow) else "other"
 
 
+class Optimizers(torch.optim.Optimizer):
+    """Several optimizers that step together, each with parameters of its own."""
+
+    def __init__(self, parts: dict[str, torch.optim.Optimizer]) -> None:
+        self.parts = parts
+        super().__init__([group for part in parts.values() for group in part.param_groups], defaults={})
+        self._share_groups()
+
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Let each of them make its step."""
+        for part in self.parts.values():
+            part.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of each of them by its name."""
+        return {name: part.state_dict() for name, part in self.parts.items()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the state of each of them."""
+        for name, part in self.parts.items():
+            part.load_state_dict(state_dict[name])
+        self._share_groups()
+
+    def _share_groups(self) -> None:
+        """Let rates that are set here be theirs."""
+        self.param_groups = [group for part in self.parts.values() for group in part.param_groups]
+
+
+NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
+def _parameters_of_norms(detector: nn.Module) -> set[str]:
+    """Return the names of the weights and biases of norms."""
+    norms = [(name, module) for name, module in detector.named_modules() if isinstance(module, NORMS)]
+    return {f"{name}.{part}" if name else part for name, norm in norms for part, _ in norm.named_parameters()}
+
+
 @settings
 class StepScheduleConfig:
-    """A constant rate that drops once, by epochs (the paper's schedules)."""
+    """A constant rate that drops once (the paper's schedules) or several times, by epochs."""
 
     kind: Literal["step"] = "step"
     drop_epoch: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0)] = 40
     """Epochs before the drop; a fraction falls inside an epoch."""
+    further_drop_epochs: tuple[Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0)], ...] = ()
+    """Later drops by the same factor."""
     factor: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Of the rate after the drop."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
@@ -62,8 +145,13 @@ class StepScheduleConfig:
 
     def build(self, *, steps_per_epoch: int, steps: int) -> Schedule:
         """Return the factor of the learning rate by step, in a training of so many steps."""
-        drop_step = round(self.drop_epoch * steps_per_epoch)
-        return lambda step: _warmup(step, self.warmup_steps) * (self.factor if step >= drop_step else 1.0)
+        drop_steps = [round(epoch * steps_per_epoch) for epoch in (self.drop_epoch, *self.further_drop_epochs)]
+
+        def factor(step: int) -> float:
+            drops = sum(step >= drop_step for drop_step in drop_steps)
+            return _warmup(step, self.warmup_steps) * float(self.factor**drops)
+
+        return factor
 
 
 @settings

@@ -66,7 +66,8 @@ def overfit(
         report = losses_of(detector, criterion, batch, num_boxes=num_boxes)
         optimizer.zero_grad()
         report["loss"].backward()
-        torch.nn.utils.clip_grad_norm_(detector.parameters(), config.optimizer.clip_norm or math.inf)
+        for part, limit in config.optimizer.limits(optimizer):
+            torch.nn.utils.clip_grad_norm_([p for group in part.param_groups for p in group["params"]], limit)
         optimizer.step()
         losses.append(float(report["loss"].detach()))
         if progress is not None:

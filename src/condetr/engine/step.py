@@ -35,14 +35,15 @@ class Stepper:
     def __init__(self, detector: Detector, *, config: TrainConfig, steps_per_epoch: int, fabric: Fabric) -> None:
         self.fabric = fabric
         self.seed = config.seed
-        self.clip_norm = config.optimizer.clip_norm
         self.criterion: Criterion = config.detector.build_criterion()
         self.follow(config, steps_per_epoch=steps_per_epoch)
         self.ema: Ema | None = config.ema.build(detector) if config.ema else None
         self.detector = detector
         if config.compile:
             detector.compile()
-        self.model, self.optimizer = fabric.setup(detector, config.optimizer.build(detector))
+        optimizer = config.optimizer.build(detector)
+        self.limits = config.optimizer.limits(optimizer)
+        self.model, self.optimizer = fabric.setup(detector, optimizer)
 
     def follow(self, config: TrainConfig, *, steps_per_epoch: int) -> None:
         """Take the schedule of these settings from now on."""
@@ -96,11 +97,13 @@ class Stepper:
         return losses["loss"]
 
     def _clip(self) -> Tensor:
-        """Clip the gradient if the settings say so; return its norm before clipping."""
-        limit = float("inf") if self.clip_norm is None else self.clip_norm
-        norm = self.fabric.clip_gradients(self.model, self.optimizer, max_norm=limit, error_if_nonfinite=False)
-        assert norm is not None
-        return norm
+        """Clip the gradient, or parts of it, if the settings say so; return its norm before clipping."""
+        norms = []
+        for part, limit in self.limits:
+            norm = self.fabric.clip_gradients(self.model, part, max_norm=limit, error_if_nonfinite=False)
+            assert norm is not None
+            norms.append(norm)
+        return torch.stack(norms).norm() if len(norms) > 1 else norms[0]
 
 
 def losses_of(model: Callable[..., Output], criterion: Criterion, batch: Batch, *, num_boxes: float) -> LossReport:

@@ -17,6 +17,7 @@ from condetr.errors import InputError, InputWarning
 from condetr.inference.fit import require_fit
 from condetr.inference.model_folder import LoadedModel
 from condetr.interop.classes import classes_of_map, unnamed_classes
+from condetr.interop.detectron2_file import is_detectron2_state, read_detectron2
 from condetr.interop.original import copies_of, published_form, read_blank, to_original, without_copies
 from condetr.interop.torchvision_file import read_torchvision
 from condetr.labels import LabelMap
@@ -28,16 +29,19 @@ PROFILED = ("total_params", "total_ops")
 
 
 def read_official(path: Path, *, label_map: LabelMap | None = None) -> LoadedModel:
-    """Read a checkpoint of the official code, or a state of torchvision's.
+    """Read a checkpoint of the official code, on detectron2 too, or a state of torchvision's.
 
     The file does not name its classes. Without a `label_map`, 91 class rows are taken for COCO's ids; any other number
     of rows is named by numbers. Raises InputError, or MisfitError with every tensor that is missing, unknown or
     misshapen.
     """
     content = read_pickle(path)
-    if content and is_state(content):
-        return read_torchvision(content, source=str(path), label_map=label_map)
-    found = _state(content, source=path)
+    is_bare = bool(content) and is_state(content)
+    found = _state({"model": content} if is_bare else content, source=path)
+    if is_detectron2_state(found):
+        return read_detectron2(found, source=str(path), label_map=label_map)
+    if is_bare:
+        return read_torchvision(found, source=str(path), label_map=label_map)
     arguments = content.get("args")
     unseen = _unseen(vars(arguments) if isinstance(arguments, Namespace) else {}, path=path)
     blank = read_blank(Checkpoint(found, unseen, str(path)))

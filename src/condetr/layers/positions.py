@@ -30,8 +30,13 @@ def position_map(is_padding: Bool[Tensor, "B H W"], *, dim: int, first: float = 
     Of n valid cells in a row, the first counts as `first` nth parts of 2 pi, and each one as an nth more than the one
     before it: with 1 the last one is at (nearly) 2 pi. Computed in fp32 whatever the precision.
     """
+    return point_embedding(cell_places(is_padding, first=first), dim=dim)
+
+
+def cell_places(is_padding: Bool[Tensor, "B H W"], *, first: float = 1.0) -> Float[Tensor, "B H*W 2"]:
+    """Return (x, y) of every cell within the valid part of its image, as `position_map` embeds them."""
     is_valid = (~is_padding).float()
     y, x = is_valid.cumsum(1), is_valid.cumsum(2)
     y = (y - (1 - first)) / (y[:, -1:, :] + 1e-6)
     x = (x - (1 - first)) / (x[:, :, -1:] + 1e-6)
-    return point_embedding(torch.stack([x, y], dim=-1), dim=dim).flatten(1, 2)
+    return torch.stack([x, y], dim=-1).flatten(1, 2)

@@ -1,5 +1,6 @@
 """A pyramid of feature maps over a backbone, and where in the image its cells lie."""
 
+from collections import OrderedDict
 from typing import Literal
 
 import torch
@@ -7,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import FeaturePyramidNetwork
-from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
+from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool, LastLevelP6P7
 
 from condetr.backbones.backbone import Backbone
 
@@ -16,9 +17,9 @@ Grid = Literal["fixed", "torchvision"]
 down, as in torchvision's models, whose weights have learned it: the coarsest of five maps of an image of 800 x 1088
 pixels has cells of 114 x 120 pixels there, not of 128 x 128."""
 
-Top = Literal["pool", "convolutions"]
+Top = Literal["pool", "convolutions", "normed_convolutions"]
 """What follows the backbone's last map. `pool`: a map of every second cell. `convolutions`: two maps, each made by a
-convolution with stride 2."""
+convolution with stride 2. `normed_convolutions`: the same with batch norms."""
 
 Maps = tuple[Float[Tensor, "B D _ _"], ...]
 
@@ -29,8 +30,7 @@ class Pyramid(nn.Module):
     def __init__(self, backbone: Backbone, *, dim: int, top: Top) -> None:
         super().__init__()
         self.backbone = backbone
-        extra = LastLevelMaxPool() if top == "pool" else LastLevelP6P7(dim, dim)
-        self.fpn = FeaturePyramidNetwork(list(backbone.channels), dim, extra_blocks=extra)
+        self.fpn = FeaturePyramidNetwork(list(backbone.channels), dim, extra_blocks=_top(top, dim=dim))
         deepest = backbone.strides[-1]
         self.strides = (*backbone.strides, *((2 * deepest,) if top == "pool" else (2 * deepest, 4 * deepest)))
 
@@ -52,6 +52,45 @@ class Pyramid(nn.Module):
         multiple = self.backbone.strides[-1]
         height, width = (multiple * side for side in maps[len(self.backbone.strides) - 1].shape[-2:])
         return tuple((height // each.shape[-2], width // each.shape[-1]) for each in maps)
+
+
+class NormedTop(ExtraFPNBlock):  # type: ignore[misc]
+    """Two coarser maps by strided convolutions with batch norms: P6 of the last map, P7 of what is positive in P6."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.p6 = _normed_convolution(dim)
+        self.p7 = _normed_convolution(dim)
+
+    def forward(self, results: list[Tensor], x: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
+        """Append the maps and their names, as the pyramid wants it."""
+        p6: Tensor = self.p6(results[-1])
+        p7: Tensor = self.p7(p6.relu())
+        return [*results, p6, p7], [*names, "p6", "p7"]
+
+
+class LevelNorm(nn.BatchNorm2d):
+    """Batch norm for coarse maps: where a single cell is all there is, it has no variance, and what is known serves."""
+
+    def forward(self, x: Float[Tensor, "B D H W"]) -> Float[Tensor, "B D H W"]:
+        """Normalise by the batch in training, if it has several cells."""
+        if self.training and x.numel() == x.shape[1]:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        normed: Tensor = super().forward(x)
+        return normed
+
+
+def _top(top: Top, *, dim: int) -> nn.Module:
+    if top == "pool":
+        pool: nn.Module = LastLevelMaxPool()
+        return pool
+    convolutions: nn.Module = NormedTop(dim) if top == "normed_convolutions" else LastLevelP6P7(dim, dim)
+    return convolutions
+
+
+def _normed_convolution(dim: int) -> nn.Sequential:
+    convolution = nn.Conv2d(dim, dim, 3, stride=2, padding=1)
+    return nn.Sequential(OrderedDict(conv=convolution, bn=LevelNorm(dim)))
 
 
 def cell_corners(each: Float[Tensor, "B D H W"], *, cell_hw: tuple[int, int]) -> Float[Tensor, "S 2"]:

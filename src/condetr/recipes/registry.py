@@ -81,6 +81,8 @@ def _small_recipes() -> list[Recipe]:
         small.deformable_detr_mobilenet: 320,
         small.fcos_mobilenet: 320,
         small.faster_rcnn_mobilenet: 320,
+        small.tsp_fcos_mobilenet: 320,
+        small.tsp_rcnn_mobilenet: 320,
     }
     return [
         Recipe(

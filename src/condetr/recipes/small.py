@@ -11,6 +11,8 @@ from condetr.detectors.deformable_detr import DeformableDetrConfig
 from condetr.detectors.detr import DetrConfig
 from condetr.detectors.faster_rcnn import FasterRcnnConfig
 from condetr.detectors.fcos import FcosConfig
+from condetr.detectors.tsp_fcos import TspFcosConfig
+from condetr.detectors.tsp_rcnn import TspRcnnConfig
 from condetr.engine.config import DataConfig, TrainConfig
 from condetr.engine.optim import EmaConfig, OptimizerConfig, StepScheduleConfig
 from condetr.losses.criterion import CriterionConfig
@@ -118,4 +120,26 @@ def fcos_mobilenet() -> TrainConfig:
 def faster_rcnn_mobilenet() -> TrainConfig:
     """Faster R-CNN equal to conditional_detr_mobilenet in everything but the detector."""
     detector = FasterRcnnConfig(backbone=PYRAMID, dim=128, hidden_dim=512, proposals=300, sampled_regions=128)
+    return replace(conditional_detr_mobilenet(), detector=detector)
+
+
+ENCODER: dict[str, Any] = {
+    "hidden_dim": 128,
+    "num_heads": 4,
+    "feedforward_dim": 512,
+    "encoder_layers": 2,
+    "dropout": 0.0,
+}
+"""What looks at points or regions, as wide and deep as the transformers' encoder."""
+
+
+def tsp_fcos_mobilenet() -> TrainConfig:
+    """TSP-FCOS equal to conditional_detr_mobilenet in everything but the detector."""
+    detector = TspFcosConfig(backbone=PYRAMID, dim=128, convolutions=2, proposals=300, **ENCODER)
+    return replace(conditional_detr_mobilenet(), detector=detector)
+
+
+def tsp_rcnn_mobilenet() -> TrainConfig:
+    """TSP-RCNN equal to conditional_detr_mobilenet in everything but the detector."""
+    detector = TspRcnnConfig(backbone=PYRAMID, dim=128, proposals=300, sampled_regions=300, **ENCODER)
     return replace(conditional_detr_mobilenet(), detector=detector)

@@ -25,6 +25,26 @@ def test_dilation_is_that_of_torchvision_but_for_the_first_block() -> None:
     assert found == [(1, 1), (2, 2), (2, 2)]
 
 
+def test_strides_can_be_on_the_first_1x1_convolutions() -> None:
+    moved = ResNetConfig(stride_in_1x1=True).build(pretrained=False, levels=4).eval()
+    plain = ResNetConfig().build(pretrained=False, levels=4).eval()
+    for network, strides in ((moved, [(2, 2), (1, 1)]), (plain, [(1, 1), (2, 2)])):
+        for stage in (2, 3, 4):
+            block = network.body.get_submodule(f"layer{stage}.0")
+            assert [block.conv1.stride, block.conv2.stride] == strides
+        assert network.body.get_submodule("layer1.0.conv1").stride == (1, 1)
+    plain.load_state_dict(moved.state_dict())
+    images = torch.randn(1, 3, 64, 64)
+    for ours, theirs in zip(moved(images), plain(images), strict=True):
+        assert ours.shape == theirs.shape
+        assert torch.equal(ours, theirs) == (ours.shape[-1] == 16)  # only layer1's map is the same
+
+
+def test_basic_blocks_have_no_1x1_convolution_for_the_stride() -> None:
+    with pytest.raises(InputError, match="of depth 50 or 101, got 18"):
+        ResNetConfig(depth=18, stride_in_1x1=True).build(pretrained=False)
+
+
 def test_stem_and_first_stage_are_frozen() -> None:
     backbone = ResNetConfig().build(pretrained=False)
     frozen = sum(p.numel() for p in backbone.parameters() if not p.requires_grad)

@@ -11,12 +11,15 @@ from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.detectors.faster_rcnn import FasterRcnnConfig
 from condetr.detectors.fcos import FcosConfig
 from condetr.detectors.registry import DetectorConfig
+from condetr.detectors.tsp_fcos import TspFcosConfig
+from condetr.detectors.tsp_rcnn import TspRcnnConfig
 from condetr.engine.config import DataConfig, TrainConfig
 from condetr.engine.optim import CosineScheduleConfig, OptimizerConfig
 from condetr.scenes.shapes import write_scenes
 
 BACKBONE = SmallResNetConfig(widths=(16, 32, 64), blocks=(1, 1))
 FEW: dict[str, Any] = {"proposals": 50, "sampled_regions": 32}
+ENCODER: dict[str, Any] = {"hidden_dim": 64, "num_heads": 4, "feedforward_dim": 64, "encoder_layers": 1, "dropout": 0.0}
 CONFIG = TrainConfig(
     detector=ConditionalDetrConfig(
         backbone=BACKBONE,
@@ -59,6 +62,9 @@ def test_eight_images_are_learnt_by_heart(tmp_path: Path) -> None:
         (FcosConfig(backbone=BACKBONE, levels=2, dim=64, convolutions=1), 150),
         # The smallest objects have 4 pixels: with anchors of 32, six of the 34 are never proposed.
         (FasterRcnnConfig(backbone=BACKBONE, levels=2, dim=64, hidden_dim=128, anchor_strides=2.5, **FEW), 300),
+        (TspFcosConfig(backbone=BACKBONE, levels=2, dim=64, convolutions=1, proposals=100, **ENCODER), 150),
+        # On stride 8 and coarser ones.
+        (TspRcnnConfig(backbone=BACKBONE, levels=2, dim=64, anchor_strides=0.75, **FEW | ENCODER), 120),
     ],
     ids=lambda value: getattr(value, "kind", ""),
 )

@@ -14,12 +14,15 @@ from safetensors.torch import load_file
 from condetr.api import fit as train
 from condetr.api import open_splits
 from condetr.detectors.detr import DetrConfig
+from condetr.detectors.tsp_fcos import TspFcosConfig
+from condetr.detectors.tsp_rcnn import TspRcnnConfig
 from condetr.engine.checkpoint import Progress, _require_same_data, _require_same_past
 from condetr.engine.config import EarlyStoppingConfig, TrainConfig
-from condetr.engine.optim import CosineScheduleConfig, OptimizerConfig, ScheduleConfig, StepScheduleConfig
+from condetr.engine.optim import CosineScheduleConfig, OptimizerConfig, ScheduleConfig, SgdConfig, StepScheduleConfig
 from condetr.errors import InputError
 from condetr.labels import LabelMap
 from condetr.scenes.shapes import write_scenes
+from tests.tiny import tiny as tiny_settings
 
 Config = Callable[..., TrainConfig]
 
@@ -77,6 +80,21 @@ def test_a_resumed_run_ends_like_one_that_was_never_stopped(tiny: Config, tmp_pa
     states = [torch.load(tmp_path / run / "checkpoints/last.ckpt", weights_only=True) for run in ("cut", "whole")]
     torch.testing.assert_close(states[0]["detector"], states[1]["detector"], rtol=0, atol=0)
     torch.testing.assert_close(states[0]["ema"], states[1]["ema"], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", [TspFcosConfig, TspRcnnConfig])
+def test_two_optimizers_and_random_draws_go_on_to_the_same_bits(tiny: Config, tmp_path: Path, kind: Any) -> None:  # noqa: ANN401
+    optimizer = OptimizerConfig(norm_weight_decay=0.0, sgd=SgdConfig(lr=1e-3, all_but=("encoder",)))
+    config = tiny(detector=tiny_settings(kind), optimizer=optimizer, precision="bf16-mixed", epochs=2)
+    train(config, out=tmp_path / "whole")
+    with pytest.raises(PowerCut):
+        train(config, out=tmp_path / "cut", console=FailingConsole("epoch   1/2"))
+    train(config, out=tmp_path / "cut", resume=True)
+    assert history(tmp_path / "cut") == history(tmp_path / "whole")
+    states = [torch.load(tmp_path / run / "checkpoints/last.ckpt", weights_only=True) for run in ("cut", "whole")]
+    assert states[0]["optimizer"].keys() == {"adamw", "sgd"}
+    for part in ("detector", "optimizer", "ema"):
+        torch.testing.assert_close(states[0][part], states[1][part], rtol=0, atol=0)
 
 
 def test_a_finished_run_goes_on_with_more_epochs_and_a_later_drop(tiny: Config, tmp_path: Path) -> None:

@@ -11,7 +11,14 @@ TRANSFORMER = ("backbone", "num_queries", "dim", "num_heads", "feedforward_dim",
 
 @pytest.mark.parametrize(
     "make",
-    [small.detr_mobilenet, small.deformable_detr_mobilenet, small.fcos_mobilenet, small.faster_rcnn_mobilenet],
+    [
+        small.detr_mobilenet,
+        small.deformable_detr_mobilenet,
+        small.fcos_mobilenet,
+        small.faster_rcnn_mobilenet,
+        small.tsp_fcos_mobilenet,
+        small.tsp_rcnn_mobilenet,
+    ],
 )
 def test_a_small_recipe_differs_from_conditional_detrs_in_the_detector_alone(make: Callable[[], TrainConfig]) -> None:
     ours, theirs = make(), small.conditional_detr_mobilenet()
