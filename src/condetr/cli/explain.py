@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from condetr.cli.options import AsJson, Device, Overwrite, print_json
-from condetr.inference import DEFAULT_THRESHOLD
+from condetr.cli.options import AsJson, Device, Overwrite, Threshold, print_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,7 +23,7 @@ def explain(
         list[str] | None, typer.Option(metavar="WEIGHTS", help="Another model to show beside it; may be repeated.")
     ] = None,
     query: Annotated[str, typer.Option(help="best, all, or the number of a query.")] = "best",
-    threshold: Annotated[float, typer.Option(min=0, max=1, help="Minimum score of a detection.")] = DEFAULT_THRESHOLD,
+    threshold: Threshold = None,
     layer: Annotated[int | None, typer.Option(help="Decoder layer, counted from 0; by default the last one.")] = None,
     heads: Annotated[
         str, typer.Option(help="all, sides (for each side the head that prefers it), or numbers such as 0,2,5.")

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from condetr.cli.options import AsJson, Device, Overwrite, Precision, Weights, print_json
-from condetr.inference import DEFAULT_THRESHOLD
+from condetr.cli.options import AsJson, Device, Overwrite, Precision, Threshold, Weights, print_json
 from condetr.words import counted
 
 if TYPE_CHECKING:
@@ -25,9 +24,7 @@ def predict(
     ],
     *,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("predictions"),
-    threshold: Annotated[
-        float, typer.Option(min=0, max=1, help="Minimum score of a detection in the pictures.")
-    ] = DEFAULT_THRESHOLD,
+    threshold: Threshold = None,
     limit: Annotated[int, typer.Option(min=1, help="Maximum number of detections in an image.")] = 100,
     device: Device = None,
     precision: Precision = "fp32",
@@ -50,7 +47,8 @@ def predict(
     paths = find_images(sources)
     keep_memory()
     predictor = load(weights, device=device).optimize(precision)
-    found, failures = _predict_all(predictor, paths, pictures=out / "pictures", threshold=threshold, limit=limit)
+    least = predictor.threshold if threshold is None else threshold
+    found, failures = _predict_all(predictor, paths, pictures=out / "pictures", threshold=least, limit=limit)
     if not found:
         raise InputError(f"no image could be read, of {len(paths):,}; the first: {failures[0]}")
     content = _coco(found, label_map=predictor.label_map)
@@ -60,7 +58,9 @@ def predict(
     if as_json:
         print_json(content)
     else:
-        _say_what_was_found(found, out=out, threshold=threshold)
+        _say_what_was_found(found, out=out, threshold=least)
+        if threshold is None:
+            typer.echo(_reason(predictor))
 
 
 class _Found(NamedTuple):
@@ -159,8 +159,21 @@ def _say_what_was_left_out(failures: Sequence[str], *, num_images: int) -> None:
             typer.echo(f"  {failure}", err=True)
 
 
+def _reason(predictor: "Predictor") -> str:
+    """Say where the threshold comes from."""
+    if predictor.own_threshold is None:
+        return f"threshold {predictor.threshold:g}, as these weights store none that was measured: see --threshold"
+    return f"threshold {predictor.threshold:g}, which had the best F1 in the model's validation: see --threshold"
+
+
 def _say_what_was_found(found: Sequence[_Found], *, out: Path, threshold: float) -> None:
     objects = sum(len(each.detections.above(threshold)) for each in found)
     told = f"{counted(len(found), 'image')}, {counted(objects, 'object')} with a score of {threshold:g} or more"
+    best = max(
+        (each for each in found if len(each.detections)), key=lambda each: each.detections.scores[0], default=None
+    )
+    if objects == 0 and best is not None:
+        least, first = best.detections.scores[0], best.detections.names[0]
+        told += f"; the best score was {least:.2g}, for {first} in {best.path}"
     typer.echo(f"{told}: {out / 'pictures'}")
     typer.echo(f"all detections: {out / 'detections.json'}")

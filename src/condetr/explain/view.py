@@ -17,6 +17,7 @@ from condetr.explain.capture import (
     cross_attention_modules,
 )
 from condetr.explain.measures import MapNumbers, measure
+from condetr.inference import DEFAULT_THRESHOLD
 from condetr.inference.detect import to_detections
 from condetr.inference.predictor import Predictor
 from condetr.layers.attention import is_one_sum
@@ -68,6 +69,8 @@ class View:
     reference_xy: Float[np.ndarray, "Q 2"] | None
     logits: AttentionLogits
     map_size_hw: tuple[int, int]
+    threshold: float = DEFAULT_THRESHOLD
+    """The least score of a detection where none is asked for."""
 
     @property
     def is_mixed(self) -> bool:
@@ -164,6 +167,7 @@ def _look(predictor: Predictor, pixels: UInt8[np.ndarray, "H W 3"], *, layers: S
             reference_xy=shapes.reference_xy,
             logits=logits[layer],
             map_size_hw=shapes.map_size_hw,
+            threshold=predictor.threshold,
         )
         for layer in layers
     )

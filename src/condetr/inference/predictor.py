@@ -61,12 +61,20 @@ class Predictor:
         *,
         transform: TransformConfig,
         label_map: LabelMap,
+        threshold: float | None = None,
         device: str | torch.device | None = None,
     ) -> None:
         self.device = usable_device(device)
         self.detector = detector.to(self.device).eval()
         self.transform = transform
         self.label_map = label_map
+        self.own_threshold = threshold
+        """The score threshold with the best F1 in the model's validation; None if it is not known."""
+
+    @property
+    def threshold(self) -> float:
+        """The least score of a detection where none is asked for: the model's own, otherwise 0.5."""
+        return DEFAULT_THRESHOLD if self.own_threshold is None else self.own_threshold
 
     def optimize(self, precision: FastPrecision = "auto", *, compile: bool = False) -> "Predictor":
         """Return a predictor with the fast form of this one's detector; later changes of its weights have no effect.
@@ -81,20 +89,26 @@ class Predictor:
             else self.detector,
             transform=self.transform,
             label_map=self.label_map,
+            threshold=self.own_threshold,
             device=self.device,
         )
 
-    def predict(self, image: Picture, *, threshold: float = DEFAULT_THRESHOLD, limit: int = 100) -> Detections:
+    def predict(self, image: Picture, *, threshold: float | None = None, limit: int = 100) -> Detections:
         """Return the detections in one image, best first: at most `limit` that score at least `threshold`.
 
-        A threshold of 0 returns everything, as needed for evaluation. Boxes are in pixels of the given image (of
-        files, after EXIF orientation) and may extend beyond its border. Raises InputError for a file that cannot be
-        read and for an array of another shape or type.
+        Without a threshold the predictor's own is used; 0 returns everything. Each box has one name, that of its best
+        class. Boxes are in pixels of the given image (of files, after EXIF orientation) and may extend beyond its
+        border. Raises InputError for a file that cannot be read and for an array of another shape or type.
         """
         return next(self.predict_all([image], threshold=threshold, limit=limit))
 
     def predict_all(
-        self, images: Iterable[Picture], *, batch_size: int = 1, threshold: float = DEFAULT_THRESHOLD, limit: int = 100
+        self,
+        images: Iterable[Picture],
+        *,
+        batch_size: int = 1,
+        threshold: float | None = None,
+        limit: int = 100,
     ) -> Iterator[Detections]:
         """Yield the detections of each image in turn, as `predict` does, running `batch_size` images at once.
 
@@ -105,7 +119,7 @@ class Predictor:
         remaining = iter(images)
         while chunk := list(islice(remaining, batch_size)):
             for detections in self.predict_batch(self.make_batch(chunk), limit=limit):
-                yield detections.above(threshold)
+                yield detections.above(self.threshold if threshold is None else threshold)
 
     def make_batch(self, images: Sequence[Picture]) -> Batch:
         """Return preprocessed images; raises InputError as `predict` does, and if there are none."""
@@ -120,8 +134,12 @@ class Predictor:
         return collate_images(resized, original_sizes_hw=sizes_hw)
 
     def predict_batch(self, batch: Batch, *, limit: int = 100) -> list[Detections]:
-        """Return the detections of each image of a batch that the model's transform and `collate` made."""
-        return detect_batch(self.detector, batch, label_map=self.label_map, device=self.device, limit=limit)
+        """Return at most `limit` detections, one for a box, of each image of a batch that `make_batch` made."""
+        if limit < 0:
+            raise InputError(f"the limit must be a number of detections per image, got {limit}")
+        every_name = self.detector.most_objects * len(self.label_map)
+        found = detect_batch(self.detector, batch, label_map=self.label_map, device=self.device, limit=every_name)
+        return [each.one_name_each().first(limit) for each in found]
 
 
 def _pixels(image: Picture) -> UInt8[Tensor, "3 H W"]:

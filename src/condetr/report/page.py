@@ -9,7 +9,9 @@ import jinja2
 
 import condetr
 from condetr.data.dataset import Split
-from condetr.metrics.matching import best_threshold, confusion_matrix, precision_recall
+from condetr.inference import DEFAULT_THRESHOLD
+from condetr.metrics.matching import confusion_matrix, precision_recall
+from condetr.metrics.threshold import best_threshold
 from condetr.report import figures
 from condetr.report.attention import make_attention
 from condetr.report.gallery import make_gallery
@@ -86,12 +88,15 @@ def _what_it_saw(
     run: RunFolder, split: Split, detections: Mapping[int, Detections], *, device: str | None
 ) -> dict[str, Any]:
     curves = precision_recall(split, detections)
-    threshold = best_threshold(curves)
+    best = best_threshold(split, detections)
+    threshold = DEFAULT_THRESHOLD if best is None else best.threshold
+    detections = {image_id: each.one_name_each() for image_id, each in detections.items()}
     names = split.label_map.names
     charts = [figures.precision_recall_chart(curves, names=names, iou=iou) for iou in (50, 75)]
     matrix = confusion_matrix(split, detections, threshold=threshold)
     return {
         "threshold": threshold,
+        "is_best_threshold": best is not None,
         "precision_recall": [chart for chart in charts if chart is not None],
         "confusion": figures.confusion_chart(matrix, names=names),
         "gallery": make_gallery(split, detections, threshold=threshold),

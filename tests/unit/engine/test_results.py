@@ -16,7 +16,8 @@ from condetr.metrics.coco import CocoResults
 Config = Callable[..., TrainConfig]
 
 LAYOUT = (
-    *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR_1", "AR_10", "AR_100", "per_class", "recipe"),
+    *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR_1", "AR_10", "AR_100", "F1", "threshold"),
+    *("per_class", "recipe"),
     *("best_epoch", "last", "epochs", "steps", "skipped_steps", "images_seen", "train_seconds", "train_images"),
     *("val_images", "split", "parameters", "label_map", "warnings", "findings", "versions"),
 )

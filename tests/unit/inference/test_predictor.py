@@ -12,6 +12,7 @@ from condetr.cli.predict import predict
 from condetr.errors import InputError
 from condetr.explain.choose import choose
 from condetr.inference import DEFAULT_THRESHOLD
+from condetr.inference.detect import detect_batch
 from condetr.inference.model_folder import LoadedModel
 from condetr.inference.predictor import Predictor, usable_device
 from condetr.interop.loading import load
@@ -52,9 +53,9 @@ def test_a_turned_photograph_is_seen_upright(predictor: Predictor) -> None:
 
 def test_threshold_and_limit_bound_what_comes_back(predictor: Predictor) -> None:
     everything = predictor.predict(picture(), threshold=0.0)
-    middle = float(everything.scores[4])
+    middle = float(everything.scores[2])
 
-    assert len(everything) == 10
+    assert len(everything) == 5
     assert len(predictor.predict(picture(), limit=3, threshold=0.0)) == 3
     assert (predictor.predict(picture(), threshold=middle).scores >= middle).all()
 
@@ -62,20 +63,50 @@ def test_threshold_and_limit_bound_what_comes_back(predictor: Predictor) -> None
 def test_python_and_the_command_line_have_one_default_threshold(predictor: Predictor) -> None:
     callers = (predict, explain, choose, predictor.predict, predictor.predict_all)
 
-    assert {signature(caller).parameters["threshold"].default for caller in callers} == {DEFAULT_THRESHOLD}
+    assert {signature(caller).parameters["threshold"].default for caller in callers} == {None}
+    assert predictor.threshold == DEFAULT_THRESHOLD
 
 
 def test_without_a_threshold_only_what_is_likely_comes_back(predictor: Predictor) -> None:
+    middle = torch.from_numpy(predictor.predict(picture(), threshold=0.0).scores).logit().median()
     with torch.no_grad():
         for name, parameter in predictor.detector.named_parameters():
             if "class" in name and name.endswith("bias"):
-                parameter.copy_(torch.linspace(-4, 4, len(parameter)))
+                parameter -= middle - 1e-3
     everything = predictor.predict(picture(), threshold=0.0)
 
     likely = predictor.predict(picture())
 
     assert 0 < len(likely) < len(everything)
     assert (likely.scores >= DEFAULT_THRESHOLD).all()
+
+
+def test_the_threshold_of_the_model_is_the_default(tiny: LoadedModel) -> None:
+    scores = (
+        Predictor(tiny.detector, transform=tiny.transform, label_map=tiny.label_map)
+        .predict(picture(), threshold=0.0)
+        .scores
+    )
+    own = float(scores[1])
+
+    predictor = Predictor(tiny.detector, transform=tiny.transform, label_map=tiny.label_map, threshold=own)
+
+    assert len(predictor.predict(picture())) == len(predictor.optimize("fp32").predict(picture())) == 2
+
+
+def test_every_query_has_one_name_that_of_its_best_class(predictor: Predictor) -> None:
+    (pairs,) = detect_batch(
+        predictor.detector, predictor.make_batch([picture()]), label_map=predictor.label_map, device="cpu", limit=100
+    )
+
+    found = predictor.predict(picture(), threshold=0.0)
+
+    assert (len(pairs), len(found)) == (10, 5)
+    assert found.sources is not None
+    assert pairs.sources is not None
+    assert sorted(found.sources) == [0, 1, 2, 3, 4]
+    for source, score in zip(found.sources, found.scores, strict=True):
+        assert score == pairs.scores[pairs.sources == source].max()
 
 
 def test_many_images_come_back_in_order(predictor: Predictor) -> None:

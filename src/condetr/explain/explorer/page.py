@@ -18,7 +18,6 @@ from condetr.explain.explorer.data import page_data
 from condetr.explain.explorer.moving import capture_spatial_queries
 from condetr.explain.render import COLORS
 from condetr.explain.view import View, look_into_all
-from condetr.inference import DEFAULT_THRESHOLD
 from condetr.inference.predictor import Predictor
 from condetr.storage.atomic import replaced_file, write_text
 
@@ -35,16 +34,18 @@ def write_explorer(
     image: str,
     queries: Sequence[int] = (),
     layer: int | None = None,
-    threshold: float = DEFAULT_THRESHOLD,
+    threshold: float | None = None,
 ) -> int:
     """Write a page on which one clicks a detection and sees every head's attention; return how many it shows.
 
-    It shows these queries first and then, best first, all detections that score at least `threshold`, up to 30, or
-    fewer where 24 MiB would not hold them. It opens with the first of them in that layer, the last if none is named.
+    It shows these queries first and then, best first, all detections that score at least `threshold`, by default the
+    predictor's own, up to 30, or fewer where 24 MiB would not hold them. It opens with the first of them in that layer,
+    the last if none is named.
     `model` and `image` are names for the title. Raises InputError if there is nothing to show or `path` cannot be
     written to.
     """
     require_page(path, overwrite=True)
+    threshold = predictor.threshold if threshold is None else threshold
     with capture_spatial_queries(predictor.detector) as spatial_queries:
         depths = look_into_all(predictor, pixels)
     shown = _queries(depths.views[-1], first=queries, threshold=threshold)
