@@ -27,8 +27,9 @@ def best_threshold(split: Split, detections: Mapping[int, Detections]) -> BestTh
     """Return the threshold with the highest F1 at IoU 0.5, of all objects and detections together.
 
     Every box counts under its best name alone, as `Predictor.predict` gives it. The threshold lies between the scores
-    that it parts, with as few digits as cost no 0.001 of F1. Detections and objects are matched as in COCO's evaluation: best
-    first, within a class, and what only matches a crowd region does not count. None if no object is found.
+    that it parts, with as few digits as cost no 0.001 of F1. Detections and objects are matched as in COCO's
+    evaluation: best first, within a class, and what only matches a crowd region does not count. None if no object is
+    found.
     """
     marked = [
         _mark(record, detections[record.image_id].one_name_each())

@@ -1,3 +1,6 @@
+import base64
+import io
+from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 from unittest.mock import Mock
@@ -118,13 +121,124 @@ def test_many_images_come_back_in_order(predictor: Predictor) -> None:
         assert_same(each, predictor.predict(image, threshold=0.0))
 
 
+@pytest.mark.parametrize("array", [np.zeros(4, np.uint8), np.zeros((3, 8, 8), np.uint8), np.zeros((0, 8, 3), np.uint8)])
+def test_an_array_of_another_shape_is_refused(predictor: Predictor, array: np.ndarray) -> None:
+    with pytest.raises(InputError, match="must be height x width x 3"):
+        predictor.make_batch([array])
+
+
 @pytest.mark.parametrize(
     "array",
-    [np.zeros((4, 4), np.uint8), np.zeros((3, 8, 8), np.uint8), np.zeros((8, 8, 3)), np.zeros((0, 8, 3), np.uint8)],
+    [np.full((8, 8, 3), 200.0), np.full((8, 8, 3), -0.5), np.full((8, 8), np.nan), np.zeros((8, 8, 3), np.int32)],
 )
-def test_an_array_of_another_kind_is_refused(predictor: Predictor, array: np.ndarray) -> None:
-    with pytest.raises(InputError, match="must be height x width x 3"):
+def test_an_array_of_unknown_range_is_refused(predictor: Predictor, array: np.ndarray) -> None:
+    with pytest.raises(InputError, match="must hold uint8, uint16 or floats from 0 to 1"):
         predictor.predict(array)
+
+
+def test_every_usual_kind_of_image_gives_the_same(predictor: Predictor, tmp_path: Path) -> None:
+    array = picture()
+    Image.fromarray(array).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    tensor = torch.from_numpy(array).permute(2, 0, 1)
+    opaque = np.concatenate([array, np.full_like(array[..., :1], 99)], axis=2)
+    expected = predictor(array, threshold=0.0)
+
+    for image in (
+        *(content, Image.fromarray(opaque), opaque, array.astype(np.uint16) * 257),
+        *(array / 255, (array / 255).astype(np.float32), tensor, tensor / 255, np.asfortranarray(array)),
+    ):
+        assert_same(predictor(image, threshold=0.0), expected)
+
+
+def test_grey_images_of_every_kind_give_the_same(predictor: Predictor, tmp_path: Path) -> None:
+    grey = picture()[..., 0]
+    Image.fromarray(grey).save(tmp_path / "a.png")
+    expected = predictor(np.stack([grey] * 3, axis=2), threshold=0.0)
+
+    for image in (
+        *(grey, grey[..., None], tmp_path / "a.png", Image.fromarray(grey), torch.from_numpy(grey.copy())),
+        *(torch.from_numpy(grey.copy())[None], grey.astype(np.uint16) << 8, grey / 255),
+    ):
+        assert_same(predictor(image, threshold=0.0), expected)
+
+
+def test_a_given_array_is_not_changed(predictor: Predictor) -> None:
+    array = picture()
+    array.setflags(write=False)
+
+    predictor(array)
+
+    np.testing.assert_array_equal(array, picture())
+
+
+@pytest.mark.parametrize("name", ["", " ", "."])
+def test_an_empty_name_is_refused(predictor: Predictor, name: str) -> None:
+    with pytest.raises(InputError, match="empty"):
+        predictor(name)
+
+
+def test_several_images_run_in_batches_without_padding(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    heights = (40, 40, 40, 60, 40)
+    pictures = [picture(height=height, seed=seed) for seed, height in enumerate(heights)]
+    alone = [predictor(each, threshold=0.0) for each in pictures]
+    batches = []
+    run = predictor.predict_batch
+    monkeypatch.setattr(predictor, "predict_batch", lambda batch, **more: batches.append(batch) or run(batch, **more))
+
+    together = predictor(pictures, threshold=0.0, batch_size=2)
+
+    assert [len(batch.pixels) for batch in batches] == [2, 1, 1, 1]
+    assert not any(batch.is_padding.any() for batch in batches)
+    for each, expected in zip(together, alone, strict=True):
+        assert_same(each, expected)
+
+
+def test_a_tuple_is_several_images_and_none_is_none(predictor: Predictor) -> None:
+    assert len(predictor((picture(), picture()))) == 2
+    assert predictor([]) == []
+
+
+def test_only_the_classes_asked_for_come_back(predictor: Predictor) -> None:
+    everything = predictor(picture(), threshold=0.0)
+
+    for name in ("bolt", "nut"):
+        found = predictor(picture(), threshold=0.0, classes=[name])
+        assert found.boxes_xyxy.tolist() == everything.where(np.array(everything.names) == name).boxes_xyxy.tolist()
+    with pytest.raises(InputError, match="the model has no class 'bolts'; did you mean 'bolt'"):
+        predictor(picture(), classes=["bolts"])
+
+
+def test_tiles_give_boxes_in_the_whole_image(predictor: Predictor) -> None:
+    large = picture(height=150, width=200)
+
+    tiled = predictor(large, threshold=0.0, tile=100, limit=1000)
+
+    assert_same(predictor(large, threshold=0.0, tile=200), predictor(large, threshold=0.0))
+    assert tiled.boxes_xyxy[:, 2].max() > 150
+    assert (np.diff(tiled.scores) <= 0).all()
+
+
+def test_a_notebook_shows_the_picture_and_what_is_in_it(predictor: Predictor, tmp_path: Path) -> None:
+    array = np.zeros((400, 600, 3), np.uint8)
+    Image.fromarray(array).save(tmp_path / "a.png")
+    for image in (array, tmp_path / "a.png"):
+        result = predictor(image, threshold=0.0)
+
+        page = result._repr_html_()
+
+        data = base64.b64decode(page.partition("base64,")[2].partition('"')[0])
+        shown = np.array(Image.open(io.BytesIO(data)).convert("RGB"))
+        assert shown.shape == (400, 600, 3)
+        assert shown.max() > 150  # boxes on black
+        assert "5 objects with a score of 0 or more: " in page
+        assert result.alone().names == result.names
+
+
+def test_a_shown_class_name_is_text_and_no_page(predictor: Predictor) -> None:
+    result = replace(predictor(picture(), threshold=0.0).first(1), names=("<script>",))
+
+    assert "<script>" not in result._repr_html_()
 
 
 def test_a_batch_without_images_is_refused(predictor: Predictor) -> None:
