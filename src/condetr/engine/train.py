@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -13,6 +13,7 @@ from condetr.data.batch import Batch
 from condetr.data.sources import DataSplits
 from condetr.detectors.detector import Detector
 from condetr.engine import watch
+from condetr.engine.callbacks import Callback, Callbacks, EvaluationReport, StepReport
 from condetr.engine.checkpoint import Progress, Restored, Row, restore_checkpoint
 from condetr.engine.config import TrainConfig
 from condetr.engine.display import Display, Means
@@ -40,6 +41,7 @@ def train(
     resume: bool = False,
     device: torch.device | None = None,
     console: Console | None = None,
+    callbacks: Iterable[Callback] = (),
 ) -> TrainResult:
     """Train a detector on splits, from the weights of `initial` if they are given; see `condetr.train`."""
     run.require_usable(resume=resume)
@@ -51,6 +53,7 @@ def train(
         training = prepare(
             config, run=run, splits=splits, initial=initial, fabric=fabric, console=console, resume=resume
         )
+        training.callbacks = Callbacks(callbacks)
         return training.fit()
 
 
@@ -135,6 +138,7 @@ class Training:
     means: Means
     """Means of the losses in the epoch so far."""
     stop: StopRequest = field(default_factory=StopRequest)
+    callbacks: Callbacks = field(default_factory=Callbacks)
 
     def announce(self, reinitialised: Sequence[str]) -> None:
         """Print the data, the length and the settings of the training before the first step."""
@@ -188,6 +192,7 @@ class Training:
         self._warn(watch.after_epoch(self.progress))
         self.recorder.record(row)
         self._save()
+        self.callbacks.on_epoch(self.progress.epoch, row)
 
     def _step(self, batches: Sequence[Batch]) -> None:
         """Make one optimizer step, or skip it if it is not finite."""
@@ -200,6 +205,8 @@ class Training:
         self.stop.is_agreed = outcome.must_stop
         self.progress.step += 1
         self.progress.images += self.config.data.batch_size
+        epoch, lr = self.progress.epoch + 1, self.stepper.lr
+        self.callbacks.on_step(StepReport(self.progress.step, epoch, lr, outcome.losses, outcome.is_finite))
 
     def _diagnose(self, batches: Sequence[Batch], *, losses: Mapping[str, float]) -> None:
         """Find out why a step was not finite."""
@@ -239,6 +246,8 @@ class Training:
         self.recorder.keep_best(evaluation, epoch=epoch)
         steps = self.config.epochs * self.loaders.steps_per_epoch
         self._warn(watch.after_evaluation(evaluation, self.splits.val, step=self.progress.step, steps=steps))
+        is_best = self.progress.best_epoch == epoch
+        self.callbacks.on_evaluation(EvaluationReport(epoch, self.progress.step, results, is_best))
         scores = {"AP": results.AP, "AP50": results.AP50, "AP75": results.AP75}
         return {name: None if math.isnan(score) else score for name, score in scores.items()}
 
