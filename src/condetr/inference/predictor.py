@@ -1,6 +1,6 @@
 """Detect objects in images with a trained model, with the preprocessing of its evaluation."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -48,18 +48,32 @@ def find_model_folder(weights: Path) -> Path:
 
 
 def usable_device(name: str | torch.device | None = None) -> torch.device:
-    """Return a usable device, by default the GPU if there is one.
+    """Return a usable device, by default the GPU if there is one: Nvidia's or AMD's, Intel's (xpu) or Apple's (mps).
 
     Raises InputError if this machine has none of that name.
     """
+    accelerators = _accelerators()
     if name is None:
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:  # torch without CUDA raises AssertionError
-        raise InputError(
-            f"the device {str(name)!r} cannot be used here ({first_line(error)}); give cpu, cuda or cuda:1"
-        ) from None
+        name = next((kind for kind, is_here in accelerators.items() if is_here()), "cpu")
+    kind = str(name).partition(":")[0]
+    known = ("cpu", *accelerators)
+    reason = f"known are {', '.join(known)}, with a number as cuda:1"
+    if kind in known:
+        try:
+            return torch.empty(0, device=name).device
+        except (RuntimeError, AssertionError) as error:  # torch without CUDA raises AssertionError
+            is_missing = kind in accelerators and not accelerators[kind]()
+            reason = "there is none, or torch was built without it" if is_missing else first_line(error)
+    raise InputError(f"the device {str(name)!r} cannot be used here ({reason}); give another one, such as cpu")
+
+
+def _accelerators() -> dict[str, Callable[[], bool]]:
+    """Return the kinds of GPUs, and whether there is one, in the order in which they are chosen."""
+    return {
+        "cuda": torch.cuda.is_available,
+        "xpu": torch.xpu.is_available,
+        "mps": torch.backends.mps.is_available,
+    }
 
 
 class Predictor:

@@ -290,6 +290,39 @@ def test_without_a_device_the_gpu_is_taken_where_there_is_one(monkeypatch: pytes
     assert [call.kwargs["device"] for call in asked.call_args_list] == ["cpu", "cuda"]
 
 
+@pytest.mark.parametrize(
+    ("here", "chosen"),
+    [(("xpu",), "xpu"), (("mps",), "mps"), (("xpu", "mps"), "xpu"), (("cuda", "xpu", "mps"), "cuda")],
+)
+def test_without_a_device_intels_and_apples_gpus_are_taken_where_there_is_no_other(
+    here: tuple[str, ...], chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Mock(return_value=torch.zeros(0))
+    monkeypatch.setattr(torch, "empty", asked)
+    for kind, module in (("cuda", torch.cuda), ("xpu", torch.xpu), ("mps", torch.backends.mps)):
+        monkeypatch.setattr(module, "is_available", Mock(return_value=kind in here))
+
+    usable_device()
+
+    assert asked.call_args.kwargs["device"] == chosen
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("meta", "known are cpu, cuda, xpu, mps"),
+        ("vulkan", "known are cpu, cuda, xpu, mps"),
+        ("", "known are cpu, cuda, xpu, mps"),
+        ("mps", "there is none, or torch was built without it"),
+        ("xpu:1", "there is none, or torch was built without it"),
+        ("cpu:x", "Invalid device string"),
+    ],
+)
+def test_a_device_that_cannot_compute_here_is_refused_in_a_sentence(name: str, reason: str) -> None:
+    with pytest.raises(InputError, match=f"the device '{name}' cannot be used here .*{reason}"):
+        usable_device(name)
+
+
 def test_a_device_may_be_a_torch_device(model_folder: Path) -> None:
     assert load(model_folder, device=torch.device("cpu")).device == torch.device("cpu")
 
