@@ -1,5 +1,6 @@
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
@@ -12,11 +13,13 @@ from PIL import Image
 
 from condetr.cli.explain import explain
 from condetr.cli.predict import predict
+from condetr.data.batch import Batch
 from condetr.errors import InputError
 from condetr.explain.choose import choose
 from condetr.inference import DEFAULT_THRESHOLD
 from condetr.inference.detect import detect_batch
 from condetr.inference.model_folder import LoadedModel
+from condetr.inference.pixels import Picture
 from condetr.inference.predictor import Predictor, usable_device
 from condetr.interop.loading import load
 from condetr.shapes import Detections
@@ -75,7 +78,7 @@ def test_without_a_threshold_only_what_is_likely_comes_back(predictor: Predictor
     with torch.no_grad():
         for name, parameter in predictor.detector.named_parameters():
             if "class" in name and name.endswith("bias"):
-                parameter -= middle - 1e-3
+                parameter.sub_(middle - 1e-3)
     everything = predictor.predict(picture(), threshold=0.0)
 
     likely = predictor.predict(picture())
@@ -183,8 +186,13 @@ def test_several_images_run_in_batches_without_padding(predictor: Predictor, mon
     pictures = [picture(height=height, seed=seed) for seed, height in enumerate(heights)]
     alone = [predictor(each, threshold=0.0) for each in pictures]
     batches = []
-    run = predictor.predict_batch
-    monkeypatch.setattr(predictor, "predict_batch", lambda batch, **more: batches.append(batch) or run(batch, **more))
+    run = predictor.make_batch
+
+    def make_batch(images: Sequence[Picture]) -> Batch:
+        batches.append(run(images))
+        return batches[-1]
+
+    monkeypatch.setattr(predictor, "make_batch", make_batch)
 
     together = predictor(pictures, threshold=0.0, batch_size=2)
 
