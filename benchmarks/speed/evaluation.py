@@ -11,9 +11,10 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from benchmarks.speed.report import Table
+from condetr.boxes import to_xywh
 from condetr.data.dataset import ImageRecord, Split
 from condetr.labels import Category, LabelMap
-from condetr.metrics.coco import evaluate_coco, to_xywh
+from condetr.metrics.coco import evaluate_coco
 from condetr.shapes import Detections
 
 NUM_CLASSES, BOXES, DETECTIONS = 80, 7, 100

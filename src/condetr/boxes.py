@@ -1,5 +1,6 @@
-"""Box arithmetic on tensors of any leading shape. Formats are named as in shapes.py."""
+"""Box arithmetic, on tensors of any leading shape. Formats are named as in shapes.py."""
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -15,6 +16,12 @@ def xyxy_to_cxcywh(boxes_xyxy: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*bat
     """Turn corners into centre, width and height, in the same units."""
     top_left, bottom_right = boxes_xyxy[..., :2], boxes_xyxy[..., 2:]
     return torch.cat([(top_left + bottom_right) / 2, bottom_right - top_left], dim=-1)
+
+
+def to_xywh(boxes_xyxy: Float[np.ndarray, "N 4"]) -> Float[np.ndarray, "N 4"]:
+    """Return left, top, width and height, the form of boxes in COCO files, in float64."""
+    corners = boxes_xyxy.astype(np.float64)
+    return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
 
 
 def area(boxes_xyxy: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch"]:

@@ -4,6 +4,7 @@ Training ids are contiguous, 0..K-1. The map is stored in every checkpoint, expo
 of a logit is always known.
 """
 
+import difflib
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ from condetr.errors import InputError
 
 MOST_CLASSES = 10_000
 """The maximum number of classes: the precision tables of COCO's AP take 100 kB for each class."""
+
+_NAMED = 20  # classes in a sentence
 
 
 class Category(NamedTuple):
@@ -67,6 +70,17 @@ class LabelMap:
     def names(self) -> tuple[str, ...]:
         """Class names by training id."""
         return tuple(category.name for category in self.categories)
+
+    def labels_of(self, names: Sequence[str]) -> list[int]:
+        """Return the training ids of classes; raises InputError with the nearest name for one that is unknown."""
+        unknown = next((name for name in names if name not in self.names), None)
+        if unknown is None:
+            return [self.names.index(name) for name in names]
+        lowered = {name.casefold(): name for name in reversed(self.names)}
+        close = difflib.get_close_matches(unknown.casefold(), lowered, n=1, cutoff=0.5)
+        known = ", ".join(self.names[:_NAMED]) + (", ..." if len(self) > _NAMED else "")
+        hint = f"did you mean {lowered[close[0]]!r}?" if close else f"known are {known}"
+        raise InputError(f"the model has no class {unknown!r}; {hint}")
 
     @property
     def dataset_ids(self) -> tuple[int, ...]:

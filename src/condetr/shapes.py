@@ -9,8 +9,8 @@ True means.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 if TYPE_CHECKING:
     import supervision
+
+D = TypeVar("D", bound="Detections")
 
 
 class Targets(NamedTuple):
@@ -120,23 +122,42 @@ class Detections:
     """Training ids, 0..K-1."""
     names: tuple[str, ...]
     """The class name of each detection."""
+    sources: Int[np.ndarray, " N"] | None = None
+    """The query, the point or the region of each detection; None if it is not known."""
 
     def __len__(self) -> int:
         return len(self.scores)
 
-    def above(self, threshold: float) -> "Detections":
+    def above(self: D, threshold: float) -> D:
         """Return the detections that score at least `threshold`."""
         return self.where(self.scores >= threshold)
 
-    def where(self, is_kept: Bool[np.ndarray, " N"]) -> "Detections":
+    def where(self: D, is_kept: Bool[np.ndarray, " N"]) -> D:
         """Return some of the detections, in their order."""
-        keep = np.flatnonzero(is_kept)
-        return Detections(
-            boxes_xyxy=self.boxes_xyxy[keep],
-            scores=self.scores[keep],
-            labels=self.labels[keep],
-            names=tuple(self.names[i] for i in keep),
+        return self.take(np.flatnonzero(is_kept))
+
+    def take(self: D, places: Int[np.ndarray, " N"]) -> D:
+        """Return the detections at these places, in this order."""
+        return replace(
+            self,
+            boxes_xyxy=self.boxes_xyxy[places],
+            scores=self.scores[places],
+            labels=self.labels[places],
+            names=tuple(self.names[place] for place in places),
+            sources=None if self.sources is None else self.sources[places],
         )
+
+    def first(self: D, limit: int) -> D:
+        """Return the best detections, at most `limit`."""
+        return self.take(np.arange(min(limit, len(self))))
+
+    def one_name_each(self: D) -> D:
+        """Return the best detection of each query, point or region; of each box where these are not known."""
+        if len(self) == 0:
+            return self
+        origins = self.boxes_xyxy if self.sources is None else self.sources[:, None]
+        _, firsts = np.unique(origins, axis=0, return_index=True)
+        return self.take(np.sort(firsts))
 
     def to_supervision(self) -> "supervision.Detections":
         """Return the same detections as `supervision.Detections`, names under `data["class_name"]`."""

@@ -128,6 +128,8 @@ def test_a_picture_becomes_detections_in_its_pixels(config: Any, tmp_path: Path)
     assert 0 < len(found) <= 100
     assert set(found.names) <= {"bolt", "nut"}
     assert (np.diff(found.scores) <= 0).all()
+    assert found.sources is not None
+    assert len(set(found.sources.tolist())) == len(found), "a query, a point or a region has one name"
 
 
 def test_it_becomes_a_graph_for_other_programs_only_if_they_can_read_it(config: Any, tmp_path: Path) -> None:  # noqa: ANN401

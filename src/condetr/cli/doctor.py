@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from condetr.cli.advice import print_advice
 from condetr.cli.options import AsJson, Data, print_json
+from condetr.recipes.advice import print_advice
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from condetr.cli.advice import Adviser
     from condetr.data.dataset import Finding
     from condetr.doctor.advice import Advice
     from condetr.doctor.clean import Cleaned
     from condetr.doctor.examine import Examination
+    from condetr.recipes.advice import Adviser
 
 FAULTY = 1
 """Exit code if errors were found; with --strict, also if warnings were."""
@@ -45,9 +45,9 @@ def doctor(
     from condetr.data.recognise import recognise
 
     recognise(data)  # before anything heavy is imported
-    from condetr.cli.advice import Adviser
     from condetr.doctor.advice import memory_finding
     from condetr.doctor.clean import write_cleaned
+    from condetr.recipes.advice import Adviser
     from condetr.storage.atomic import require_free
 
     if fix is not None:

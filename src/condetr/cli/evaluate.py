@@ -122,6 +122,8 @@ def _show(results: "CocoResults", *, title: str) -> None:
     for kind in ("AP", "AR"):
         names = [name for name in plain if name.startswith(kind)]
         console.print("   ".join(f"{name} {ap_text(plain[name])}" for name in names))
+    if plain["threshold"] is not None:
+        console.print(f"F1 {ap_text(plain['F1'])} at IoU 0.5, with the best threshold, {plain['threshold']:g}")
 
 
 def _compare_batches(results: dict[int, "CocoResults"]) -> dict[str, Any]:

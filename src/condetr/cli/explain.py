@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from condetr.cli.options import AsJson, Device, Overwrite, print_json, say_what_was_understood
-from condetr.inference import DEFAULT_THRESHOLD
+from condetr.cli.options import AsJson, Device, Overwrite, Threshold, print_json, say_what_was_understood
 from condetr.words import counted
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ def explain(
         list[str] | None, typer.Option(metavar="WEIGHTS", help="Another model to show beside it; may be repeated.")
     ] = None,
     query: Annotated[str, typer.Option(help="best, all, or the number of a query.")] = "best",
-    threshold: Annotated[float, typer.Option(min=0, max=1, help="Minimum score of a detection.")] = DEFAULT_THRESHOLD,
+    threshold: Threshold = None,
     layer: Annotated[int | None, typer.Option(help="Decoder layer, counted from 0; by default the last one.")] = None,
     heads: Annotated[
         str, typer.Option(help="all, sides (for each side the head that prefers it), or numbers such as 0,2,5.")
@@ -139,7 +138,7 @@ def _explain_over(
     *,
     split: str | None,
     images: int | None,
-    threshold: float,
+    threshold: float | None,
     out: Path,
     device: str | None,
     overwrite: bool,
@@ -157,6 +156,7 @@ def _explain_over(
     require_free(out, overwrite=overwrite)
     predictor = load(weights, device=device)
     layers = num_layers(predictor.detector)
+    threshold = predictor.threshold if threshold is None else threshold
     part = open_part(data, weights=weights, split=split)
     records = spread(part.split.records, images)
     habits = habits_of(

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from condetr.inference import DEFAULT_THRESHOLD
+
 Weights = Annotated[Path, typer.Argument(metavar="WEIGHTS", help="Run folder, model folder, official .pth or hub id.")]
 
 Data = Annotated[
@@ -18,6 +20,16 @@ Device = Annotated[str | None, typer.Option(help="Such as cpu or cuda; by defaul
 Precision = Annotated[
     Literal["fp32", "bf16", "auto"],
     typer.Option(help="bf16 is faster and a little less exact; auto uses it if the machine supports it natively."),
+]
+
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        help="Minimum score of a detection; by default what was best in the model's validation, otherwise "
+        f"{DEFAULT_THRESHOLD:g}.",
+    ),
 ]
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")]

@@ -1,5 +1,6 @@
 """Image files: what their headers say, whether they are whole, and their pixels."""
 
+import io
 import struct
 import warnings
 from collections.abc import Sequence
@@ -58,11 +59,20 @@ def read_image(path: Path) -> UInt8[Tensor, "3 H W"]:
     Raises InputError, which names the file, where it is missing, truncated, too large, no image, or of a kind of pixels
     whose range is not known.
     """
-    with warnings.catch_warnings(), _naming(path):
+    return _decode(path, name=str(path))
+
+
+def decode_image(content: bytes, *, name: str) -> UInt8[Tensor, "3 H W"]:
+    """Decode the content of an image file as `read_image` does; `name` begins the sentences of errors."""
+    return _decode(io.BytesIO(content), name=name)
+
+
+def _decode(source: Path | io.BytesIO, *, name: str) -> UInt8[Tensor, "3 H W"]:
+    with warnings.catch_warnings(), _naming(name):
         _filter_warnings()
-        with Image.open(path) as image:
+        with Image.open(source) as image:
             # Pixels stay side by side as they were decoded: resizing takes a third of the time in that layout.
-            return torch.from_numpy(np.array(to_rgb(image, name=str(path)))).permute(2, 0, 1)
+            return torch.from_numpy(np.array(to_rgb(image, name=name))).permute(2, 0, 1)
 
 
 def to_rgb(image: Image.Image, *, name: str = "the image") -> Image.Image:
@@ -113,8 +123,8 @@ def warn_of_frames(paths: Sequence[Path]) -> None:
 class _naming:  # noqa: N801 - reads as a word in `with _naming(path)`
     """Turn every way in which PIL fails into an InputError that names the file."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, name: Path | str) -> None:
+        self.name = name
 
     def __enter__(self) -> None:
         pass
@@ -125,12 +135,12 @@ class _naming:  # noqa: N801 - reads as a word in `with _naming(path)`
         if isinstance(error, (Image.DecompressionBombWarning, Image.DecompressionBombError)):
             limit = (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
             raise InputError(
-                f"{self.path} is too large an image (over {limit} million pixels): scale it down"
+                f"{self.name} is too large an image (over {limit} million pixels): scale it down"
             ) from None
         if isinstance(error, FileNotFoundError):
-            raise InputError(f"the image {self.path} does not exist{_beside(self.path)}") from None
+            raise InputError(f"the image {self.name} does not exist{_beside(Path(self.name))}") from None
         if isinstance(error, _UNREADABLE):
-            raise InputError(f"{self.path} cannot be read as an image: {_reason(error, self.path)}") from None
+            raise InputError(f"{self.name} cannot be read as an image: {_reason(error, Path(self.name))}") from None
 
 
 def _reason(error: BaseException, path: Path) -> str:

@@ -16,7 +16,8 @@ from condetr.errors import InputError
 _NEVER_DATA = frozenset({"__macosx", "__pycache__", "node_modules", "lost+found", "$recycle.bin"})
 _RUN = frozenset({"config.yaml", "labels.json"})  # what condetr's trainings write
 _MODEL = frozenset({"config.json", "model.safetensors"})
-_PREDICTIONS, _PICTURES = "detections.json", "pictures"
+_PREDICTIONS = "detections.json"
+_BESIDE_PREDICTIONS = frozenset({"pictures", "videos", "crops", "coco", "voc", "yolo", "csv"})
 _CLEANED = "cleaning.txt"
 
 
@@ -94,10 +95,12 @@ def index_folder(root: Path) -> Index:
         if here and _is_written_by_condetr(root / here, entries):
             own.append(f"{here}/")
             continue
-        is_prediction = _PREDICTIONS in entries.files and _PICTURES in (*entries.folders, *entries.links)
+        is_prediction = _PREDICTIONS in entries.files and not _BESIDE_PREDICTIONS.isdisjoint(
+            (*entries.folders, *entries.links)
+        )
         if is_prediction:
             own.append(join(here, _PREDICTIONS))
-        hidden = {_PREDICTIONS, _PICTURES} if is_prediction else set()
+        hidden = {_PREDICTIONS, *_BESIDE_PREDICTIONS} if is_prediction else set()
         found[here] = [name for name in entries.files if name not in hidden]
         inner = [name for name in entries.folders if name not in hidden and name.lower() not in _NEVER_DATA]
         waiting.extendleft(join(here, name) for name in reversed(inner))

@@ -136,6 +136,7 @@ def restore_checkpoint(
 
 def _packed(found: dict[int, Detections]) -> dict[str, Tensor]:
     """Return detections as a few large tensors, because a file of many small ones is slow."""
+    sources = [each.sources for each in found.values() if each.sources is not None]
     return {
         "image_ids": torch.tensor([*found], dtype=torch.int64),
         "counts": torch.tensor([len(each) for each in found.values()], dtype=torch.int64),
@@ -143,20 +144,26 @@ def _packed(found: dict[int, Detections]) -> dict[str, Tensor]:
             name: torch.cat([torch.from_numpy(getattr(each, name)) for each in found.values()])
             for name in ("boxes_xyxy", "scores", "labels")
         },
+        **({"sources": torch.cat(list(map(torch.from_numpy, sources)))} if len(sources) == len(found) > 0 else {}),
     }
 
 
 def _unpacked(packed: dict[str, Tensor], *, names: tuple[str, ...]) -> dict[int, Detections]:
     counts = packed["counts"].tolist()
     parts = zip(*(packed[name].split(counts) for name in ("boxes_xyxy", "scores", "labels")), strict=True)
+    # Checkpoints of earlier versions lack the sources.
+    sources = packed["sources"].split(counts) if "sources" in packed else [None] * len(counts)
     return {
         image_id: Detections(
             boxes_xyxy=boxes_xyxy.numpy(),
             scores=scores.numpy(),
             labels=labels.numpy(),
             names=tuple(names[label] for label in labels.tolist()),
+            sources=None if origins is None else origins.numpy(),
         )
-        for image_id, (boxes_xyxy, scores, labels) in zip(packed["image_ids"].tolist(), parts, strict=True)
+        for image_id, (boxes_xyxy, scores, labels), origins in zip(
+            packed["image_ids"].tolist(), parts, sources, strict=True
+        )
     }
 
 

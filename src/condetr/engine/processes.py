@@ -3,7 +3,7 @@
 import os
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -109,7 +109,7 @@ def launch(
         devices=[device.index] if device is not None and device.index is not None else local,
         num_nodes=nodes,
         strategy=_several_processes(config, has_idle_parameters=has_idle_parameters()) if local * nodes > 1 else "auto",
-        precision=resolve_precision(config.precision, device=usable_device(device)),
+        precision=resolve_precision(config.precision, device=_default_device() if device is None else device),
     )
     fabric.launch()
     return fabric
@@ -117,10 +117,11 @@ def launch(
 
 def training_device(name: str) -> torch.device:
     """Return a device such as `cpu`, `cuda` or `cuda:1`; raises InputError if training on it is impossible."""
+    with suppress(RuntimeError):  # no device at all, which usable_device says
+        if torch.device(name).type not in DEVICES:
+            raise InputError(f"the device {name!r} cannot be trained on: give one of {', '.join(DEVICES)}")
     usable_device(name)
     device = torch.device(name)
-    if device.type not in DEVICES:
-        raise InputError(f"the device {name!r} cannot be trained on: give one of {', '.join(DEVICES)}")
     if device.type == "cpu":
         return torch.device("cpu")
     if device.index is not None and _processes_here() > 1:
@@ -136,6 +137,12 @@ def resolve_precision(precision: Precision, *, device: torch.device) -> Literal[
     if precision != "auto":
         return precision
     return "bf16-mixed" if has_native_bf16(device) else "32-true"
+
+
+def _default_device() -> torch.device:
+    """Return the kind of device that Fabric chooses by itself."""
+    device = usable_device()
+    return device if device.type in DEVICES else torch.device("cpu")
 
 
 def _processes_here() -> int:

@@ -1,5 +1,6 @@
 """Files that a training writes to its run folder while it runs; only the first of several processes writes."""
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -117,12 +118,14 @@ class Recorder:
         progress.best_ap, progress.best_epoch, self.best = ap, epoch, evaluation.detections
         if self.is_first_process:
             detector, config = self._kept()
+            threshold = evaluation.results.threshold
             save_model(
                 self.run.best,
                 detector,
                 detector_config=config,
                 transform=self.config.data.transform,
                 label_map=self.splits.train.label_map,
+                threshold=None if math.isnan(threshold) else threshold,
             )
 
     def num_parameters(self) -> int:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -14,6 +14,7 @@ from condetr.data.sources import DataSplits
 from condetr.detectors.detector import Detector
 from condetr.engine import watch
 from condetr.engine.budget import FEWEST_STEPS, MOST_EVALUATIONS, SAME, TIMED_IMAGES, Budget, report_seconds, scaled
+from condetr.engine.callbacks import Callback, Callbacks, EvaluationReport, StepReport
 from condetr.engine.checkpoint import Progress, Restored, Row, restore_checkpoint
 from condetr.engine.config import TrainConfig
 from condetr.engine.display import Display, Means
@@ -43,6 +44,7 @@ def train(
     device: torch.device | None = None,
     console: Console | None = None,
     began: float | None = None,
+    callbacks: Iterable[Callback] = (),
 ) -> TrainResult:
     """Train a detector on splits, from the weights of `initial` if they are given; see `condetr.train`.
 
@@ -58,6 +60,7 @@ def train(
         training = prepare(
             config, run=run, splits=splits, initial=initial, fabric=fabric, console=console, resume=resume, began=began
         )
+        training.callbacks = Callbacks(callbacks)
         return training.fit()
 
 
@@ -148,6 +151,7 @@ class Training:
     """Means of the losses in the epoch so far."""
     budget: Budget | None = None
     stop: StopRequest = field(default_factory=StopRequest)
+    callbacks: Callbacks = field(default_factory=Callbacks)
 
     @property
     def total_steps(self) -> int:
@@ -221,6 +225,7 @@ class Training:
         self._warn(watch.after_epoch(self.progress))
         self.recorder.record(row)
         self._save()
+        self.callbacks.on_epoch(self.progress.epoch, row)
 
     def _step(self, batches: Sequence[Batch]) -> None:
         """Make one optimizer step, or skip it if it is not finite."""
@@ -233,6 +238,8 @@ class Training:
         self.stop.is_agreed = outcome.must_stop
         self.progress.step += 1
         self.progress.images += self.config.data.batch_size
+        epoch, lr = self.progress.epoch + 1, self.stepper.lr
+        self.callbacks.on_step(StepReport(self.progress.step, epoch, lr, outcome.losses, outcome.is_finite))
 
     def _keep_to(self, budget: Budget, *, seconds: float) -> None:
         """Plan the length of the training, or correct the plan, if it is time; the last step took `seconds`."""
@@ -309,6 +316,8 @@ class Training:
         self.recorder.keep_best(evaluation, epoch=epoch)
         steps = {"step": self.progress.step, "steps": self.total_steps}
         self._warn(watch.after_evaluation(evaluation, self.splits.val, **steps))
+        is_best = self.progress.best_epoch == epoch
+        self.callbacks.on_evaluation(EvaluationReport(epoch, self.progress.step, results, is_best))
         scores = {"AP": results.AP, "AP50": results.AP50, "AP75": results.AP75}
         return {name: None if math.isnan(score) else score for name, score in scores.items()}
 

@@ -11,7 +11,6 @@ from torchvision.ops import box_iou
 from condetr.errors import InputError
 from condetr.explain.measures import heads_of_sides
 from condetr.explain.view import Explanation, View
-from condetr.inference import DEFAULT_THRESHOLD
 from condetr.shapes import Detections
 
 Query = int | Literal["best", "all"]
@@ -31,14 +30,16 @@ class Shown(NamedTuple):
 
 
 def choose(
-    views: Mapping[str, View], *, query: Query = "best", threshold: float = DEFAULT_THRESHOLD, heads: Heads = "all"
+    views: Mapping[str, View], *, query: Query = "best", threshold: float | None = None, heads: Heads = "all"
 ) -> list[list[Shown]]:
     """Choose detections of the first model, best first, and for each of them the matching detections of the others.
 
     Every inner list has an entry for each model. A query with several classes counts as its best one. Raises InputError
-    if there is no such query or head or, for the choices `best` and `all`, if nothing scores at least `threshold`.
+    if there is no such query or head or, for the choices `best` and `all`, if nothing scores at least `threshold`, by
+    default the first model's own.
     """
     (first, first_view), *others = views.items()
+    threshold = first_view.threshold if threshold is None else threshold
     return [
         [
             _shown(first, first_view, explanation, heads=heads),

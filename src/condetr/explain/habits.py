@@ -13,7 +13,6 @@ from matplotlib.patches import Patch
 
 from condetr.explain.measures import MapNumbers, Watched, watched
 from condetr.explain.view import Depths, View, look_into_all
-from condetr.inference import DEFAULT_THRESHOLD
 from condetr.inference.predictor import Predictor
 from condetr.words import counted
 
@@ -105,16 +104,15 @@ def habits_of(seen: Iterable[Sequence[Seen]]) -> Habits:
     )
 
 
-def see(
-    predictor: Predictor, pixels: UInt8[np.ndarray, "H W 3"], *, threshold: float = DEFAULT_THRESHOLD
-) -> list[Seen]:
-    """Return what every head of every layer watches for each detection of an image that scores at least `threshold`.
+def see(predictor: Predictor, pixels: UInt8[np.ndarray, "H W 3"], *, threshold: float | None = None) -> list[Seen]:
+    """Return what every head of every layer watches for each detection of an image that scores enough.
 
-    A query with several classes counts as its best one.
+    That is at least `threshold`, by default the predictor's own. A query with several classes counts as its best one.
     """
     depths = look_into_all(predictor, pixels)
     last = depths.views[-1]
-    ranks = np.flatnonzero(last.detections.scores >= threshold).tolist()
+    least = last.threshold if threshold is None else threshold
+    ranks = np.flatnonzero(last.detections.scores >= least).tolist()
     return [_seen(depths, last, rank) for rank in ranks if last.queries.index(last.queries[rank]) == rank]
 
 

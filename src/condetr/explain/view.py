@@ -13,6 +13,7 @@ from condetr.explain.capture import cross_attention_modules, sampling_modules
 from condetr.explain.cells import CellAttention, CellsOfQuery, watch_cells
 from condetr.explain.measures import MapNumbers
 from condetr.explain.points import PointAttention, PointsOfQuery, watch_points
+from condetr.inference import DEFAULT_THRESHOLD
 from condetr.inference.detect import to_detections
 from condetr.inference.predictor import Predictor
 from condetr.shapes import Detections, DetectorOutput
@@ -51,6 +52,8 @@ class View:
     queries: tuple[int, ...]
     """The query of each detection."""
     attention: CellAttention | PointAttention
+    threshold: float = DEFAULT_THRESHOLD
+    """The least score of a detection where none is asked for."""
 
     def explain(self, rank: int) -> Explanation:
         """Explain a detection by its rank, 0 being the best."""
@@ -143,6 +146,7 @@ def _look(predictor: Predictor, pixels: UInt8[np.ndarray, "H W 3"], *, layers: S
             detections=detections,
             queries=queries,
             attention=attention(layer),
+            threshold=predictor.threshold,
         )
         for layer in layers
     )

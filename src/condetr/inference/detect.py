@@ -64,6 +64,7 @@ def to_detections(found: Found, *, size_hw: tuple[int, int], label_map: LabelMap
         scores=found.scores.cpu().numpy(),
         labels=labels.numpy(),
         names=tuple(names[label] for label in labels.tolist()),
+        sources=found.source.cpu().numpy(),
     )
 
 

@@ -33,6 +33,8 @@ class LoadedModel(NamedTuple):
     detector_config: DetectorConfig
     transform: TransformConfig
     label_map: LabelMap
+    threshold: float | None = None
+    """The score threshold with the best F1 on the validation images; None if it is not known."""
 
     def ready(self) -> "LoadedModel":
         """Return the model with only the class rows of its classes; this changes the detector in place."""
@@ -49,9 +51,10 @@ def save_model(
     detector_config: DetectorConfig,
     transform: TransformConfig,
     label_map: LabelMap,
+    threshold: float | None = None,
 ) -> None:
     """Write a model folder; it replaces an older one of the same name only once it is complete."""
-    write_model(folder, LoadedModel(detector, detector_config, transform, label_map))
+    write_model(folder, LoadedModel(detector, detector_config, transform, label_map, threshold))
 
 
 def write_model(folder: Path, model: LoadedModel) -> None:
@@ -63,6 +66,8 @@ def write_model(folder: Path, model: LoadedModel) -> None:
         "transform": dump(model.transform),
         "label_map": model.label_map.to_list(),
     }
+    if model.threshold is not None:
+        description["threshold"] = model.threshold
     if model.label_map.rows is not None:
         description["class_rows"] = {"all": model.label_map.rows.total, "used": list(model.label_map.rows.used)}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.detector.state_dict().items()}
@@ -97,7 +102,8 @@ def read_model(folder: Path) -> LoadedModel:
     expected = blank_state(parts.detector, num_class_rows=num_rows)
     require_fit(tensors, expected=expected, source=f"{folder / WEIGHTS} does not fit its {CONFIG}")
     detector = filled_detector(parts.detector, tensors, num_class_rows=num_rows)
-    return LoadedModel(detector, parts.detector, parts.transform, label_map)
+    threshold = read_threshold(description, source=folder / CONFIG)
+    return LoadedModel(detector, parts.detector, parts.transform, label_map, threshold)
 
 
 def blank_state(config: DetectorConfig, *, num_class_rows: int) -> dict[str, Tensor]:
@@ -163,6 +169,16 @@ def _read_label_map(description: Mapping[str, Any], *, source: Path) -> LabelMap
         return LabelMap.from_list(description.get("label_map"))
     except InputError as error:
         raise InputError(f"{source} holds no usable label_map: {error}; export or train the model again") from None
+
+
+def read_threshold(description: Mapping[str, Any], *, source: Path | str) -> float | None:
+    """Return the model's own score threshold, None if there is none; raises InputError unless it is from 0 to 1."""
+    threshold = description.get("threshold")
+    if threshold is None:
+        return None
+    if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
+        raise InputError(f"{source} holds the threshold {threshold!r}, which is no number from 0 to 1; correct it")
+    return float(threshold)
 
 
 def _read_class_rows(description: Mapping[str, Any], *, num_classes: int, source: Path) -> Rows | None:

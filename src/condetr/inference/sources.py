@@ -1,18 +1,103 @@
-"""Find the images that a user names: files, folders and patterns."""
+"""Find the images and videos that a user names: files, folders, patterns, addresses, cameras, lists on stdin."""
 
 import glob
+import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from condetr.data.files import files_below
 from condetr.data.index import SUFFIXES
 from condetr.errors import InputError, InputWarning
+from condetr.inference.download import file_name_of, is_url
 from condetr.words import counted
 
 _BESIDE_IMAGES = frozenset({".txt", ".json", ".xml", ".yaml", ".yml", ".csv", ".md", ".cache", ".ini", ".db"})
 """Suffixes of labels, lists and similar files, which are clearly no images."""
 _NAMED = 3  # the number of files that a message names
+_STREAM = re.compile(r"(rtsps?|rtmps?|srt|udp)://.+|camera(:.+)?", re.IGNORECASE)
+VIDEO_SUFFIXES = frozenset(
+    (
+        *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"),
+        *(".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
+    )
+)
+
+ImageSource = Path | str
+"""An image file, or an address on the web."""
+
+
+class Sources(NamedTuple):
+    """What is to be looked at."""
+
+    images: tuple[ImageSource, ...]
+    videos: tuple[str, ...]
+    """Files, addresses, streams and cameras, as they were named."""
+
+
+def find_sources(sources: Sequence[str], *, lines: Iterable[str] = ()) -> Sources:
+    """Return the images and videos behind what is named; `-` stands for `lines`, a source on each.
+
+    Web addresses are images, or videos by their ending. `camera` and `camera:1` are cameras, and rtsp:// and the like
+    are streams. Video files are named themselves, or by a pattern that matches no image: of a folder only images are
+    taken. Everything else is as `find_images` says. Raises InputError for a source that yields nothing.
+    """
+    images: dict[ImageSource, None] = {}
+    videos: dict[str, None] = {}
+    for source in _expanded(sources, lines=lines):
+        if _is_video(source):
+            videos[source] = None
+        elif is_url(source):
+            images[source] = None
+        elif found := _videos_of_pattern(source):
+            videos |= dict.fromkeys(found)
+        else:
+            images |= dict.fromkeys(_images_of(source))
+    return Sources(tuple(images), tuple(videos))
+
+
+def is_live(video: str) -> bool:
+    """Tell whether a video has no end of its own: a camera or a stream."""
+    return bool(_STREAM.fullmatch(video)) and not Path(video).is_file()
+
+
+def stem_of(source: ImageSource) -> str:
+    """Return a source's file name without its ending."""
+    if isinstance(source, str) and is_url(source):
+        return re.sub(r"[^\w.-]+", "_", Path(file_name_of(source)).stem)
+    if isinstance(source, str) and is_live(source):
+        return re.sub(r"\W+", "_", source).strip("_")
+    return Path(source).stem
+
+
+def _expanded(sources: Sequence[str], *, lines: Iterable[str]) -> Iterator[str]:
+    for source in sources:
+        if source == "-":
+            listed = [line.strip() for line in lines if line.strip()]
+            if not listed:
+                raise InputError("- stands for sources on stdin, a line each, but there was none; pipe some in")
+            yield from listed
+        elif not source.strip():
+            raise InputError("a source is empty: give an image, a folder, a quoted pattern, an address or a video")
+        else:
+            yield source
+
+
+def _is_video(source: str) -> bool:
+    if is_url(source):
+        return Path(file_name_of(source)).suffix.lower() in VIDEO_SUFFIXES
+    return is_live(source) or (Path(source).is_file() and Path(source).suffix.lower() in VIDEO_SUFFIXES)
+
+
+def _videos_of_pattern(source: str) -> list[str]:
+    """Return the videos that a pattern matches, if they are all that it matches of images and videos."""
+    if Path(source).exists():
+        return []
+    files = [Path(name) for name in glob.glob(source, recursive=True)]  # noqa: PTH207 - absolute patterns
+    if any(file.suffix.lower() in SUFFIXES for file in files):
+        return []
+    return sorted(str(file) for file in files if file.suffix.lower() in VIDEO_SUFFIXES and file.is_file())
 
 
 def find_images(sources: Sequence[str]) -> list[Path]:
@@ -25,7 +110,7 @@ def find_images(sources: Sequence[str]) -> list[Path]:
 
     Raises InputError for a source that yields no image.
     """
-    return list(dict.fromkeys(path for source in sources for path in _images_of(source)))
+    return list(dict.fromkeys(path for source in _expanded(sources, lines=()) for path in _images_of(source)))
 
 
 def _images_of(source: str) -> list[Path]:
@@ -41,12 +126,14 @@ def _images_of(source: str) -> list[Path]:
     found = sorted(file for file in files if file.suffix.lower() in SUFFIXES and not file.is_dir())
     left_out = _left_out(files)
     if not found:
-        raise InputError(
-            f"{missing}{left_out and f', but {left_out}'}; give an image file, a folder or a quoted pattern"
-        )
+        has_videos = any(file.suffix.lower() in VIDEO_SUFFIXES for file in files)
+        cure = "an image file, a folder or a quoted pattern" + (", or the names of videos" if has_videos else "")
+        raise InputError(f"{missing}{left_out and f', but {left_out}'}; give {cure}")
     if left_out:
         warnings.warn(
-            f"left out of {source}: {left_out}; convert what you need to JPEG or PNG", InputWarning, stacklevel=4
+            f"left out of {source}: {left_out}; convert what you need to JPEG or PNG, and name videos themselves",
+            InputWarning,
+            stacklevel=4,
         )
     return found
 

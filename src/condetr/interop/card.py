@@ -8,6 +8,7 @@ import jinja2
 import condetr
 from condetr.backbones.resnet import ResNetConfig
 from condetr.detectors.registry import PUBLISHED
+from condetr.inference import DEFAULT_THRESHOLD
 from condetr.inference.model_folder import LoadedModel, read_json
 from condetr.words import ap_text
 
@@ -54,7 +55,9 @@ image = Image.open("photo.jpg").convert("RGB")
 processor = AutoImageProcessor.from_pretrained("{{ name }}")
 model = AutoModelForObjectDetection.from_pretrained("{{ name }}")
 outputs = model(**processor(image, return_tensors="pt"))
-found = processor.post_process_object_detection(outputs, threshold=0.5, target_sizes=[image.size[::-1]])[0]
+found = processor.post_process_object_detection(
+    outputs, threshold={{ threshold }}, target_sizes=[image.size[::-1]]
+)[0]
 ```
 
 or with condetr:
@@ -62,10 +65,14 @@ or with condetr:
 ```python
 import condetr
 
-detections = condetr.load("{{ name }}").predict("photo.jpg", threshold=0.5)
+detections = condetr.load("{{ name }}").predict("photo.jpg")
 ```
 
-where `{{ name }}` is this folder, or the model's id on the hub.
+where `{{ name }}` is this folder, or the model's id on the hub.\
+{% if model.threshold is not none %} The threshold {{ threshold }} had the best F1 at IoU 0.5 on
+the held-out images; condetr uses it by default.\
+{% endif %}
+
 
 ## Classes
 
@@ -93,6 +100,8 @@ def make_card(model: LoadedModel, *, name: str, results: dict[str, Any] | None) 
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True)
     return environment.from_string(TEMPLATE).render(
         name=name,
+        model=model,
+        threshold=DEFAULT_THRESHOLD if model.threshold is None else model.threshold,
         config=config,
         published=PUBLISHED[type(config)],
         backbone=f"{'dilated ' if backbone.dilation else ''}ResNet-{backbone.depth}",

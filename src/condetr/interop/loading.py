@@ -41,6 +41,7 @@ def load(weights: Path | str, *, device: str | torch.device | None = None) -> Pr
         model.detector,
         transform=model.transform,
         label_map=model.label_map,
+        threshold=model.threshold,
         device=device,
     )
 

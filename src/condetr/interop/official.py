@@ -15,7 +15,7 @@ from condetr.data.transforms import PaperTransformConfig, TransformConfig
 from condetr.detectors.published import Checkpoint, Published, Unseen
 from condetr.errors import InputError, InputWarning
 from condetr.inference.fit import require_fit
-from condetr.inference.model_folder import LoadedModel
+from condetr.inference.model_folder import LoadedModel, read_threshold
 from condetr.interop.classes import classes_of_map, unnamed_classes
 from condetr.interop.detectron2_file import is_detectron2_state, read_detectron2
 from condetr.interop.original import copies_of, published_form, read_blank, to_original, without_copies
@@ -48,7 +48,8 @@ def read_official(path: Path, *, label_map: LabelMap | None = None) -> LoadedMod
     found = without_copies(found, blank.copies, source=str(path))
     require_fit(found, expected=blank.original, source=f"{path} does not fit {blank.config.kind}")
     classes = _classes(content, label_map, num_rows=blank.num_class_rows, source=path)
-    return LoadedModel(blank.filled(found), blank.config, _transform(content, source=path), classes)
+    transform, threshold = _transform(content, source=path), read_threshold(content, source=path)
+    return LoadedModel(blank.filled(found), blank.config, transform, classes, threshold)
 
 
 def write_official(path: Path, model: LoadedModel) -> None:
@@ -62,6 +63,7 @@ def write_official(path: Path, model: LoadedModel) -> None:
         "args": Namespace(**_arguments(model, published)),
         "label_map": model.label_map.to_list(),
         "transform": dump(model.transform),
+        **({} if model.threshold is None else {"threshold": model.threshold}),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     with replaced_file(path) as draft:

@@ -51,6 +51,7 @@ def write_onnx(path: Path, model: LoadedModel) -> None:
             "label_map": json.dumps(model.label_map.to_list(), ensure_ascii=False),
             "scores": scores,
             "transform": json.dumps(dump(model.transform)),
+            **({} if model.threshold is None else {"threshold": str(model.threshold)}),
         }
     )
     for node in program.model.graph:

@@ -15,7 +15,7 @@ from condetr.data.transforms import LightTransformConfig, PaperTransformConfig, 
 from condetr.detectors.published import TransformersModel, Unseen
 from condetr.detectors.registry import PUBLISHED, DetectorConfig
 from condetr.errors import InputError, InputWarning
-from condetr.inference.model_folder import LoadedModel
+from condetr.inference.model_folder import LoadedModel, read_threshold
 from condetr.interop.classes import from_id2label, to_id2label, unnamed_classes
 from condetr.interop.original import published_form
 from condetr.labels import LabelMap, Rows
@@ -129,6 +129,11 @@ def read_transform(config: Json, preprocessor: Json, *, source: str) -> Transfor
     return theirs
 
 
+def read_own_threshold(config: Json, *, source: str) -> float | None:
+    """Return the score threshold that condetr has stored, if it has."""
+    return read_threshold(_ours(config), source=source)
+
+
 def make_config(model: LoadedModel) -> dict[str, Any]:
     """Return a config.json that transformers 4 and 5 read; its `condetr` key holds condetr's own settings."""
     config, backbone = model.detector_config, model.detector_config.backbone
@@ -149,7 +154,11 @@ def make_config(model: LoadedModel) -> dict[str, Any]:
         **theirs.loss_weights,
         "id2label": {str(row): name for row, name in names.items()},
         "label2id": dict(zip(model.label_map.names, model.label_map.row_of_each, strict=True)),
-        OURS: {"label_map": model.label_map.to_list(), "transform": dump(model.transform)},
+        OURS: {
+            "label_map": model.label_map.to_list(),
+            "transform": dump(model.transform),
+            **({} if model.threshold is None else {"threshold": model.threshold}),
+        },
     }
 
 

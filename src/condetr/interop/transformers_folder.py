@@ -17,6 +17,7 @@ from condetr.interop.transformers_config import (
     make_preprocessor,
     read_classes,
     read_model_type,
+    read_own_threshold,
     read_transform,
     read_unseen,
     transformers_model,
@@ -54,7 +55,7 @@ def read_transformers(folder: Path) -> LoadedModel:
     classes = read_classes(described, num_rows=blank.num_class_rows, source=source)
     transform = read_transform(described, preprocessor, source=str(folder / PREPROCESSOR))
     detector = blank.filled(from_transformers(found, theirs=theirs))
-    return LoadedModel(detector, blank.config, transform, classes)
+    return LoadedModel(detector, blank.config, transform, classes, read_own_threshold(described, source=source))
 
 
 def write_transformers(folder: Path, model: LoadedModel) -> None:

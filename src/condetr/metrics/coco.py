@@ -9,9 +9,11 @@ import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 from jaxtyping import Float, Int
 
+from condetr.boxes import to_xywh
 from condetr.data.dataset import ImageRecord, Split
 from condetr.errors import InputError
 from condetr.labels import LabelMap
+from condetr.metrics.threshold import best_threshold
 from condetr.shapes import Detections
 from condetr.words import counted
 
@@ -46,6 +48,10 @@ class CocoResults:
     """Mean recall with the best detection of every image and class; AR_10 and AR_100 take more."""
     AR_10: float
     AR_100: float
+    F1: float
+    """The highest F1 at IoU 0.5 that a score threshold gives, of all classes together; 0 if nothing is found."""
+    threshold: float
+    """That threshold; NaN if nothing is found."""
     per_class: tuple[ClassResult, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -64,8 +70,11 @@ def evaluate_coco(split: Split, detections: Mapping[int, Detections]) -> CocoRes
     evaluator.summarize()
     figures = [math.nan if value == -1 else float(value) for value in evaluator.stats]
     names = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR_1", "AR_10", "AR_100")
+    best = best_threshold(split, detections)
     return CocoResults(
         **dict(zip(names, figures, strict=False)),
+        F1=best.f1 if best is not None else math.nan if math.isnan(figures[0]) else 0.0,
+        threshold=math.nan if best is None else best.threshold,
         per_class=_class_results(split, precision=evaluator.eval["precision"][..., 0, -1]),
     )
 
@@ -94,12 +103,6 @@ def accumulated_evaluator(split: Split, detections: Mapping[int, Detections]) ->
     evaluator.evaluate()
     evaluator.accumulate()
     return evaluator
-
-
-def to_xywh(boxes_xyxy: Float[np.ndarray, "N 4"]) -> Float[np.ndarray, "N 4"]:
-    """Return left, top, width and height, the form of boxes in COCO files, in float64."""
-    corners = boxes_xyxy.astype(np.float64)
-    return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
 
 
 def result_rows(detections: Mapping[int, Detections], *, label_map: LabelMap) -> list[dict[str, Any]]:

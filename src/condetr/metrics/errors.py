@@ -12,8 +12,8 @@ import numpy as np
 from faster_coco_eval.core.mask import iou as coco_overlap
 from jaxtyping import Bool, Float, Int
 
+from condetr.boxes import to_xywh
 from condetr.data.dataset import ImageRecord, Split
-from condetr.metrics.coco import to_xywh
 from condetr.metrics.matching import only_in_a_crowd
 from condetr.shapes import Detections
 

@@ -8,16 +8,16 @@ import numpy as np
 from faster_coco_eval.core.mask import iou as coco_overlap
 from jaxtyping import Bool, Float, Int
 
+from condetr.boxes import to_xywh
 from condetr.data.dataset import ImageRecord, Split
-from condetr.metrics.coco import accumulated_evaluator, to_xywh
+from condetr.metrics.coco import accumulated_evaluator
+from condetr.metrics.threshold import SAME_OBJECT_IOU
 from condetr.shapes import Detections
 
 with warnings.catch_warnings():
     # supervision computes this without OpenCV, which it only needs for drawing.
     warnings.filterwarnings("ignore", message="OpenCV")
     import supervision
-
-SAME_OBJECT_IOU = 0.5
 
 
 class PrecisionRecall(NamedTuple):
@@ -41,17 +41,6 @@ def precision_recall(split: Split, detections: Mapping[int, Detections]) -> Prec
         precision_75=precision[at_75].T,
         score_50=np.clip(evaluator.eval["scores"][at_50, ..., 0, -1].T, 0, None),
     )
-
-
-def best_threshold(curves: PrecisionRecall) -> float:
-    """Return the score threshold, in steps of 0.05, whose F1 at IoU 0.5 is highest, as the mean over classes."""
-    occurs = ~np.isnan(curves.precision_50[:, 0])
-    if not occurs.any():
-        return 0.5
-    # From above: the curves do not show false positives below the last hit, so among equals the highest is best.
-    thresholds = np.arange(19, 0, -1) / 20
-    mean_f1 = [_mean_f1(curves, occurs=occurs, threshold=threshold) for threshold in thresholds]
-    return float(thresholds[int(np.argmax(mean_f1))])
 
 
 def confusion_matrix(
@@ -87,14 +76,6 @@ def image_f1(split: Split, detections: Mapping[int, Detections], *, threshold: f
         if truths + founds > 0:
             scores[record.image_id] = float(2 * np.trace(matrix[:-1, :-1]) / (truths + founds))
     return scores
-
-
-def _mean_f1(curves: PrecisionRecall, *, occurs: Bool[np.ndarray, " K"], threshold: float) -> float:
-    reached = (curves.score_50[occurs] >= threshold) & (curves.precision_50[occurs] > 0)
-    last = np.maximum(reached.sum(axis=1) - 1, 0)
-    recall = np.where(reached.any(axis=1), curves.recall[last], 0)
-    precision = np.take_along_axis(curves.precision_50[occurs], last[:, None], axis=1)[:, 0]
-    return float(np.mean(2 * precision * recall / np.maximum(precision + recall, 1e-9)))
 
 
 def _truth(record: ImageRecord) -> supervision.Detections:

@@ -10,9 +10,11 @@ import numpy as np
 
 import condetr
 from condetr.data.dataset import Split
+from condetr.inference import DEFAULT_THRESHOLD
 from condetr.interop.loading import load
 from condetr.metrics.errors import KINDS, MEANINGS, find_errors
-from condetr.metrics.matching import best_threshold, confusion_matrix, precision_recall
+from condetr.metrics.matching import confusion_matrix, precision_recall
+from condetr.metrics.threshold import best_threshold
 from condetr.report import figures
 from condetr.report.attention import make_attention
 from condetr.report.explorer import write_pages
@@ -94,7 +96,10 @@ def _what_it_saw(
     run: RunFolder, split: Split, detections: Mapping[int, Detections], *, device: str | None
 ) -> dict[str, Any]:
     curves = precision_recall(split, detections)
-    threshold = best_threshold(curves)
+    best = best_threshold(split, detections)
+    threshold = DEFAULT_THRESHOLD if best is None else best.threshold
+    errors = _errors(split, detections, threshold=threshold)
+    detections = {image_id: each.one_name_each() for image_id, each in detections.items()}
     names = split.label_map.names
     charts = [figures.precision_recall_chart(curves, names=names, iou=iou) for iou in (50, 75)]
     matrix = confusion_matrix(split, detections, threshold=threshold)
@@ -103,8 +108,9 @@ def _what_it_saw(
     pages = {} if predictor is None else write_pages(run, predictor, extremes, detections, threshold=threshold)
     return {
         "threshold": threshold,
+        "is_best_threshold": best is not None,
         "precision_recall": [chart for chart in charts if chart is not None],
-        "errors": _errors(split, detections, threshold=threshold),
+        "errors": errors,
         "confusion": figures.confusion_chart(matrix, names=names),
         "gallery": make_gallery(split, detections, threshold=threshold, pages=pages),
         "attention": None if predictor is None else make_attention(predictor, split, detections, threshold=threshold),
@@ -116,7 +122,7 @@ def _errors(split: Split, detections: Mapping[int, Detections], *, threshold: fl
     costs = find_errors(split, detections).costs
     if np.isnan(costs).any():
         return []
-    there = find_errors(split, {image_id: found.above(threshold) for image_id, found in detections.items()})
+    there = find_errors(split, {id_: found.one_name_each().above(threshold) for id_, found in detections.items()})
     return [
         {
             "kind": kind,

@@ -170,4 +170,10 @@ def _page(models: Mapping[str, Predictor]) -> str:
     names = {name: predictor.detector.looks_at is not None for name, predictor in models.items()}
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     text = resources.files("condetr.ui").joinpath("ui.html.j2").read_text(encoding="utf-8")
-    return environment.from_string(text).render(models=names, lowest=LOWEST, mark=MARK, version=condetr.__version__)
+    return environment.from_string(text).render(
+        models=names,
+        lowest=LOWEST,
+        threshold=max(LOWEST, min(predictor.threshold for predictor in models.values())),
+        mark=MARK,
+        version=condetr.__version__,
+    )

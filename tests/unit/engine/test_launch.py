@@ -31,3 +31,13 @@ def test_several_processes_do_not_share_a_gpu(monkeypatch: pytest.MonkeyPatch) -
     assert training_device("cuda") == torch.device("cuda")
     with pytest.raises(InputError, match="'cuda:1' is one, but 2 processes train here: give cuda, and each takes its"):
         training_device("cuda:1")
+
+
+def test_where_fabric_knows_no_such_gpu_the_processor_says_which_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("condetr.engine.processes.usable_device", lambda: torch.device("xpu"))
+    monkeypatch.setattr("condetr.engine.processes.has_native_bf16", lambda device: device.type == "cpu")
+
+    fabric = launch(TrainConfig())
+
+    assert fabric.device == torch.device("cpu")
+    assert fabric.strategy.precision.precision == "bf16-mixed"

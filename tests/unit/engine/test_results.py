@@ -1,22 +1,27 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from condetr.api import evaluate
 from condetr.api import fit as train
-from condetr.data.dataset import Finding
+from condetr.data.dataset import Finding, Split
+from condetr.engine import results
 from condetr.engine.config import TrainConfig
 from condetr.engine.results import LastScores, RunFacts
+from condetr.interop.loading import load
 from condetr.labels import Category, LabelMap
-from condetr.metrics.coco import CocoResults
+from condetr.metrics.coco import CocoResults, evaluate_coco
+from condetr.shapes import Detections
 
 Config = Callable[..., TrainConfig]
 
 LAYOUT = (
-    *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR_1", "AR_10", "AR_100", "per_class", "recipe"),
+    *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR_1", "AR_10", "AR_100", "F1", "threshold"),
+    *("per_class", "recipe"),
     *("best_epoch", "last", "epochs", "steps", "skipped_steps", "images_seen", "train_seconds", "train_images"),
     *("val_images", "split", "parameters", "label_map", "warnings", "findings", "versions"),
 )
@@ -74,3 +79,19 @@ def test_facts_become_plain_data() -> None:
     assert plain["label_map"] == [{"training_id": 0, "dataset_id": 7, "name": "bolt"}]
     assert plain["findings"] == [{"severity": "warning", "what": "2 boxes without area", "examples": ["a.jpg: box 1"]}]
     assert plain["warnings"] == {"few_steps": "only 6 steps"}
+
+
+@pytest.mark.parametrize(("measured", "stored"), [(0.31, 0.31), (math.nan, None)])
+def test_the_best_model_has_the_threshold_of_its_evaluation(
+    tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: float, stored: float | None
+) -> None:
+    # The smallest detector finds nothing in an epoch, so the threshold is put in.
+    def evaluate_with_threshold(split: Split, detections: dict[int, Detections]) -> CocoResults:
+        return replace(evaluate_coco(split, detections), threshold=measured)
+
+    monkeypatch.setattr(results, "evaluate_coco", evaluate_with_threshold)
+
+    trained = train(tiny(epochs=1), out=tmp_path / "run")
+
+    assert load(tmp_path / "run", device="cpu").own_threshold == stored
+    assert trained.to_dict()["threshold"] == stored

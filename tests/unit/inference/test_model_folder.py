@@ -24,7 +24,7 @@ def change_weights(folder: Path, **changes: torch.Tensor | None) -> None:
 def test_a_model_comes_back_as_it_was_saved(tiny: LoadedModel, model_folder: Path) -> None:
     loaded = load_model(model_folder)
 
-    assert (loaded.detector_config, loaded.transform, loaded.label_map) == tiny[1:]
+    assert (loaded.detector_config, loaded.transform, loaded.label_map, loaded.threshold) == tiny[1:]
     torch.testing.assert_close(loaded.detector.state_dict(), tiny.detector.state_dict(), rtol=0, atol=0)
     assert not loaded.detector.training
 
@@ -81,6 +81,22 @@ def test_saving_again_replaces_the_model_and_leaves_nothing_beside_it(tiny: Load
 
     assert (load_file(model_folder / "model.safetensors")["query_embedding.weight"] == 7.0).all()
     assert [path.name for path in model_folder.parent.iterdir()] == ["model"]
+
+
+def test_the_threshold_is_kept_and_older_folders_have_none(model_folder: Path) -> None:
+    assert load_model(model_folder).threshold is None
+
+    change_config(model_folder, threshold=0.25)
+
+    assert load_model(model_folder).threshold == 0.25
+
+
+@pytest.mark.parametrize("threshold", [1.5, "0.5", True, [0.5]])
+def test_a_threshold_that_is_none_is_refused(model_folder: Path, threshold: object) -> None:
+    change_config(model_folder, threshold=threshold)
+
+    with pytest.raises(InputError, match="which is no number from 0 to 1"):
+        load_model(model_folder)
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:

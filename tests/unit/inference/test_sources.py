@@ -1,10 +1,11 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image, features
 
 from condetr.errors import InputError, InputWarning
-from condetr.inference.sources import find_images
+from condetr.inference.sources import find_images, find_sources
 
 
 @pytest.fixture
@@ -118,3 +119,51 @@ def test_a_folder_without_images_is_refused_by_what_it_holds(tmp_path: Path) -> 
 
     with pytest.raises(InputError, match=r"holds no image .* but 1 file that cannot be read as images \(v.mp4\); give"):
         find_images([str(tmp_path)])
+
+
+def test_videos_are_named_themselves_or_by_a_pattern(folder: Path) -> None:
+    for name in ("v.mp4", "w.MOV"):
+        (folder / name).touch()
+
+    assert find_sources([str(folder / "v.mp4"), "camera:1"]) == ((), (str(folder / "v.mp4"), "camera:1"))
+    assert find_sources([f"{folder}/*.[mM]*"]).videos == (str(folder / "v.mp4"), str(folder / "w.MOV"))
+
+
+def test_images_and_videos_may_be_given_together(folder: Path) -> None:
+    (folder / "v.mp4").touch()
+
+    found = find_sources([str(folder / "b.jpg"), str(folder / "v.mp4"), str(folder / "b.jpg")])
+
+    assert found == ((folder / "b.jpg",), (str(folder / "v.mp4"),))
+
+
+def test_a_file_named_like_a_camera_is_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "camera").touch()
+
+    assert find_sources(["camera"]) == ((Path("camera"),), ())
+
+
+def test_a_dash_stands_for_lines(folder: Path) -> None:
+    found = find_sources(["-"], lines=[f"{folder / 'b.jpg'}\n", "\n", f"  {folder}/deep \n"])
+
+    assert [path.name for path in found.images if isinstance(path, Path)] == ["b.jpg", "c.jpeg"]
+
+
+def test_a_dash_without_lines_is_refused() -> None:
+    with pytest.raises(InputError, match="- stands for sources on stdin"):
+        find_sources(["-"], lines=["\n"])
+
+
+@pytest.mark.parametrize("find", [find_images, find_sources])
+@pytest.mark.parametrize("source", ["", " "])
+def test_an_empty_source_is_not_the_current_folder(source: str, find: Callable[[list[str]], object]) -> None:
+    with pytest.raises(InputError, match="a source is empty"):
+        find([source])
+
+
+def test_a_folder_of_videos_alone_says_to_name_them(tmp_path: Path) -> None:
+    (tmp_path / "v.mp4").touch()
+
+    with pytest.raises(InputError, match="or the names of videos"):
+        find_sources([str(tmp_path)])

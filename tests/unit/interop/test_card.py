@@ -37,6 +37,15 @@ def test_a_card_shows_the_runs_results(model: LoadedModel) -> None:
     assert "`conditional_detr_tiny`, trained for 24.0 minutes" in card
 
 
+def test_a_card_uses_the_models_own_threshold(model: LoadedModel) -> None:
+    without, own = (make_card(model._replace(threshold=each), name="bolts", results=None) for each in (None, 0.27))
+
+    assert "outputs, threshold=0.5," in without
+    assert "outputs, threshold=0.27," in own
+    assert "model's id on the hub. The threshold 0.27 had the best F1" in own
+    assert "the best F1" not in without
+
+
 def test_a_card_without_results_says_so(model: LoadedModel) -> None:
     assert "There are no recorded results for these weights" in make_card(model, name="bolts", results=None)
 

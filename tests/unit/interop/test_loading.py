@@ -7,9 +7,33 @@ import pytest
 
 import condetr
 from condetr.errors import InputError
-from condetr.inference.model_folder import LoadedModel
+from condetr.inference.detect import detect_batch
+from condetr.inference.model_folder import LoadedModel, write_model
+from condetr.inference.predictor import Predictor
 from condetr.interop.loading import Source, find_source, read
+from condetr.interop.official import write_official
+from condetr.interop.transformers_folder import write_transformers
 from condetr.labels import Category, LabelMap, Rows
+from condetr.shapes import Detections
+
+
+def every_pair(predictor: Predictor, image: np.ndarray) -> Detections:
+    """Return the detections of every query under every class."""
+    batch, label_map = predictor.make_batch([image]), predictor.label_map
+    (found,) = detect_batch(predictor.detector, batch, label_map=label_map, device=predictor.device, limit=5 * 91)
+    return found
+
+
+@pytest.mark.parametrize("threshold", [None, 0.27])
+def test_every_format_keeps_the_threshold(model: LoadedModel, threshold: float | None, tmp_path: Path) -> None:
+    model = model._replace(threshold=threshold)
+    write_model(tmp_path / "ours", model)
+    write_official(tmp_path / "official.pth", model)
+    (tmp_path / "transformers").mkdir()
+    write_transformers(tmp_path / "transformers", model)
+
+    for name in ("ours", "official.pth", "transformers"):
+        assert condetr.load(tmp_path / name).own_threshold == threshold
 
 
 def test_each_format_is_recognised_by_looking(ours: Path, official: Path, transformers: Path, tmp_path: Path) -> None:
@@ -25,11 +49,9 @@ def test_each_format_is_recognised_by_looking(ours: Path, official: Path, transf
 def test_all_formats_detect_the_same(ours: Path, official: Path, transformers: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 
-    first, second, third = (
-        condetr.load(weights).predict(image, threshold=0.0) for weights in (ours, official, transformers)
-    )
+    first, second, third = (every_pair(condetr.load(weights), image) for weights in (ours, official, transformers))
 
-    assert len(first) == 100
+    assert len(first) == 5 * 80
     for other in (second, third):
         np.testing.assert_array_equal(first.boxes_xyxy, other.boxes_xyxy)
         assert first.names == other.names
@@ -38,7 +60,7 @@ def test_all_formats_detect_the_same(ours: Path, official: Path, transformers: P
 def test_rows_without_a_class_are_never_detected(model: LoadedModel, ours: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 
-    found = condetr.load(ours).predict(image, threshold=0.0, limit=5 * 91)
+    found = every_pair(condetr.load(ours), image)
 
     assert len(found) == 5 * 80
     assert set(found.names) == set(model.label_map.names)

@@ -5,7 +5,7 @@ import pytest
 
 from condetr.data.dataset import ImageRecord, Split
 from condetr.labels import Category, LabelMap
-from condetr.metrics.matching import best_threshold, confusion_matrix, image_f1, precision_recall
+from condetr.metrics.matching import confusion_matrix, image_f1, precision_recall
 from condetr.shapes import Detections
 
 LABELS = LabelMap((Category(3, "bolt"), Category(7, "nut")))
@@ -81,18 +81,6 @@ def test_curves_of_absent_classes_are_nan() -> None:
     assert (curves.precision_50[0] == 1).all()
     assert (curves.precision_75[0] == 1).all()
     assert np.isnan(curves.precision_50[1]).all()
-
-
-def test_the_best_threshold_parts_hits_from_false_alarms() -> None:
-    found = guess((HERE, 0), (THERE, 0), (ELSEWHERE, 0), scores=(0.9, 0.7, 0.42))
-
-    curves = precision_recall(split_of(truth((HERE, 0), (THERE, 0))), {0: found})
-
-    assert 0.4 < best_threshold(curves) <= 0.7
-
-
-def test_without_any_object_the_threshold_is_one_half() -> None:
-    assert best_threshold(precision_recall(split_of(truth()), {})) == 0.5
 
 
 def test_f1_of_images_counts_hits_twice() -> None:

@@ -21,7 +21,6 @@ from condetr.explain.explorer.moving import SpatialLayer, capture_spatial_querie
 from condetr.explain.measures import EVEN, LEAST_RATIO, LEAST_SHARE, REACH
 from condetr.explain.render import COLORS, LEVELS
 from condetr.explain.view import Depths, View, look_into_all
-from condetr.inference import DEFAULT_THRESHOLD
 from condetr.inference.predictor import Predictor
 from condetr.shapes import Detections
 from condetr.storage.atomic import replaced_file, write_text
@@ -69,22 +68,24 @@ def write_explorer(
     beside: Mapping[str, Predictor] | None = None,
     queries: Sequence[int] = (),
     layer: int | None = None,
-    threshold: float = DEFAULT_THRESHOLD,
+    threshold: float | None = None,
     room: int = ROOM,
 ) -> int:
     """Write a page on which one clicks a detection and sees where every head looks; return how many it shows.
 
-    It shows these queries first and then, best first, all detections that score at least `threshold`, up to 30, or
-    fewer where `room` bytes would not hold them. It opens with the first of them in that layer, the last if none is
-    named. Models `beside` show what they have in the same places, and their own detections. `model` and `image` are
-    names for the title. Raises InputError if there is nothing to show or `path` cannot be written to.
+    It shows these queries first and then, best first, all detections that score at least `threshold`, by default each
+    model's own, up to 30, or fewer where `room` bytes would not hold them. It opens with the first of them in that
+    layer, the last if none is named. Models `beside` show what they have in the same places, and their own detections.
+    `model` and `image` are names for the title. Raises InputError if there is nothing to show or `path` cannot be
+    written to.
     """
     require_page(path, overwrite=True)
     room //= 1 + len(beside or {})
     first = _look(model, predictor, pixels)
     first = _with_queries(first, first=queries, threshold=threshold, room=room)
     if not first.queries:
-        raise InputError(f"nothing in the image scores {threshold:g} or more; give a lower threshold, or queries")
+        least = predictor.threshold if threshold is None else threshold
+        raise InputError(f"nothing in the image scores {least:g} or more; give a lower threshold, or queries")
     others = [_look(name, other, pixels) for name, other in (beside or {}).items()]
     others = [_with_queries(each, first=_like(first, each), threshold=threshold, room=room) for each in others]
     others = [_best_first(_or_best(each)) for each in others]
@@ -131,9 +132,9 @@ def _look(name: str, predictor: Predictor, pixels: UInt8[np.ndarray, "H W 3"]) -
         return Model(name, look_into_all(predictor, pixels), spatial_queries, [])
 
 
-def _with_queries(model: Model, *, first: Sequence[int], threshold: float, room: int) -> Model:
+def _with_queries(model: Model, *, first: Sequence[int], threshold: float | None, room: int) -> Model:
     """Return the model with the queries to show: these first, and then all that find something, as many as fit."""
-    is_found = model.last.detections.scores >= threshold
+    is_found = model.last.detections.scores >= (model.last.threshold if threshold is None else threshold)
     found = [query for query, is_good in zip(model.last.queries, is_found, strict=True) if is_good]
     most = min(NUM_DETECTIONS, max(1, room // bytes_of_a_detection(model.depths)))
     return model._replace(queries=list(dict.fromkeys([*first, *found]))[:most])
