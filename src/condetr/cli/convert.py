@@ -1,5 +1,6 @@
 """`condetr convert`: weights to and from other libraries."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -23,6 +24,8 @@ OTHER_FILES = {
     ".bin", ".ckpt", ".gz", ".h5", ".npz", ".pkl", ".pt", ".pt2", ".safetensors", ".tar", ".torchscript", ".zip",
 }  # fmt: skip
 """Weights in formats of other libraries, which condetr does not write."""
+FILE_TYPE = re.compile(r"\.[a-z]{2}[a-z0-9]*")
+"""What the type of a file looks like."""
 SHOWN_MISFITS = 40
 
 
@@ -55,7 +58,7 @@ def convert(
     from condetr.interop.loading import Source
     from condetr.interop.verify import measure_difference
 
-    _require_known(destination)
+    _require_known(destination, to=to)
     by_name = FILES.get(destination.suffix.lower())
     to = to or by_name or "condetr"
     if by_name != (to if to in FILES.values() else None):
@@ -79,18 +82,27 @@ def convert(
         raise typer.Exit(1)
 
 
-def _require_known(destination: Path) -> None:
-    """Raise InputError for the name of a file that condetr does not write; it would become a folder."""
+def _require_known(destination: Path, *, to: str | None) -> None:
+    """Raise InputError for the name of a file that condetr does not write; it would become a folder.
+
+    `v2` and `2024-05-01` are no types of files, so that a folder may end like this, and an existing folder and one
+    whose format is given may end in any way that no known type does.
+    """
     from condetr.errors import InputError
 
     suffix = destination.suffix.lower()
+    if suffix in FILES:
+        return
     if suffix in MADE_OF_ONNX:
         cure = f"convert to {destination.with_suffix('.onnx')}, which other tools can convert to {suffix}"
     elif suffix in OTHER_FILES:
         cure = f"give {destination.with_suffix('.pth')} or a folder's name without {suffix}"
+    elif FILE_TYPE.fullmatch(suffix) and to is None and not destination.exists():
+        cure = f"if it is to be a folder, add --to condetr or --to transformers, or leave {suffix} out"
     else:
         return
-    raise InputError(f"condetr writes .pth and .onnx files and folders, not {destination}; {cure}")
+    *others, last = sorted(FILES)
+    raise InputError(f"condetr writes {', '.join(others)} and {last} files and folders, not {destination}; {cure}")
 
 
 def _require_replaceable(destination: Path, *, source: str, overwrite: bool) -> None:
