@@ -13,15 +13,16 @@ if TYPE_CHECKING:
     from condetr.interop.verify import Difference
     from condetr.labels import LabelMap
 
-FILES: dict[str, Literal["official", "onnx"]] = {".pth": "official", ".onnx": "onnx"}
+Format = Literal["condetr", "official", "transformers", "onnx", "openvino", "torch"]
+FILES: dict[str, Format] = {".pth": "official", ".onnx": "onnx", ".xml": "openvino", ".pt2": "torch"}
 """Formats that are a single file, by its suffix; the others are folders."""
 MADE_OF_ONNX = {
     ".blob", ".engine", ".hef", ".mlmodel", ".mlpackage", ".mnn", ".om", ".ort", ".param", ".pb", ".plan", ".rknn",
-    ".tflite", ".trt", ".xml",
+    ".tflite", ".trt",
 }  # fmt: skip
 """Models for other programs, most of which have tools to convert an ONNX graph."""
 OTHER_FILES = {
-    ".bin", ".ckpt", ".gz", ".h5", ".npz", ".pkl", ".pt", ".pt2", ".safetensors", ".tar", ".torchscript", ".zip",
+    ".bin", ".ckpt", ".gz", ".h5", ".npz", ".pkl", ".pt", ".safetensors", ".tar", ".torchscript", ".zip",
 }  # fmt: skip
 """Weights in formats of other libraries, which condetr does not write."""
 FILE_TYPE = re.compile(r"\.[a-z]{2}[a-z0-9]*")
@@ -36,11 +37,11 @@ def convert(
             metavar="SRC", help="Run folder, model folder of condetr or transformers, official .pth, or hub id."
         ),
     ],
-    destination: Annotated[Path, typer.Argument(metavar="DST", help="A .pth or .onnx file, or a folder.")],
+    destination: Annotated[Path, typer.Argument(metavar="DST", help="A .pth, .onnx, .xml or .pt2 file, or a folder.")],
     *,
     to: Annotated[
-        Literal["condetr", "official", "transformers", "onnx"] | None,
-        typer.Option(help="Format to write; by default official for DST.pth, onnx for DST.onnx, condetr for a folder."),
+        Format | None,
+        typer.Option(help="Format to write; by default that of DST's suffix (.pth is official), condetr for a folder."),
     ] = None,
     labels: Annotated[
         Path | None, typer.Option(help="Classes of the source: a run's labels.json or a COCO annotation file.")
@@ -53,6 +54,7 @@ def convert(
     from rich.text import Text
 
     from condetr.errors import InputError
+    from condetr.exports.files import is_graph
     from condetr.inference.fit import MisfitError
     from condetr.interop import convert as interop
     from condetr.interop.loading import Source
@@ -62,14 +64,18 @@ def convert(
     by_name = FILES.get(destination.suffix.lower())
     to = to or by_name or "condetr"
     if by_name != (to if to in FILES.values() else None):
-        kinds = "official checkpoints are .pth files, ONNX graphs are .onnx files, other formats are folders"
+        kinds = (
+            "official checkpoints are .pth files, ONNX graphs are .onnx files, OpenVINO's .xml and torch's .pt2, other "
+            "formats are folders"
+        )
         raise InputError(f"{kinds}, got {destination} for {to}")
     _require_replaceable(destination, source=source, overwrite=overwrite)
     label_map = None if labels is None else _read_labels(labels)
     try:
         with Console(stderr=True).status(Text(f"converting {source} to {destination}, and comparing both")):
-            origin = interop.convert(source, destination, to=to, label_map=label_map)
-            difference = measure_difference(origin, Source(destination, to), label_map=label_map)
+            form = "graph" if is_graph(destination) else to
+            origin = interop.convert(source, destination, to=form, label_map=label_map)
+            difference = measure_difference(origin, Source(destination, form), label_map=label_map)
     except MisfitError as error:
         _show_misfits(error)
         raise

@@ -13,7 +13,7 @@ from torch import Tensor
 from condetr.data.batch import Batch, collate_images
 from condetr.data.geometry import resize_image
 from condetr.data.images import read_image, to_rgb
-from condetr.data.transforms import TransformConfig
+from condetr.data.transforms import EvalTransformConfig
 from condetr.detectors.detector import Detector
 from condetr.errors import InputError, first_line
 from condetr.inference import DEFAULT_THRESHOLD
@@ -59,7 +59,7 @@ class Predictor:
         self,
         detector: Detector,
         *,
-        transform: TransformConfig,
+        transform: EvalTransformConfig,
         label_map: LabelMap,
         device: str | torch.device | None = None,
     ) -> None:

@@ -9,11 +9,11 @@ import torch
 
 from condetr.data.batch import Batch, collate_images
 from condetr.errors import RunError, first_line
+from condetr.exports.files import read_graph
 from condetr.inference.model_folder import LoadedModel
 from condetr.interop.loading import Source, read
-from condetr.interop.onnx_file import INPUTS
 from condetr.labels import LabelMap
-from condetr.shapes import Output, Prediction
+from condetr.shapes import Prediction
 
 IMAGE_SIZES_HW = ((160, 224), (208, 130))
 """Two images of different shape, so that there is padding."""
@@ -48,12 +48,12 @@ def measure_difference(source: Source, destination: Source, *, label_map: LabelM
     """Return the largest differences of logits and relative boxes between two models.
 
     Folders of transformers are run by that library if it is installed, all others by condetr after reading them back
-    from disk. An ONNX file is run by ONNX Runtime and compared with condetr on the rows of the same classes, those of
-    `label_map` if the file was written with it. Raises RunError if it does not run.
+    from disk. A graph is run by the library of its format, as `predict` does, and compared with condetr on the rows of
+    the same classes, those of `label_map` if the file was written with it. Raises RunError if it does not run.
     """
-    if destination.format == "onnx":
+    if destination.format == "graph":
         ours = Runner("condetr", _our_forward(read(source, label_map=label_map).ready()))
-        runners = ours, Runner(f"ONNX Runtime {version('onnxruntime')}", _onnx_forward(destination.path))
+        runners = ours, _graph_runner(destination.path)
     else:
         runners = _runner(source), _runner(destination)
     batch = _random_batch()
@@ -77,8 +77,7 @@ def _runner(source: Source) -> Runner:
 
 def _our_forward(model: LoadedModel) -> Forward:
     def forward(batch: Batch) -> Prediction:
-        output: Output = model.detector(batch.normalised(), batch.is_padding)
-        return output.final
+        return model.detector.predict(batch).final
 
     return forward
 
@@ -97,18 +96,16 @@ def _transformers_forward(source: Source) -> Forward:
     return forward
 
 
-def _onnx_forward(path: Path) -> Forward:
-    import onnxruntime
+def _graph_runner(path: Path) -> Runner:
+    exported = read_graph(path, is_own=True)
 
     def forward(batch: Batch) -> Prediction:
         try:
-            session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-            given = zip(INPUTS, (batch.pixels.numpy(), batch.is_padding.numpy()), strict=True)
-            return Prediction(*map(torch.from_numpy, session.run(None, dict(given))))
-        except Exception as error:  # its exceptions have no common name
-            raise RunError(f"ONNX Runtime does not run {path}, do not use it: {first_line(error)}") from None
+            return exported.detector.predict(batch).final
+        except Exception as error:  # each library has its own
+            raise RunError(f"{exported.library} does not run {path}, do not use it: {first_line(error)}") from None
 
-    return forward
+    return Runner(exported.library, forward)
 
 
 def _random_batch() -> Batch:

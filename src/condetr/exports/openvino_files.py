@@ -1,0 +1,105 @@
+"""A graph as OpenVINO's two files: the steps (.xml), and beside it the weights (.bin)."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from condetr.errors import InputError, first_line
+from condetr.exports.graph import Graph, quiet
+from condetr.exports.opened import Opened
+from condetr.storage.atomic import replaced_file
+
+WEIGHTS_SUFFIX = ".bin"
+ABOUT = "condetr_graph"
+"""Where in the file the metadata are."""
+
+
+def require_writer() -> None:
+    """Raise InputError if OpenVINO is not installed."""
+    try:
+        import openvino  # noqa: F401 - it converts the graph
+    except ImportError as error:
+        raise InputError(f"OpenVINO's files need {error.name}: pip install openvino") from None
+
+
+def write(path: Path, graph: Graph, *, texts: Mapping[str, str]) -> None:
+    """Write a graph and its metadata; raises InputError if OpenVINO lacks one of its steps."""
+    write_model(path, converted(graph, name=path.name), texts=texts)
+
+
+def converted(graph: Graph, *, name: str) -> Any:  # noqa: ANN401 - OpenVINO has no types
+    """Return OpenVINO's model of a graph."""
+    import openvino
+
+    try:
+        with quiet():
+            model = openvino.convert_model(graph.program)
+    except Exception as error:  # its exceptions have no common name
+        raise InputError(f"{name}: OpenVINO cannot convert this detector ({_reason(error)})") from None
+    for port, tensor in zip((*model.inputs, *model.outputs), (*graph.inputs, *graph.outputs), strict=True):
+        port.get_tensor().set_names({tensor})
+    model.reshape({name: [-1 if size is None else size for size in graph.shapes[name]] for name in graph.inputs})
+    return model
+
+
+def write_model(path: Path, model: Any, *, texts: Mapping[str, str]) -> None:  # noqa: ANN401
+    """Write both files of OpenVINO's model, or none of them."""
+    import openvino
+
+    for key, text in texts.items():
+        model.set_rt_info(text, [ABOUT, key])
+    beside = path.with_suffix(WEIGHTS_SUFFIX)
+    with replaced_file(path) as steps:
+        with replaced_file(beside) as weights:
+            openvino.save_model(model, steps, compress_to_fp16=False)
+            steps.with_suffix(WEIGHTS_SUFFIX).replace(weights)
+            path.unlink(missing_ok=True)  # if the process dies here, nobody reads old steps with new weights
+
+
+def read(path: Path) -> Opened:
+    """Load a graph into OpenVINO; raises InputError if that is not installed, or a file is missing or damaged."""
+    try:
+        import openvino
+    except ImportError as error:
+        raise InputError(f"{path} needs {error.name}: pip install openvino") from None
+    if b"<net " not in path.read_bytes()[:1000]:  # OpenVINO would look for other programs' models in it
+        raise InputError(f"{path} is no graph of OpenVINO; give the .xml that condetr convert wrote")
+    beside = path.with_suffix(WEIGHTS_SUFFIX)
+    if not beside.is_file():
+        raise InputError(f"{beside} does not exist, which holds the weights of {path}; copy both files")
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    try:
+        core = openvino.Core()
+        model = core.read_model(path)
+        compiled = core.compile_model(model, "CPU", settings)
+    except Exception as error:  # its exceptions have no common name
+        raise InputError(f"OpenVINO cannot read {path} ({_reason(error)}); write it again") from None
+
+    def run(arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        results = compiled(list(arrays))
+        return [np.array(results[port]) for port in compiled.outputs]  # a copy: it uses its memory again
+
+    return Opened(
+        library=f"OpenVINO {openvino.__version__.partition('-')[0]}",
+        texts=_texts(model),
+        inputs=[_name(port) for port in model.inputs],
+        outputs=[_name(port) for port in model.outputs],
+        run=run,
+    )
+
+
+def _texts(model: Any) -> dict[str, str]:  # noqa: ANN401
+    told = model.get_rt_info([ABOUT]).value if model.has_rt_info([ABOUT]) else None
+    return {key: str(each) for key, each in told.items()} if isinstance(told, dict) else {}
+
+
+def _name(port: Any) -> str:  # noqa: ANN401
+    return min(port.get_names(), default="a tensor without a name")
+
+
+def _reason(error: Exception) -> str:
+    """Return the last line of OpenVINO's error; those before it are places in its own code."""
+    return str(error).strip().rpartition("\n")[2] or first_line(error)
