@@ -1,4 +1,4 @@
-"""A detector that was exported finds what it found before, through the same preparation of images and the same choice."""
+"""A detector that was exported finds what it found before, in images prepared and by a choice made as before."""
 
 import importlib.util
 from pathlib import Path

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
@@ -46,6 +46,16 @@ def convert(
     labels: Annotated[
         Path | None, typer.Option(help="Classes of the source: a run's labels.json or a COCO annotation file.")
     ] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="HxW", help="Graph of this size only, into which images are fitted.")
+    ] = None,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Graph whose large weights are stored in 16 bits.")] = False,
+    detections: Annotated[
+        bool, typer.Option("--detections", help="Graph that returns scores, labels and boxes in pixels of one image.")
+    ] = False,
+    without_mask: Annotated[
+        bool, typer.Option("--without-mask", help="Graph of float pixels without padding, for OpenCV and others.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace DST if it exists.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -55,10 +65,11 @@ def convert(
 
     from condetr.errors import InputError
     from condetr.exports.files import is_graph
+    from condetr.exports.graph import PLAIN, Options
     from condetr.inference.fit import MisfitError
     from condetr.interop import convert as interop
     from condetr.interop.loading import Source
-    from condetr.interop.verify import measure_difference
+    from condetr.interop.verify import measure_difference, measure_graph
 
     _require_known(destination, to=to)
     by_name = FILES.get(destination.suffix.lower())
@@ -69,20 +80,31 @@ def convert(
             "formats are folders"
         )
         raise InputError(f"{kinds}, got {destination} for {to}")
+    options = Options(
+        size_hw=None if size is None else _size_hw(size),
+        half=fp16,
+        detections=detections,
+        has_mask=not without_mask,
+    )
+    if options != PLAIN and not is_graph(destination):
+        raise InputError(f"--size, --fp16, --detections and --without-mask are for graphs, not for {destination}")
     _require_replaceable(destination, source=source, overwrite=overwrite)
     label_map = None if labels is None else _read_labels(labels)
     try:
         with Console(stderr=True).status(Text(f"converting {source} to {destination}, and comparing both")):
-            form = "graph" if is_graph(destination) else to
-            origin = interop.convert(source, destination, to=form, label_map=label_map)
-            difference = measure_difference(origin, Source(destination, form), label_map=label_map)
+            form = cast("interop.Format", "graph" if is_graph(destination) else to)
+            origin = interop.convert(source, destination, to=form, label_map=label_map, options=options)
+            if is_graph(destination):
+                difference = measure_graph(origin, destination, label_map=label_map, options=options)
+            else:
+                difference = measure_difference(origin, Source(destination, form), label_map=label_map)
     except MisfitError as error:
         _show_misfits(error)
         raise
     if as_json:
         print_json({"source": source, "destination": str(destination), **difference._asdict()})
     else:
-        _show(difference, source=source, destination=destination)
+        _show(difference, source=source, destination=destination, of="scores" if detections else "logits")
     if not difference.is_small:
         typer.echo(f"condetr: {destination} is not the same function as {source}; do not use it", err=True)
         raise typer.Exit(1)
@@ -111,11 +133,24 @@ def _require_known(destination: Path, *, to: str | None) -> None:
     raise InputError(f"condetr writes {', '.join(others)} and {last} files and folders, not {destination}; {cure}")
 
 
+def _size_hw(text: str) -> tuple[int, int]:
+    """Read a height and width; raises InputError for anything else."""
+    from condetr.errors import InputError
+
+    match = re.fullmatch(r"(\d{1,4})x(\d{1,4})", text)
+    if match is None or "0" in match.groups():
+        raise InputError(f"--size is a height and a width in pixels such as 640x960, got {text}")
+    return int(match[1]), int(match[2])
+
+
 def _require_replaceable(destination: Path, *, source: str, overwrite: bool) -> None:
     """Raise InputError if the destination exists and may not be replaced, or is not a model."""
     from condetr.errors import InputError
     from condetr.inference.model_folder import CONFIG
 
+    beside = destination.with_suffix(".bin")
+    if destination.suffix.lower() == ".xml" and beside.exists() and not (overwrite and destination.exists()):
+        raise InputError(f"{beside} exists already, where the graph's weights would be; name another destination")
     if not destination.exists():
         return
     if not overwrite:
@@ -143,13 +178,13 @@ def _read_labels(path: Path) -> "LabelMap":
         raise InputError(f"{path} holds neither a label map nor COCO categories with id and name") from None
 
 
-def _show(difference: "Difference", *, source: str, destination: Path) -> None:
+def _show(difference: "Difference", *, source: str, destination: Path, of: str) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     table = Table("", "model", "run by", box=box.SIMPLE_HEAD, title="largest |difference| on random images")
-    for heading in ("logits", "boxes"):
+    for heading in (of, "boxes"):
         table.add_column(heading, justify="right")
     table.add_row("from", source, difference.libraries[0])
     table.add_row(

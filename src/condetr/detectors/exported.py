@@ -1,20 +1,35 @@
 """A detector that another program runs: a graph from the bytes of a batch to predictions."""
 
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from condetr.boxes import xyxy_to_cxcywh
 from condetr.data.batch import Batch
 from condetr.detectors.detector import Detector
 from condetr.detectors.scores import RANKINGS
 from condetr.errors import InputError
-from condetr.shapes import DetectorOutput, Found, Prediction, PredictionSet, Targets
+from condetr.shapes import DetectorOutput, Found, Output, Prediction, PredictionSet, Targets
 
 Run = Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]
 """Runs a graph: from its inputs to its outputs, in their order."""
+
+
+class ExportedOutput(NamedTuple):
+    """The detections of each image, which were chosen inside the graph."""
+
+    scores: Float[Tensor, "B N"]
+    labels: Int[Tensor, "B N"]
+    boxes_cxcywh: Float[Tensor, "B N 4"]
+
+    @property
+    def final(self) -> Prediction:
+        """Where the detections are; nothing was kept of what they were chosen from."""
+        return Prediction(self.scores[..., None], self.boxes_cxcywh)
 
 
 class ExportedDetector(Detector):
@@ -22,33 +37,64 @@ class ExportedDetector(Detector):
 
     strides = ()
 
-    def __init__(self, run: Run, *, score_function: str) -> None:
+    def __init__(
+        self, run: Run, *, score_function: str, size_hw: tuple[int, int] | None, finds: bool, takes_mask: bool
+    ) -> None:
         super().__init__()
         if score_function not in RANKINGS:
             raise InputError(f"scores are one of {', '.join(RANKINGS)}, got {score_function}")
         self.run = run
         self.score_function = score_function
         self.rank = RANKINGS[score_function]
+        self.size_hw = size_hw
+        self.finds = finds
+        self.takes_mask = takes_mask
 
     def forward(
         self,
         images: Float[Tensor, "B 3 H W"],
         is_padding: Bool[Tensor, "B H W"],
         targets: Targets | None = None,
-    ) -> DetectorOutput:
+    ) -> Output:
         """Raise an error: a graph takes bytes, see `predict`."""
         raise InputError("an exported graph only predicts: take the run or model folder that it was made from")
 
-    def predict(self, batch: Batch) -> DetectorOutput:
-        """Run the graph on a batch."""
-        outputs = self.run([batch.pixels.numpy(), batch.is_padding.numpy()])
-        final = Prediction(*(torch.from_numpy(each) for each in outputs))
-        return DetectorOutput((PredictionSet("exported", final),))
+    def predict(self, batch: Batch) -> DetectorOutput | ExportedOutput:
+        """Run the graph on a batch; on one image after the other if it takes one size, no padding or one image."""
+        if self.size_hw is None and self.takes_mask and not self.finds:
+            outputs = self._run(batch.pixels, batch.is_padding)
+        else:
+            images = [self._run(*self._alone(batch, index)) for index in range(len(batch.pixels))]
+            outputs = [torch.cat(each) for each in zip(*images, strict=True)]
+        if not self.finds:
+            return DetectorOutput((PredictionSet("exported", Prediction(*outputs)),))
+        scores, labels, boxes_xyxy = outputs
+        sizes_wh = torch.tensor(batch.sizes_hw).flip(1)
+        return ExportedOutput(scores, labels, xyxy_to_cxcywh(boxes_xyxy / sizes_wh.repeat(1, 2)[:, None]))
 
-    def found(self, output: DetectorOutput, *, limit: int) -> list[Found]:
-        """Return the detections, as the original detector does."""
-        return self.rank(output.final, limit)
+    def found(self, output: Any, *, limit: int) -> list[Found]:  # noqa: ANN401 - see `predict`
+        """Return the detections, as the original detector does; a graph that finds them is asked for no more."""
+        if not self.finds:
+            return self.rank(output.final, limit)
+        return [
+            Found(boxes_cxcywh[:limit], scores[:limit], labels[:limit], source=torch.arange(len(scores))[:limit])
+            for scores, labels, boxes_cxcywh in zip(*output, strict=True)
+        ]
 
     def keep_classes(self, rows: Sequence[int]) -> None:
         """Raise an error, because the graph is fixed."""
         raise InputError("restrict the classes of a detector before it is exported")
+
+    def _run(self, pixels: UInt8[Tensor, "B 3 H W"], is_padding: Bool[Tensor, "B H W"]) -> list[Tensor]:
+        inputs = (pixels, is_padding) if self.takes_mask else (pixels.float(),)
+        return [torch.from_numpy(output) for output in self.run([each.numpy() for each in inputs])]
+
+    def _alone(self, batch: Batch, index: int) -> tuple[UInt8[Tensor, "1 3 H W"], Bool[Tensor, "1 H W"]]:
+        """Return an image of a batch and its padding, without any or up to the graph's size."""
+        rows, columns = batch.sizes_hw[index]
+        height, width = self.size_hw or (rows, columns)
+        pixels = torch.zeros(1, 3, height, width, dtype=torch.uint8)
+        is_padding = torch.ones(1, height, width, dtype=torch.bool)
+        pixels[..., :rows, :columns] = batch.pixels[index, :, :rows, :columns]
+        is_padding[..., :rows, :columns] = False
+        return pixels, is_padding

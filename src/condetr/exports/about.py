@@ -3,11 +3,11 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import condetr
 from condetr.config import dump, from_mapping, settings
-from condetr.data.transforms import EvalTransformConfig
+from condetr.data.transforms import EvalTransformConfig, Side
 from condetr.errors import InputError
 from condetr.labels import LabelMap
 
@@ -19,6 +19,8 @@ class About(NamedTuple):
     transform: EvalTransformConfig
     score_function: str
     """From logits to scores."""
+    size_hw: tuple[int, int] | None
+    """The only height and width that the graph takes."""
 
     def to_texts(self) -> dict[str, str]:
         """Return the metadata of a file."""
@@ -26,6 +28,7 @@ class About(NamedTuple):
             "condetr": condetr.__version__,
             "label_map": json.dumps(self.label_map.to_list(), ensure_ascii=False),
             "scores": self.score_function,
+            "size_hw": json.dumps(self.size_hw),
             "transform": json.dumps(dump(self.transform)),
         }
 
@@ -39,20 +42,21 @@ class About(NamedTuple):
                 f"condetr convert RUN {path.name}"
             )
         try:
-            labels, transform = (json.loads(texts[name]) for name in ("label_map", "transform"))
+            labels, transform, size_hw = (
+                json.loads(texts.get(name, "null")) for name in ("label_map", "transform", "size_hw")
+            )
         except ValueError as error:
             raise InputError(f"{path} holds metadata that cannot be read ({error}); write it again") from None
         try:
             label_map = LabelMap.from_list(labels)
         except InputError as error:
             raise InputError(f"{path} holds no usable label_map: {error}; write it again") from None
-        return About(label_map, _transform(transform, source=str(path)), texts["scores"])
+        plain = {"transform": transform, "size_hw": size_hw}
+        parts = from_mapping(_Preparation, plain, source=str(path))
+        return About(label_map, parts.transform, texts["scores"], parts.size_hw)
 
 
 @settings
 class _Preparation:
     transform: EvalTransformConfig
-
-
-def _transform(plain: Any, *, source: str) -> EvalTransformConfig:  # noqa: ANN401 - any content of a file
-    return from_mapping(_Preparation, {"transform": plain}, source=source).transform
+    size_hw: tuple[Side, Side] | None

@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from condetr.data.transforms import EvalTransformConfig
+from condetr.data.transforms import EvalTransformConfig, LightTransformConfig, StretchConfig
 from condetr.detectors.detector import Detector
 from condetr.detectors.exported import ExportedDetector
 from condetr.errors import InputError
 from condetr.exports import onnx_file, openvino_files, torch_file
 from condetr.exports.about import About
-from condetr.exports.graph import INPUTS, PREDICTIONS, Graph, trace
+from condetr.exports.graph import PLAIN, Options, trace
 from condetr.exports.opened import Opened
 from condetr.labels import LabelMap
 
@@ -34,6 +34,12 @@ FORMATS: Mapping[str, Format] = {
 """The formats of graphs, by suffix."""
 
 
+KINDS = [
+    Options(detections=detections, has_mask=has_mask) for detections in (False, True) for has_mask in (True, False)
+]
+"""The graphs that differ in the names of what they take and return."""
+
+
 class Exported(NamedTuple):
     """A detector that was read from a file, and what describes it."""
 
@@ -48,16 +54,27 @@ def is_graph(path: Path) -> bool:
     return path.suffix.lower() in FORMATS
 
 
-def write_graph(path: Path, detector: Detector, *, transform: EvalTransformConfig, label_map: LabelMap) -> None:
-    """Write a detector as a graph that has only the rows of its classes.
+def write_graph(
+    path: Path,
+    detector: Detector,
+    *,
+    transform: EvalTransformConfig,
+    label_map: LabelMap,
+    options: Options = PLAIN,
+) -> None:
+    """Write a detector as a graph that has only the rows of its classes; 16 bits round its weights, too.
 
-    Raises InputError if a package is missing or the detector has no such graph; nothing is written then.
+    A graph of one size takes images that are fitted into it, or stretched to it if it takes no padding. Raises
+    InputError if a package is missing or the detector has no such graph; nothing is written then.
     """
     form = FORMATS[path.suffix.lower()]
     form.require_writer()
-    graph = trace(detector, name=path.name)
+    graph = trace(detector, options=options, name=path.name)
     assert detector.score_function is not None
-    texts = About(label_map, transform, detector.score_function).to_texts()
+    if options.size_hw is not None:
+        fit = LightTransformConfig(size_hw=options.size_hw)
+        transform = fit if options.has_mask else StretchConfig(size_hw=options.size_hw)
+    texts = About(label_map, transform, detector.score_function, options.size_hw).to_texts()
     path.parent.mkdir(parents=True, exist_ok=True)
     form.write(path, graph, texts=texts)
 
@@ -70,11 +87,19 @@ def read_graph(path: Path, *, is_own: bool = False) -> Exported:
     form = FORMATS[path.suffix.lower()]
     opened = (form.read_own if is_own else form.read)(path)
     about = About.of_texts(opened.texts, path=path)
-    if (tuple(opened.inputs), tuple(opened.outputs)) != (INPUTS, PREDICTIONS):
+    names = tuple(opened.inputs), tuple(opened.outputs)
+    options = next((each for each in KINDS if (each.inputs, each.outputs) == names), None)
+    if options is None:
         given = f"takes {', '.join(opened.inputs)} and returns {', '.join(opened.outputs)}"
         raise InputError(f"{path} is no graph that condetr wrote: it {given}; write it again")
     try:
-        detector = ExportedDetector(opened.run, score_function=about.score_function)
+        detector = ExportedDetector(
+            opened.run,
+            score_function=about.score_function,
+            size_hw=about.size_hw,
+            finds=options.detections,
+            takes_mask=options.has_mask,
+        )
     except InputError as error:
         raise InputError(f"{path} cannot be used: {error}; write it again") from None
     return Exported(detector, about, opened.library)

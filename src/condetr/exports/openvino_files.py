@@ -27,7 +27,7 @@ def require_writer() -> None:
 
 def write(path: Path, graph: Graph, *, texts: Mapping[str, str]) -> None:
     """Write a graph and its metadata; raises InputError if OpenVINO lacks one of its steps."""
-    write_model(path, converted(graph, name=path.name), texts=texts)
+    write_model(path, converted(graph, name=path.name), texts=texts, half=graph.is_half)
 
 
 def converted(graph: Graph, *, name: str) -> Any:  # noqa: ANN401 - OpenVINO has no types
@@ -45,18 +45,17 @@ def converted(graph: Graph, *, name: str) -> Any:  # noqa: ANN401 - OpenVINO has
     return model
 
 
-def write_model(path: Path, model: Any, *, texts: Mapping[str, str]) -> None:  # noqa: ANN401
-    """Write both files of OpenVINO's model, or none of them."""
+def write_model(path: Path, model: Any, *, texts: Mapping[str, str], half: bool = False) -> None:  # noqa: ANN401
+    """Write both files of OpenVINO's model, or none of them; `half` stores its weights in 16 bits."""
     import openvino
 
     for key, text in texts.items():
         model.set_rt_info(text, [ABOUT, key])
     beside = path.with_suffix(WEIGHTS_SUFFIX)
-    with replaced_file(path) as steps:
-        with replaced_file(beside) as weights:
-            openvino.save_model(model, steps, compress_to_fp16=False)
-            steps.with_suffix(WEIGHTS_SUFFIX).replace(weights)
-            path.unlink(missing_ok=True)  # if the process dies here, nobody reads old steps with new weights
+    with replaced_file(path) as steps, replaced_file(beside) as weights:
+        openvino.save_model(model, steps, compress_to_fp16=half)
+        steps.with_suffix(WEIGHTS_SUFFIX).replace(weights)
+        path.unlink(missing_ok=True)  # if the process dies here, nobody reads old steps with new weights
 
 
 def read(path: Path) -> Opened:

@@ -1,6 +1,5 @@
 """A graph as a file of torch.export (.pt2), run by torch without the detector's code."""
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from condetr.exports.files import write_graph
+from condetr.exports.graph import PLAIN, Options
 from condetr.inference.model_folder import LoadedModel, write_model
 from condetr.interop.card import make_card, read_results
 from condetr.interop.loading import Format, Source, find_source, read
@@ -12,11 +13,18 @@ from condetr.labels import LabelMap
 from condetr.storage.atomic import replaced_folder, write_text
 
 
-def convert(weights: Path | str, destination: Path, *, to: Format, label_map: LabelMap | None = None) -> Source:
+def convert(
+    weights: Path | str,
+    destination: Path,
+    *,
+    to: Format,
+    label_map: LabelMap | None = None,
+    options: Options = PLAIN,
+) -> Source:
     """Write the model in `weights` (anything that `load` takes) to `destination`; return the source.
 
     `official` is a .pth file, `graph` a file in the format that its suffix says; `condetr` and `transformers` are
-    folders, the latter with a complete model card. `label_map` gives the classes of the head's rows if the source does not. Raises
+    folders, the latter with a complete model card. `options` are for graphs. `label_map` gives the classes of the head's rows if the source does not. Raises
     InputError, or MisfitError with every tensor that does not fit, before anything is written.
     """
     source = find_source(weights)
@@ -24,7 +32,7 @@ def convert(weights: Path | str, destination: Path, *, to: Format, label_map: La
     if to == "official":
         write_official(destination, model)
     elif to == "graph":
-        export(destination, model)
+        export(destination, model, options=options)
     elif to == "condetr":
         write_model(destination, model)
     else:
@@ -32,10 +40,10 @@ def convert(weights: Path | str, destination: Path, *, to: Format, label_map: La
     return source
 
 
-def export(path: Path, model: LoadedModel) -> None:
+def export(path: Path, model: LoadedModel, *, options: Options = PLAIN) -> None:
     """Write a model's graph, with only the rows of its classes; the model must not be used afterwards."""
     model = model.ready()
-    write_graph(path, model.detector, transform=model.transform, label_map=model.label_map)
+    write_graph(path, model.detector, transform=model.transform, label_map=model.label_map, options=options)
 
 
 def publish(folder: Path, model: LoadedModel, *, source: Source) -> None:
