@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 import typer
 
 from condetr.cli.options import AsJson, print_json
+from condetr.words import ap_text, counted
 
 if TYPE_CHECKING:
+    from condetr.exports.graph import Options
     from condetr.inference.fit import MisfitError, Shape
+    from condetr.interop.loading import Format as ModelFormat
     from condetr.interop.verify import Difference
     from condetr.labels import LabelMap
 
@@ -27,6 +30,8 @@ OTHER_FILES = {
 """Weights in formats of other libraries, which condetr does not write."""
 FILE_TYPE = re.compile(r"\.[a-z]{2}[a-z0-9]*")
 """What the type of a file looks like."""
+MOST_LOST = 0.01
+"""How much AP 8 bits may cost: a point."""
 SHOWN_MISFITS = 40
 
 
@@ -56,6 +61,10 @@ def convert(
     without_mask: Annotated[
         bool, typer.Option("--without-mask", help="Graph of float pixels without padding, for OpenCV and others.")
     ] = False,
+    int8: Annotated[
+        Path | None,
+        typer.Option(metavar="DATA", help="OpenVINO graph whose backbone and encoder compute in 8 bits; ends with AP."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace DST if it exists.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -88,11 +97,20 @@ def convert(
     )
     if options != PLAIN and not is_graph(destination):
         raise InputError(f"--size, --fp16, --detections and --without-mask are for graphs, not for {destination}")
+    if int8 is not None and (fp16 or destination.suffix.lower() != ".xml"):
+        raise InputError(
+            "give --int8 or --fp16, not both"
+            if fp16
+            else f"--int8 is for OpenVINO's graphs, which end in .xml, not for {destination}"
+        )
     _require_replaceable(destination, source=source, overwrite=overwrite)
     label_map = None if labels is None else _read_labels(labels)
+    if int8 is not None:
+        _convert_to_int8(source, destination, data=int8, label_map=label_map, options=options, as_json=as_json)
+        return
     try:
         with Console(stderr=True).status(Text(f"converting {source} to {destination}, and comparing both")):
-            form = cast("interop.Format", "graph" if is_graph(destination) else to)
+            form = cast("ModelFormat", "graph" if is_graph(destination) else to)
             origin = interop.convert(source, destination, to=form, label_map=label_map, options=options)
             if is_graph(destination):
                 difference = measure_graph(origin, destination, label_map=label_map, options=options)
@@ -131,6 +149,58 @@ def _require_known(destination: Path, *, to: str | None) -> None:
         return
     *others, last = sorted(FILES)
     raise InputError(f"condetr writes {', '.join(others)} and {last} files and folders, not {destination}; {cure}")
+
+
+def _convert_to_int8(
+    source: str, destination: Path, *, data: Path, label_map: "LabelMap | None", options: "Options", as_json: bool
+) -> None:
+    """Write a graph in 8 bits and show what they cost."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from condetr.api import evaluate_predictor
+    from condetr.data.sources import open_data
+    from condetr.errors import InputError
+    from condetr.exports.int8 import some_images
+    from condetr.inference.predictor import Predictor
+    from condetr.interop import convert as interop
+    from condetr.interop.loading import find_source, load, read
+    from condetr.runs.part import in_classes_of
+
+    splits = open_data(data)
+    model = read(find_source(source), label_map=label_map).ready()
+    train, val = (
+        in_classes_of(model.label_map, split, weights=source, data=data) for split in (splits.train, splits.val)
+    )
+    if not any(len(record.labels) for record in val.records):
+        raise InputError(f"no image of {val.name} in {data} has a box, so that nobody can see what 8 bits cost")
+    with Console(stderr=True).status(Text(f"converting {source} to {destination}, and evaluating both")):
+        interop.convert(
+            source,
+            destination,
+            to="graph",
+            label_map=label_map,
+            options=options,
+            measured_on=lambda transform: some_images(train, transform),
+        )
+        before = Predictor(model.detector, transform=model.transform, label_map=model.label_map)
+        results = {
+            name: evaluate_predictor(predictor, val).to_dict()
+            for name, predictor in (("source", before), ("int8", load(destination)))
+        }
+    ap = {name: {key: found[key] for key in ("AP", "AP50")} for name, found in results.items()}
+    lost = ap["source"]["AP"] - ap["int8"]["AP"]
+    if as_json:
+        print_json({"source": source, "destination": str(destination), "data": str(data), "images": len(val), **ap})
+    else:
+        typer.echo(f"on {val.name} of {data}, {counted(len(val), 'image')}:")
+        for name, found in zip((source, destination), ap.values(), strict=True):
+            typer.echo(f"  AP {ap_text(found['AP'])}  AP50 {ap_text(found['AP50'])}  {name}")
+    if lost > MOST_LOST:
+        typer.echo(
+            f"condetr: 8 bits cost {ap_text(lost)} of AP, more than {MOST_LOST}: do not use {destination}", err=True
+        )
+        raise typer.Exit(1)
 
 
 def _size_hw(text: str) -> tuple[int, int]:

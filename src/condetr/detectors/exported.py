@@ -60,12 +60,15 @@ class ExportedDetector(Detector):
         raise InputError("an exported graph only predicts: take the run or model folder that it was made from")
 
     def predict(self, batch: Batch) -> DetectorOutput | ExportedOutput:
-        """Run the graph on a batch; on one image after the other if it takes one size, no padding or one image."""
-        if self.size_hw is None and self.takes_mask and not self.finds:
-            outputs = self._run(batch.pixels, batch.is_padding)
-        else:
-            images = [self._run(*self._alone(batch, index)) for index in range(len(batch.pixels))]
-            outputs = [torch.cat(each) for each in zip(*images, strict=True)]
+        """Run the graph on a batch."""
+        every = graph_inputs(
+            batch,
+            size_hw=self.size_hw,
+            takes_mask=self.takes_mask,
+            has_one_image=self.finds or self.size_hw is not None,
+        )
+        parts = [[torch.from_numpy(output) for output in self.run(inputs)] for inputs in every]
+        outputs = [torch.cat(each) for each in zip(*parts, strict=True)]
         if not self.finds:
             return DetectorOutput((PredictionSet("exported", Prediction(*outputs)),))
         scores, labels, boxes_xyxy = outputs
@@ -85,16 +88,26 @@ class ExportedDetector(Detector):
         """Raise an error, because the graph is fixed."""
         raise InputError("restrict the classes of a detector before it is exported")
 
-    def _run(self, pixels: UInt8[Tensor, "B 3 H W"], is_padding: Bool[Tensor, "B H W"]) -> list[Tensor]:
-        inputs = (pixels, is_padding) if self.takes_mask else (pixels.float(),)
-        return [torch.from_numpy(output) for output in self.run([each.numpy() for each in inputs])]
 
-    def _alone(self, batch: Batch, index: int) -> tuple[UInt8[Tensor, "1 3 H W"], Bool[Tensor, "1 H W"]]:
-        """Return an image of a batch and its padding, without any or up to the graph's size."""
-        rows, columns = batch.sizes_hw[index]
-        height, width = self.size_hw or (rows, columns)
-        pixels = torch.zeros(1, 3, height, width, dtype=torch.uint8)
-        is_padding = torch.ones(1, height, width, dtype=torch.bool)
-        pixels[..., :rows, :columns] = batch.pixels[index, :, :rows, :columns]
-        is_padding[..., :rows, :columns] = False
-        return pixels, is_padding
+def graph_inputs(
+    batch: Batch, *, size_hw: tuple[int, int] | None, takes_mask: bool, has_one_image: bool
+) -> list[list[np.ndarray]]:
+    """Return what a graph takes for a batch: all of it, or each image by itself, without padding or up to its size."""
+    if takes_mask and not has_one_image:
+        return [[batch.pixels.numpy(), batch.is_padding.numpy()]]
+    images = [_alone(batch, index, size_hw=size_hw or batch.sizes_hw[index]) for index in range(len(batch.pixels))]
+    if takes_mask:
+        return [[pixels.numpy(), is_padding.numpy()] for pixels, is_padding in images]
+    return [[pixels.float().numpy()] for pixels, _ in images]
+
+
+def _alone(
+    batch: Batch, index: int, *, size_hw: tuple[int, int]
+) -> tuple[UInt8[Tensor, "1 3 H W"], Bool[Tensor, "1 H W"]]:
+    """Return an image of a batch on a ground of the given size."""
+    rows, columns = batch.sizes_hw[index]
+    pixels = torch.zeros(1, 3, *size_hw, dtype=torch.uint8)
+    is_padding = torch.ones(1, *size_hw, dtype=torch.bool)
+    pixels[..., :rows, :columns] = batch.pixels[index, :, :rows, :columns]
+    is_padding[..., :rows, :columns] = False
+    return pixels, is_padding

@@ -1,16 +1,18 @@
 """Write and read detectors as graphs, in the format that a file's name says."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from condetr.data.batch import Batch
 from condetr.data.transforms import EvalTransformConfig, LightTransformConfig, StretchConfig
 from condetr.detectors.detector import Detector
-from condetr.detectors.exported import ExportedDetector
+from condetr.detectors.exported import ExportedDetector, graph_inputs
 from condetr.errors import InputError
 from condetr.exports import onnx_file, openvino_files, torch_file
 from condetr.exports.about import About
 from condetr.exports.graph import PLAIN, Options, trace
+from condetr.exports.int8 import require_quantiser
 from condetr.exports.opened import Opened
 from condetr.labels import LabelMap
 
@@ -61,14 +63,18 @@ def write_graph(
     transform: EvalTransformConfig,
     label_map: LabelMap,
     options: Options = PLAIN,
+    measured_on: Callable[[EvalTransformConfig], Iterable[Batch]] | None = None,
 ) -> None:
     """Write a detector as a graph that has only the rows of its classes; 16 bits round its weights, too.
 
-    A graph of one size takes images that are fitted into it, or stretched to it if it takes no padding. Raises
-    InputError if a package is missing or the detector has no such graph; nothing is written then.
+    A graph of one size takes images that are fitted into it, or stretched to it if it takes no padding. With
+    `measured_on`, which returns images as a transform prepares them, an .xml file computes in 8 bits. Raises InputError
+    if a package is missing or the detector has no such graph; nothing is written then.
     """
     form = FORMATS[path.suffix.lower()]
     form.require_writer()
+    if measured_on is not None:
+        require_quantiser()
     graph = trace(detector, options=options, name=path.name)
     assert detector.score_function is not None
     if options.size_hw is not None:
@@ -76,7 +82,17 @@ def write_graph(
         transform = fit if options.has_mask else StretchConfig(size_hw=options.size_hw)
     texts = About(label_map, transform, detector.score_function, options.size_hw).to_texts()
     path.parent.mkdir(parents=True, exist_ok=True)
-    form.write(path, graph, texts=texts)
+    if measured_on is None:
+        form.write(path, graph, texts=texts)
+        return
+    images = (
+        inputs
+        for batch in measured_on(transform)
+        for inputs in graph_inputs(
+            batch, size_hw=options.size_hw, takes_mask=options.has_mask, has_one_image=options.has_one_image
+        )
+    )
+    openvino_files.write(path, graph, texts=texts, measured_on=images)
 
 
 def read_graph(path: Path, *, is_own: bool = False) -> Exported:

@@ -44,6 +44,12 @@ class Graph(NamedTuple):
             for name, node in zip(self.inputs, given, strict=True)
         }  # a fixed size may be a symbol whose value is known
 
+    @property
+    def parts(self) -> dict[str, str]:
+        """The part of the detector, such as `detector.encoder.layers.0`, that each step belongs to, by its name."""
+        stacks = {node.name: node.meta.get("nn_module_stack") for node in self.program.graph.nodes}
+        return {name: str([*stack.values()][-1][0]) for name, stack in stacks.items() if stack}
+
 
 class Options(NamedTuple):
     """How a graph differs from one that takes padded batches of any size and returns what all queries predict."""

@@ -1,14 +1,16 @@
 """A graph as OpenVINO's two files: the steps (.xml), and beside it the weights (.bin)."""
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 from condetr.errors import InputError, first_line
 from condetr.exports.graph import Graph, quiet
+from condetr.exports.int8 import quantised
 from condetr.exports.opened import Opened
 from condetr.storage.atomic import replaced_file
 
@@ -19,21 +21,25 @@ ABOUT = "condetr_graph"
 
 def require_writer() -> None:
     """Raise InputError if OpenVINO is not installed."""
-    try:
-        import openvino  # noqa: F401 - it converts the graph
-    except ImportError as error:
-        raise InputError(f"OpenVINO's files need {error.name}: pip install openvino") from None
+    _load_openvino(what="a file of OpenVINO")
 
 
-def write(path: Path, graph: Graph, *, texts: Mapping[str, str]) -> None:
-    """Write a graph and its metadata; raises InputError if OpenVINO lacks one of its steps."""
-    write_model(path, converted(graph, name=path.name), texts=texts, half=graph.is_half)
+def write(
+    path: Path, graph: Graph, *, texts: Mapping[str, str], measured_on: Iterable[list[np.ndarray]] | None = None
+) -> None:
+    """Write a graph and its metadata, in 8 bits if there is something to measure them on.
+
+    Raises InputError if OpenVINO lacks one of its steps.
+    """
+    model = _converted(graph, name=path.name)
+    if measured_on is not None:
+        model = quantised(model, graph, measured_on, name=path.name)
+    _write_model(path, model, texts=texts, half=graph.is_half)
 
 
-def converted(graph: Graph, *, name: str) -> Any:  # noqa: ANN401 - OpenVINO has no types
+def _converted(graph: Graph, *, name: str) -> Any:  # noqa: ANN401 - OpenVINO has no types
     """Return OpenVINO's model of a graph."""
-    import openvino
-
+    openvino = _load_openvino(what=name)
     try:
         with quiet():
             model = openvino.convert_model(graph.program)
@@ -45,10 +51,9 @@ def converted(graph: Graph, *, name: str) -> Any:  # noqa: ANN401 - OpenVINO has
     return model
 
 
-def write_model(path: Path, model: Any, *, texts: Mapping[str, str], half: bool = False) -> None:  # noqa: ANN401
+def _write_model(path: Path, model: Any, *, texts: Mapping[str, str], half: bool) -> None:  # noqa: ANN401
     """Write both files of OpenVINO's model, or none of them; `half` stores its weights in 16 bits."""
-    import openvino
-
+    openvino = _load_openvino(what=str(path))
     for key, text in texts.items():
         model.set_rt_info(text, [ABOUT, key])
     beside = path.with_suffix(WEIGHTS_SUFFIX)
@@ -60,10 +65,7 @@ def write_model(path: Path, model: Any, *, texts: Mapping[str, str], half: bool 
 
 def read(path: Path) -> Opened:
     """Load a graph into OpenVINO; raises InputError if that is not installed, or a file is missing or damaged."""
-    try:
-        import openvino
-    except ImportError as error:
-        raise InputError(f"{path} needs {error.name}: pip install openvino") from None
+    openvino = _load_openvino(what=str(path))
     if b"<net " not in path.read_bytes()[:1000]:  # OpenVINO would look for other programs' models in it
         raise InputError(f"{path} is no graph of OpenVINO; give the .xml that condetr convert wrote")
     beside = path.with_suffix(WEIGHTS_SUFFIX)
@@ -88,6 +90,16 @@ def read(path: Path) -> Opened:
         outputs=[_name(port) for port in model.outputs],
         run=run,
     )
+
+
+def _load_openvino(*, what: str) -> Any:  # noqa: ANN401
+    """Return the library, which would report its use to its makers; raises InputError if it is not installed."""
+    sys.modules.setdefault("openvino_telemetry", cast(Any, None))
+    try:
+        import openvino
+    except ImportError as error:
+        raise InputError(f"{what} needs {error.name}: pip install openvino") from None
+    return openvino
 
 
 def _texts(model: Any) -> dict[str, str]:  # noqa: ANN401

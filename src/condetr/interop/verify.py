@@ -20,7 +20,7 @@ IMAGE_SIZES_HW = ((160, 224), (208, 130))
 """Two images of different shape, so that there is padding."""
 
 TOLERANCE, HALF_TOLERANCE = 1e-3, 0.1
-"""Correct conversions differ by about 1e-5 in logits, because of the order of float32 sums, and by some hundredths where
+"""Correct conversions differ by about 1e-5 in logits, because of the order of float32 sums, and by some hundredths if
 weights are rounded to 16 bits."""
 
 Forward = Callable[[Batch], Prediction]
@@ -69,11 +69,7 @@ def measure_graph(
     The graph is run by the library of its format, as `predict` does. Raises RunError if it does not run.
     """
     ours, exported = read(source, label_map=label_map).ready().detector, read_graph(path, is_own=True)
-    height, width = options.size_hw or IMAGE_SIZES_HW[0]
-    is_default = options.size_hw is None and options.has_mask
-    # Images of one size are not padded, and one as large as the graph sets the size of the batch.
-    part_hw = (max(1, height * 3 // 4), max(1, width * 5 // 8)) if options.has_mask else (height, width)
-    batch = _random_batch(IMAGE_SIZES_HW if is_default and not options.detections else ((height, width), part_hw))
+    batch = _random_batch(_sizes_for(options))
     with torch.inference_mode():
         expected = ours.predict(batch)
         try:
@@ -89,6 +85,18 @@ def measure_graph(
         else:
             difference = _difference(libraries, expected.final, given.final)
     return difference._replace(tolerance=HALF_TOLERANCE if options.half else TOLERANCE)
+
+
+def _sizes_for(options: Options) -> tuple[tuple[int, int], ...]:
+    """Return the sizes of two images, of which one has padding if the graph takes any.
+
+    A graph of one size pads up to that size, one of single images does not pad.
+    """
+    if options == PLAIN._replace(half=options.half):
+        return IMAGE_SIZES_HW
+    height, width = options.size_hw or IMAGE_SIZES_HW[0]
+    is_padded = options.has_mask and options.size_hw is not None
+    return (height, width), (max(1, height * 3 // 4), max(1, width * 5 // 8)) if is_padded else (height, width)
 
 
 def _difference(libraries: tuple[str, str], first: Prediction, second: Prediction) -> Difference:
