@@ -110,7 +110,7 @@ def test_a_wrong_destination_is_refused(
 
 
 @pytest.mark.parametrize("options", [(), ("--to", "transformers"), ("--to", "onnx"), ("--overwrite",)])
-@pytest.mark.parametrize("suffix", [".engine", ".plan", ".xml", ".tflite", ".mlmodel", ".MLPACKAGE"])
+@pytest.mark.parametrize("suffix", [".engine", ".plan", ".rknn", ".tflite", ".mlmodel", ".MLPACKAGE"])
 def test_what_others_make_of_a_graph_is_not_written(
     suffix: str, options: tuple[str, ...], weights: Path, tmp_path: Path, condetr: Command
 ) -> None:
@@ -121,7 +121,7 @@ def test_what_others_make_of_a_graph_is_not_written(
     assert list(tmp_path.iterdir()) == [weights]
 
 
-@pytest.mark.parametrize("suffix", [".pt", ".pt2", ".bin", ".safetensors", ".ckpt", ".zip"])
+@pytest.mark.parametrize("suffix", [".pt", ".torchscript", ".bin", ".safetensors", ".ckpt", ".zip"])
 def test_other_files_of_weights_are_not_written(suffix: str, weights: Path, tmp_path: Path, condetr: Command) -> None:
     ended = condetr("convert", weights, tmp_path / f"x.v2{suffix}")
 

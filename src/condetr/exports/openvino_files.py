@@ -74,6 +74,7 @@ def read(path: Path) -> Opened:
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     try:
         core = openvino.Core()
+        core.set_property({"ENABLE_MMAP": False})  # the file may be replaced or removed while the graph is in use
         model = core.read_model(path)
         compiled = core.compile_model(model, "CPU", settings)
     except Exception as error:  # its exceptions have no common name

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from condetr.data.images import read_image, to_rgb
 from condetr.data.transforms import EvalTransformConfig
 from condetr.detectors.detector import Detector
 from condetr.errors import InputError, first_line
+from condetr.exports.engines import Engine, in_engine
 from condetr.inference import DEFAULT_THRESHOLD
 from condetr.inference.detect import detect_batch
 from condetr.inference.model_folder import CONFIG
@@ -68,13 +70,26 @@ class Predictor:
         self.transform = transform
         self.label_map = label_map
 
-    def optimize(self, precision: FastPrecision = "auto", *, compile: bool = False) -> "Predictor":
+    def optimize(
+        self,
+        precision: FastPrecision = "auto",
+        *,
+        compile: bool = False,
+        engine: Literal["auto", "torch"] | Engine = "auto",
+    ) -> "Predictor":
         """Return a predictor with the fast form of this one's detector; later changes of its weights have no effect.
 
         `fp32` gives the same detections (logits agree to 1e-4). `auto` computes in bf16 if the machine supports it
         natively. A detector without a fast form is used unchanged, in fp32. `compile` uses torch.compile, which takes
-        minutes at the first image of each size.
+        minutes at the first image of each size. The engines `onnxruntime` and `openvino` run the detector's graph
+        instead, on the CPU and in fp32; `auto` is torch. Raises InputError if the engine is not installed, or if the
+        detector has no graph.
         """
+        if engine != "auto" and engine != "torch":  # noqa: PLR1714 - mypy sees then which are left
+            if precision == "bf16" or compile:
+                raise InputError(f"{engine} computes in fp32 and compiles by itself: leave precision and compile out")
+            detector: Detector = in_engine(self.detector, engine, transform=self.transform, label_map=self.label_map)
+            return Predictor(detector, transform=self.transform, label_map=self.label_map, device="cpu")
         return Predictor(
             optimize(self.detector, precision=precision, compile=compile)
             if has_fast_form(self.detector)
