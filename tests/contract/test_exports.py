@@ -12,6 +12,7 @@ from condetr.data.transforms import LightTransformConfig, TransformConfig
 from condetr.errors import InputError
 from condetr.exports.engines import SUFFIXES, Engine
 from condetr.exports.files import FORMATS, read_graph
+from condetr.exports.graph import Options
 from condetr.inference.model_folder import LoadedModel
 from condetr.inference.predictor import Predictor
 from condetr.interop.convert import export
@@ -94,3 +95,19 @@ def test_a_detector_without_a_graph_has_no_engine(config: Any) -> None:  # noqa:
     predictor = Predictor(detector, transform=LightTransformConfig(), label_map=LABELS, device="cpu")
     with pytest.raises(InputError, match="stays in condetr's own format"):
         predictor.optimize(engine="onnxruntime")
+
+
+def test_opencv_reads_a_graph_of_one_size_without_padding(config: Any, tmp_path: Path) -> None:  # noqa: ANN401
+    cv2 = pytest.importorskip("cv2", exc_type=ImportError)
+    model = built(config, transform=LightTransformConfig())
+    image = np.random.default_rng(0).integers(256, size=(96, 128, 3), dtype=np.uint8)
+    ours = Predictor(model.detector, transform=model.transform, label_map=LABELS, device="cpu")
+    with torch.inference_mode():
+        expected = model.detector.predict(ours.make_batch([image])).final
+
+    export(tmp_path / "x.onnx", model, options=Options(size_hw=(96, 128), has_mask=False))
+
+    network = cv2.dnn.readNetFromONNX(str(tmp_path / "x.onnx"))
+    network.setInput(cv2.dnn.blobFromImage(image.astype(np.float32)))
+    for found, wanted in zip(network.forward(["logits", "boxes_cxcywh"]), expected, strict=True):
+        np.testing.assert_allclose(found, wanted.numpy(), atol=1e-4)
