@@ -1,5 +1,6 @@
 """A graph as OpenVINO's two files: the steps (.xml), and beside it the weights (.bin)."""
 
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -44,7 +45,8 @@ def _converted(graph: Graph, *, name: str) -> Any:  # noqa: ANN401 - OpenVINO ha
         with quiet():
             model = openvino.convert_model(graph.program)
     except Exception as error:  # its exceptions have no common name
-        raise InputError(f"{name}: OpenVINO cannot convert this detector ({_reason(error)})") from None
+        cure = "" if all(graph.shapes["pixels"]) else "; one size may be possible, give --size HxW"
+        raise InputError(f"{name}: OpenVINO cannot convert this detector ({_reason(error)}){cure}") from None
     for port, tensor in zip((*model.inputs, *model.outputs), (*graph.inputs, *graph.outputs), strict=True):
         port.get_tensor().set_names({tensor})
     model.reshape({name: [-1 if size is None else size for size in graph.shapes[name]] for name in graph.inputs})
@@ -114,4 +116,5 @@ def _name(port: Any) -> str:  # noqa: ANN401
 
 def _reason(error: Exception) -> str:
     """Return the last line of OpenVINO's error; those before it are places in its own code."""
-    return str(error).strip().rpartition("\n")[2] or first_line(error)
+    last = str(error).strip().rpartition("\n")[2] or first_line(error)
+    return re.sub(r" at 0x\w+", "", last.removeprefix("-- "))
