@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from condetr.backbones.resnet import ResNetConfig
+from condetr.cli.convert import FILES
 from condetr.data.transforms import LightTransformConfig
 from condetr.detectors.detr import DetrConfig
 from condetr.inference.model_folder import LoadedModel, load_model, write_model
@@ -109,7 +110,7 @@ def test_a_wrong_destination_is_refused(
 
 
 @pytest.mark.parametrize("options", [(), ("--to", "transformers"), ("--to", "onnx"), ("--overwrite",)])
-@pytest.mark.parametrize("suffix", [".engine", ".plan", ".xml", ".tflite", ".mlmodel", ".MLPACKAGE"])
+@pytest.mark.parametrize("suffix", [".engine", ".plan", ".rknn", ".tflite", ".mlmodel", ".MLPACKAGE"])
 def test_what_others_make_of_a_graph_is_not_written(
     suffix: str, options: tuple[str, ...], weights: Path, tmp_path: Path, condetr: Command
 ) -> None:
@@ -120,13 +121,33 @@ def test_what_others_make_of_a_graph_is_not_written(
     assert list(tmp_path.iterdir()) == [weights]
 
 
-@pytest.mark.parametrize("suffix", [".pt", ".pt2", ".bin", ".safetensors", ".ckpt", ".zip"])
+@pytest.mark.parametrize("suffix", [".pt", ".torchscript", ".bin", ".safetensors", ".ckpt", ".zip"])
 def test_other_files_of_weights_are_not_written(suffix: str, weights: Path, tmp_path: Path, condetr: Command) -> None:
     ended = condetr("convert", weights, tmp_path / f"x.v2{suffix}")
 
     assert (ended.code, ended.err.count("\n")) == (2, 1)
     assert f"folders, not {tmp_path / 'x.v2'}{suffix}; give {tmp_path / 'x.v2.pth'} or a folder" in ended.err
     assert list(tmp_path.iterdir()) == [weights]
+
+
+@pytest.mark.parametrize("suffix", [".foo", ".ncnn", ".GGUF", ".pt3"])
+def test_a_type_of_file_that_nobody_knows_is_refused(
+    suffix: str, weights: Path, tmp_path: Path, condetr: Command
+) -> None:
+    ended = condetr("convert", weights, tmp_path / f"x{suffix}")
+
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert f" files and folders, not {tmp_path / 'x'}{suffix}; if it is to be a folder, add --to condetr" in ended.err
+    assert all(known in ended.err for known in FILES)
+    assert list(tmp_path.iterdir()) == [weights]
+
+
+def test_a_folder_may_be_named_like_a_file_if_that_is_said(weights: Path, tmp_path: Path, condetr: Command) -> None:
+    first = condetr("convert", weights, tmp_path / "my.model", "--to", "condetr")
+    again = condetr("convert", weights, tmp_path / "my.model", "--overwrite")
+
+    assert (first.code, again.code) == (0, 0), (first.err, again.err)
+    assert (tmp_path / "my.model" / "config.json").is_file()
 
 
 @pytest.mark.parametrize("name", ["my-detector.v2", "run.2024-05-01", "x.engine.d"])

@@ -13,9 +13,9 @@ from condetr.data.transforms import LightTransformConfig
 from condetr.engine.overfit import without_dropout
 from condetr.errors import InputError
 from condetr.inference.model_folder import LoadedModel, load_model, save_model
+from condetr.interop.convert import export
 from condetr.interop.loading import load
 from condetr.interop.official import write_official
-from condetr.interop.onnx_file import write_onnx
 from condetr.labels import Category, LabelMap
 from condetr.shapes import DetectorOutput, Output, Targets
 
@@ -137,7 +137,7 @@ def test_it_becomes_a_graph_for_other_programs_only_if_they_can_read_it(config: 
     if detector.score_function is not None:
         pytest.skip("they can")
     with pytest.raises(InputError, match=r"x\.onnx: what .* stays in condetr's own format"):
-        write_onnx(tmp_path / "x.onnx", LoadedModel(detector, config, LightTransformConfig(), LABELS))
+        export(tmp_path / "x.onnx", LoadedModel(detector, config, LightTransformConfig(), LABELS))
     with pytest.raises(InputError, match=r"has no .*; only condetr's own format has it"):
         write_official(tmp_path / "x.pth", LoadedModel(detector, config, LightTransformConfig(), LABELS))
     assert list(tmp_path.iterdir()) == []

@@ -14,7 +14,7 @@ from condetr.detectors.registry import DetectorConfig
 
 SOURCE = Path(condetr.__file__).parent
 ROOMS_OF_DETECTORS = ("detectors", "recipes")
-SHARED = {"condetr.detectors.registry", "condetr.detectors.detector", "condetr.detectors.published"}
+SHARED = {f"condetr.detectors.{name}" for name in ("registry", "detector", "exported", "published")}
 CONFIGS = typing.get_args(typing.get_args(DetectorConfig)[0])
 KINDS = {config.kind for config in CONFIGS}
 CLASSES = {config.__name__ for config in CONFIGS} | {config.__name__.removesuffix("Config") for config in CONFIGS}

@@ -74,12 +74,14 @@ def explain(
     from condetr.explain.explorer.page import require_page, write_explorer
     from condetr.explain.record import write
     from condetr.explain.view import look
-    from condetr.interop.loading import load
+    from condetr.interop.loading import find_source, load, require_weights
     from condetr.storage.atomic import require_free
 
     require_free(out, overwrite=overwrite)
     if html is not None:
         require_page(html, overwrite=overwrite)
+    for name in (weights, *(beside or [])):
+        require_weights(find_source(name))
     wanted_query, wanted_heads = _query(query), _heads(heads)
     pixels = read_image(image).permute(1, 2, 0).numpy()
     warn_of_frames([image])

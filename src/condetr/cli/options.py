@@ -9,7 +9,9 @@ import typer
 
 from condetr.inference import DEFAULT_THRESHOLD
 
-Weights = Annotated[Path, typer.Argument(metavar="WEIGHTS", help="Run folder, model folder, official .pth or hub id.")]
+Weights = Annotated[
+    Path, typer.Argument(metavar="WEIGHTS", help="Run folder, model folder, official .pth, exported graph or hub id.")
+]
 
 Data = Annotated[
     Path, typer.Argument(metavar="DATA", help="Folder of images and annotations, or the file that describes them.")

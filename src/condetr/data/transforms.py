@@ -122,7 +122,26 @@ class LightTransformConfig:
         return size_hw if self.size_hw is None else fitted_hw(size_hw, into_hw=self.size_hw)
 
 
+@settings
+class StretchConfig:
+    """The resize for a graph that takes images of one size only, and no padding."""
+
+    kind: Literal["stretch"] = "stretch"
+    size_hw: tuple[Side, Side]
+
+    def build_eval(self) -> Transform:
+        """Return the resize, which draws no random number."""
+        return partial(_resize_to, size_of=self.eval_hw)
+
+    def eval_hw(self, size_hw: tuple[int, int]) -> tuple[int, int]:
+        """Return the one size, whatever the image's."""
+        return self.size_hw
+
+
 TransformConfig = PaperTransformConfig | LightTransformConfig
+
+EvalTransformConfig = TransformConfig | StretchConfig
+"""What prepares images without a training."""
 
 
 def augment_as_paper(

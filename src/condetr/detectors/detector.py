@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from condetr.config import settings
+from condetr.data.batch import Batch
 from condetr.errors import InputError
 from condetr.losses.criterion import Criterion
 from condetr.shapes import Found, Output, Targets
@@ -55,6 +56,11 @@ class Detector(nn.Module, ABC):
         targets: Targets | None = None,
     ) -> Output:
         """Predict; `targets` are only used in training, by some detectors."""
+
+    def predict(self, batch: Batch) -> Output:
+        """Predict from a batch on the detector's device."""
+        output: Output = self(batch.normalised(), batch.is_padding)
+        return output
 
     @abstractmethod
     def found(self, output: Any, *, limit: int) -> list[Found]:  # noqa: ANN401 - what its own forward returns

@@ -11,7 +11,7 @@ from condetr.data.batch import Batch
 from condetr.detectors.detector import Detector
 from condetr.errors import InputError
 from condetr.labels import LabelMap
-from condetr.shapes import Detections, Found, Output
+from condetr.shapes import Detections, Found
 
 
 def detect(
@@ -46,8 +46,7 @@ def detect_batch(
     if limit < 0:
         raise InputError(f"the limit must be a number of detections per image, got {limit}")
     batch = batch.to(device)
-    output: Output = detector(batch.normalised(), batch.is_padding)
-    found = detector.found(output, limit=limit)
+    found = detector.found(detector.predict(batch), limit=limit)
     return [
         to_detections(each, size_hw=size_hw, label_map=label_map)
         for each, size_hw in zip(found, batch.original_sizes_hw, strict=True)

@@ -1,11 +1,12 @@
 """Detect objects in images with a trained model, with the preprocessing of its evaluation."""
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, cast, get_args, overload
+from typing import Literal, NamedTuple, cast, get_args, overload
 
 import numpy as np
 import torch
@@ -15,9 +16,10 @@ from torch import Tensor
 from condetr.data.batch import Batch, collate_images
 from condetr.data.geometry import resize_image
 from condetr.data.images import decode_image
-from condetr.data.transforms import TransformConfig
+from condetr.data.transforms import EvalTransformConfig
 from condetr.detectors.detector import Detector
 from condetr.errors import InputError, first_line
+from condetr.exports.engines import Engine, in_engine
 from condetr.inference import DEFAULT_THRESHOLD
 from condetr.inference.detect import detect_batch
 from condetr.inference.download import download, is_url
@@ -83,7 +85,7 @@ class Predictor:
         self,
         detector: Detector,
         *,
-        transform: TransformConfig,
+        transform: EvalTransformConfig,
         label_map: LabelMap,
         threshold: float | None = None,
         device: str | torch.device | None = None,
@@ -100,13 +102,32 @@ class Predictor:
         """The least score of a detection where none is asked for: the model's own, otherwise 0.5."""
         return DEFAULT_THRESHOLD if self.own_threshold is None else self.own_threshold
 
-    def optimize(self, precision: FastPrecision = "auto", *, compile: bool = False) -> "Predictor":
+    def optimize(
+        self,
+        precision: FastPrecision = "auto",
+        *,
+        compile: bool = False,
+        engine: Literal["auto", "torch"] | Engine = "auto",
+    ) -> "Predictor":
         """Return a predictor with the fast form of this one's detector; later changes of its weights have no effect.
 
         `fp32` gives the same detections (logits agree to 1e-4). `auto` computes in bf16 if the machine supports it
         natively. A detector without a fast form is used unchanged, in fp32. `compile` uses torch.compile, which takes
-        minutes at the first image of each size.
+        minutes at the first image of each size. The engines `onnxruntime` and `openvino` run the detector's graph
+        instead, on the CPU and in fp32; `auto` is torch. Raises InputError if the engine is not installed, or if the
+        detector has no graph.
         """
+        if engine != "auto" and engine != "torch":  # noqa: PLR1714 - mypy sees then which are left
+            if precision == "bf16" or compile:
+                raise InputError(f"{engine} computes in fp32 and compiles by itself: leave precision and compile out")
+            detector: Detector = in_engine(self.detector, engine, transform=self.transform, label_map=self.label_map)
+            return Predictor(
+                detector,
+                transform=self.transform,
+                label_map=self.label_map,
+                threshold=self.own_threshold,
+                device="cpu",
+            )
         return Predictor(
             optimize(self.detector, precision=precision, compile=compile)
             if has_fast_form(self.detector)
@@ -272,8 +293,7 @@ class Predictor:
         """
         if limit < 0:
             raise InputError(f"the limit must be a number of detections per image, got {limit}")
-        every_name = self.detector.most_objects * len(self.label_map)
-        everything = detect_batch(self.detector, batch, label_map=self.label_map, device=self.device, limit=every_name)
+        everything = detect_batch(self.detector, batch, label_map=self.label_map, device=self.device, limit=sys.maxsize)
         found = [each.one_name_each() for each in everything]
         if labels is not None:
             found = [each.where(np.isin(each.labels, labels)) for each in found]

@@ -116,7 +116,7 @@ def test_it_is_converted_to_our_form_and_not_back(kind: Any, tmp_path: Path) -> 
             for name in ("theirs.pth", "ours")
         )
     assert torch.equal(first.logits, second.logits)
-    for name, form in (("again.pth", "official"), ("x.onnx", "onnx"), ("folder", "transformers")):
+    for name, form in (("again.pth", "official"), ("x.onnx", "graph"), ("folder", "transformers")):
         with pytest.raises(InputError) as refusal:
             convert(tmp_path / "ours", tmp_path / name, to=form)  # type: ignore[arg-type]
         assert "\n" not in str(refusal.value)

@@ -74,7 +74,7 @@ def test_a_label_map_takes_the_place_of_the_files(transformers: Path, ours: Path
         assert model.label_map == replace(label_map, rows=Rows((2,), 91))
 
 
-@pytest.mark.parametrize("name", ["photo.jpg", "weights.onnx", "last.ckpt"])
+@pytest.mark.parametrize("name", ["photo.jpg", "weights.h5", "last.ckpt"])
 def test_another_file_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / name).touch()
 

@@ -1,0 +1,1 @@
+"""Detectors as graphs for other programs: written, described in the file, and run."""
