@@ -138,6 +138,6 @@ def test_it_becomes_a_graph_for_other_programs_only_if_they_can_read_it(config: 
         pytest.skip("they can")
     with pytest.raises(InputError, match=r"x\.onnx: what .* stays in condetr's own format"):
         export(tmp_path / "x.onnx", LoadedModel(detector, config, LightTransformConfig(), LABELS))
-    with pytest.raises(InputError, match=r"has no .*; only condetr's own format has it"):
+    with pytest.raises(InputError, match=r"condetr does not write .* for the official code, only in its own format"):
         write_official(tmp_path / "x.pth", LoadedModel(detector, config, LightTransformConfig(), LABELS))
     assert list(tmp_path.iterdir()) == []

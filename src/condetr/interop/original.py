@@ -57,7 +57,7 @@ def published_form(config: DetectorConfig, *, target: str) -> Published:
     """Return the published form of a detector; raises InputError if other libraries cannot represent these settings."""
     published = PUBLISHED.get(type(config))
     if published is None:
-        raise InputError(f"{target} has no {config.kind}; only condetr's own format has it")
+        raise InputError(f"condetr does not write {config.kind} for {target}, only in its own format")
     plain = type(config)()
     shared = {"backbone", "criterion", *published.arguments.values()}
     deviations = [

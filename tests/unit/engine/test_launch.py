@@ -41,3 +41,18 @@ def test_where_fabric_knows_no_such_gpu_the_processor_says_which_precision(monke
 
     assert fabric.device == torch.device("cpu")
     assert fabric.strategy.precision.precision == "bf16-mixed"
+
+
+def test_targets_reach_a_detector_in_bf16_as_they_are() -> None:
+    class Seeing(torch.nn.Linear):
+        def forward(self, images: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+            self.boxes = boxes
+            return super().forward(images)
+
+    fabric = launch(TrainConfig(precision="bf16-mixed"), device=torch.device("cpu"))
+    detector, boxes = Seeing(4, 4), torch.tensor([0.123456789])
+    model = fabric.setup_module(detector)
+    assert model(torch.randn(1, 4), boxes).dtype == torch.float32
+    assert torch.equal(detector.boxes, boxes)
+    with fabric.autocast():
+        assert detector(torch.randn(1, 4), boxes).dtype == torch.bfloat16
