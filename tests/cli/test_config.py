@@ -23,7 +23,7 @@ def test_the_shown_settings_are_those_of_the_recipe(name: str, condetr: Command,
 
 def test_every_setting_is_shown_below_its_docstring_and_its_values(condetr: Command) -> None:
     shown = condetr("config", "show", "conditional_detr_r50_50e").out
-    assert "# Largest norm of the whole gradient.\n  clip_norm: 0.1\n" in shown
+    assert "# Epochs before the drop; a fraction falls inside an epoch.\n  drop_epoch: 40\n" in shown
     assert (
         "# The form of T (figure 5). One of diagonal, identity, scalar, block, full.\n  transformation: diag" in shown
     )

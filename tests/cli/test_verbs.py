@@ -29,7 +29,9 @@ def test_a_run_folder_holds_what_the_documentation_lists(trained: Path) -> None:
     names = {path.relative_to(trained / "run").as_posix() for path in (trained / "run").rglob("*") if path.is_file()}
     files = "config.yaml labels.json images.json metrics.csv timing.csv results.json predictions.json report.html"
     models = "best/model.safetensors best/config.json checkpoints/last.ckpt"
-    assert names == {*files.split(), *models.split()}
+    pages = {name for name in names if name.startswith("explorer/")}  # where there is something to explain
+    assert names - pages == {*files.split(), *models.split()}
+    assert pages <= {f"explorer/{kind}-{number}.html" for kind in ("best", "worst") for number in (1, 2)}
 
 
 def test_the_settings_of_a_run_are_a_recipe(trained: Path, condetr: Command) -> None:

@@ -74,9 +74,12 @@ def test_it_finds_only_the_classes_that_are_kept(config: Any) -> None:  # noqa: 
     detector.keep_classes([3, 1])
     kept = detector.found(detector(*batch), limit=10_000)
     for before, after in zip(every, kept, strict=True):
-        of_class = before.scores[before.labels == 3], after.scores[after.labels == 0]
         assert set(after.labels.tolist()) <= {0, 1}
-        torch.testing.assert_close(*(scores.sort(descending=True).values[:2] for scores in of_class))
+        for old, new in ((3, 0), (1, 1)):
+            # Where a query has its best class alone, more queries may have this one now.
+            score, among = before.scores[before.labels == old], after.scores[after.labels == new]
+            assert len(among) >= len(score)
+            assert all((among - each).abs().min() < 1e-5 for each in score)
 
 
 def test_every_parameter_gets_a_finite_gradient(config: Any) -> None:  # noqa: ANN401
