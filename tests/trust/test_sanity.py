@@ -10,7 +10,7 @@ from tests.cli.conftest import Command
 SMALL = ("--set", "data.transform.size_hw=[64,64]", "--images", 2)
 
 
-def test_a_sound_data_set_is_learnt_by_heart(condetr: Command, scenes: Path, tmp_path: Path) -> None:
+def test_a_sound_data_set_is_overfit(condetr: Command, scenes: Path, tmp_path: Path) -> None:
     ended = condetr("sanity", scenes, *SMALL, "--steps", 200, "--out", tmp_path / "out")
     assert ended.code == 0, ended.out
     assert "the batch was overfitted: labels, boxes and settings are sound" in ended.out

@@ -49,7 +49,7 @@ CONFIG = TrainConfig(
 )
 
 
-def test_eight_images_are_learnt_by_heart(tmp_path: Path) -> None:
+def test_eight_images_are_overfit(tmp_path: Path) -> None:
     write_scenes(tmp_path / "scenes", num_images=8, seed=5, size=64)
     config = replace(CONFIG, data=replace(CONFIG.data, path=str(tmp_path / "scenes")))
     result = train(config, out=tmp_path / "run")
@@ -68,7 +68,7 @@ def test_eight_images_are_learnt_by_heart(tmp_path: Path) -> None:
     ],
     ids=lambda value: getattr(value, "kind", ""),
 )
-def test_points_and_regions_learn_them_by_heart_too(detector: DetectorConfig, epochs: int, tmp_path: Path) -> None:
+def test_points_and_regions_overfit_them_too(detector: DetectorConfig, epochs: int, tmp_path: Path) -> None:
     write_scenes(tmp_path / "scenes", num_images=8, seed=5, size=64)
     config = replace(
         CONFIG,
