@@ -61,7 +61,7 @@ def test_without_its_libraries_it_names_them(model: Path, condetr: Command, monk
         (["{folder}/gone"], "gone does not exist"),
         (["{model}", "--port", "{port}"], "choose another --port or --host"),
         (["{model}", "--host", "256.1.1.1"], "choose another --port or --host"),
-        ([], "there are no trained runs in runs/"),
+        ([], "there are no runs in runs/"),
     ],
 )
 def test_what_it_cannot_do_is_said_in_one_line(

@@ -27,13 +27,15 @@ def ui(
 ) -> None:
     """Open a page on which to drop an image: boxes of every model, a threshold slider, and where each head looks.
 
-    It answers to this machine alone unless --host says otherwise. Images are kept in memory, the last 8 of at most
-    20 MiB each; nothing is written outside a temporary folder. Ctrl-C ends it.
+    It shows the curves of run folders as they grow, of those that are still in training, too. It answers to this
+    machine alone unless --host says otherwise. Images are kept in memory, the last 8 of at most 20 MiB each; nothing is
+    written outside a temporary folder. Ctrl-C ends it.
     """
     from tempfile import TemporaryDirectory
 
     from condetr.errors import InputError
     from condetr.interop.loading import load
+    from condetr.runs.folder import RunFolder
 
     try:
         import uvicorn
@@ -42,13 +44,17 @@ def ui(
     except ModuleNotFoundError as error:
         raise InputError(f"the user interface needs {error.name}: pip install 'condetr[ui]'") from None
 
-    models = {name: load(name, device=device) for name in weights or _newest_runs()}
+    named = weights or _newest_runs()
+    runs = {name: Path(name) for name in named if RunFolder(Path(name)).metrics.is_file()}
+    models = {
+        name: load(name, device=device) for name in named if name not in runs or RunFolder(runs[name]).best.is_dir()
+    }
     with _listening(host, port) as place, TemporaryDirectory(prefix="condetr-ui-") as folder:
         is_local = _is_local(host)
         if not is_local:
             typer.echo(f"everyone who reaches {host} can use this page; without --host only this machine can", err=True)
         hosts = ["127.0.0.1", "localhost", host] if is_local else ["*"]
-        server = make_server(models, folder=Path(folder), hosts=hosts)
+        server = make_server(models, folder=Path(folder), hosts=hosts, runs=runs)
         typer.echo(f"open http://{host}:{place.getsockname()[1]} and drop an image there; Ctrl-C ends it")
         settings = uvicorn.Config(server, log_level="warning", server_header=False)
         uvicorn.Server(settings).run(sockets=[place])
@@ -57,10 +63,10 @@ def ui(
 def _newest_runs() -> list[str]:
     from condetr.errors import InputError
 
-    runs = [config.parents[1] for config in Path("runs").glob("*/best/config.json")]
+    runs = [metrics.parent for metrics in Path("runs").glob("*/metrics.csv")]
     if not runs:
-        raise InputError("there are no trained runs in runs/: name a run folder or other weights")
-    newest = sorted(runs, key=lambda run: (run / "best" / "config.json").stat().st_mtime, reverse=True)
+        raise InputError("there are no runs in runs/: name a run folder or other weights")
+    newest = sorted(runs, key=lambda run: (run / "metrics.csv").stat().st_mtime, reverse=True)
     return [str(run) for run in newest[:MOST]]
 
 

@@ -1,5 +1,7 @@
 """Choose the detections to explain, and the heads to show."""
 
+import base64
+import io
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -27,6 +29,15 @@ class Shown(NamedTuple):
     view: View
     explanation: Explanation
     heads: list[int]
+
+    def _repr_html_(self) -> str:
+        """Return the picture of the heads for a notebook."""
+        from condetr.explain.render import draw_heads
+
+        stream = io.BytesIO()
+        draw_heads(self).savefig(stream, format="png", facecolor="white")
+        data = base64.b64encode(stream.getvalue()).decode()
+        return f'<img src="data:image/png;base64,{data}" style="max-width:100%" alt="where each head looks">'
 
 
 def choose(

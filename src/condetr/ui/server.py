@@ -1,5 +1,6 @@
 """The server of the user interface: images come in, detections and explorer pages go out."""
 
+import math
 import re
 import uuid
 from collections import OrderedDict
@@ -22,12 +23,16 @@ from condetr.data.images import read_headers, read_image
 from condetr.errors import InputError
 from condetr.explain.explorer.page import write_explorer
 from condetr.inference.predictor import Predictor
+from condetr.runs.contents import read_history
+from condetr.runs.folder import RunFolder
 
 MOST_BYTES, MOST_PIXELS, MOST_IMAGES = 20 * 2**20, 25_000_000, 8
 """Limits of an uploaded file, of an image, and of how many images are kept; the oldest makes room for a new one."""
 
 LOWEST = 0.05
 """The score down to which detections are sent; the page's slider chooses among them."""
+
+CURVES = ("epoch", "loss", "AP")
 
 MARK = "x-condetr"
 """A header that the page sends. Other sites' pages cannot, so that they cannot make a browser upload anything."""
@@ -93,10 +98,18 @@ class Desk:
         return html
 
 
-def make_server(models: Mapping[str, Predictor], *, folder: Path, hosts: Sequence[str]) -> FastAPI:
-    """Return the server of some models, which answers to these host names and writes into a folder alone."""
+def make_server(
+    models: Mapping[str, Predictor], *, folder: Path, hosts: Sequence[str], runs: Mapping[str, Path] | None = None
+) -> FastAPI:
+    """Return the server of some models, which answers to these host names and writes into a folder alone.
+
+    It shows the curves of `runs`, by the names of their folders, as they grow.
+    """
     desk = Desk(models, folder=folder)
     page = _page(models)
+
+    def curves() -> JSONResponse:
+        return JSONResponse([_curves(name, run) for name, run in (runs or {}).items()])
 
     def index() -> HTMLResponse:
         return HTMLResponse(page)
@@ -121,6 +134,7 @@ def make_server(models: Mapping[str, Predictor], *, folder: Path, hosts: Sequenc
     server = FastAPI(title="condetr", docs_url=None, redoc_url=None, openapi_url=None)
     server.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
     server.add_api_route("/", index, methods=["GET"])
+    server.add_api_route("/runs", curves, methods=["GET"], response_model=None)
     server.add_api_route("/images", upload, methods=["POST"], response_model=None)
     server.add_api_route("/images/{key}/explorer", explore, methods=["GET"], response_model=None)
     server.add_exception_handler(InputError, _say_what_is_wrong)
@@ -145,6 +159,20 @@ def _found(predictor: Predictor, pixels: UInt8[np.ndarray, "H W 3"]) -> list[dic
         {"name": name, "score": score, "box_xyxy": box_xyxy}
         for name, score, box_xyxy in zip(found.names, found.scores.tolist(), found.boxes_xyxy.tolist(), strict=True)
     ]
+
+
+def _curves(name: str, run: Path) -> dict[str, Any]:
+    """Return the epochs, losses and average precisions of a run so far; None where an epoch has none."""
+    try:
+        history = read_history(RunFolder(run)) or {}
+    except InputError:  # it is being replaced, or gone
+        history = {}
+    columns = {column: history.get(column, []) for column in CURVES}
+    return {
+        "name": name,
+        "is_complete": RunFolder(run).results.is_file(),
+        **{column: [None if math.isnan(value) else value for value in values] for column, values in columns.items()},
+    }
 
 
 def _share(text: str) -> float:
@@ -173,7 +201,7 @@ def _page(models: Mapping[str, Predictor]) -> str:
     return environment.from_string(text).render(
         models=names,
         lowest=LOWEST,
-        threshold=max(LOWEST, min(predictor.threshold for predictor in models.values())),
+        threshold=max(LOWEST, min((predictor.threshold for predictor in models.values()), default=LOWEST)),
         mark=MARK,
         version=condetr.__version__,
     )

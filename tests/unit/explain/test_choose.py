@@ -77,3 +77,10 @@ def test_an_object_of_that_class_elsewhere_is_not_the_same_object() -> None:
 def test_what_is_not_there_is_refused(arguments: dict[str, object], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         choose({"a": GOOD}, **arguments)  # type: ignore[arg-type]
+
+
+def test_a_notebook_shows_the_heads() -> None:
+    ((shown,),) = choose({"a": GOOD})
+    html = shown._repr_html_()
+    assert html.startswith('<img src="data:image/png;base64,iVBORw0KGgo')
+    assert html.count("<") == 1

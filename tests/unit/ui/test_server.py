@@ -148,3 +148,22 @@ def test_a_mistake_of_ours_shows_no_traceback(client: Any, monkeypatch: pytest.M
 
 def test_names_are_text_not_markup(client: Any) -> None:  # noqa: ANN401
     assert upload(client, picture(), name="<b>/../a.png").json()["name"] == "_b__.._a.png"
+
+
+def test_the_curves_of_a_run_grow_with_it(tmp_path: Path) -> None:
+    from starlette.testclient import TestClient
+
+    from condetr.ui.server import make_server
+
+    (tmp_path / "run").mkdir()
+    server = make_server({}, folder=tmp_path, hosts=["testserver"], runs={"mine": tmp_path / "run"})
+    with TestClient(server) as client:
+        assert client.get("/runs").json() == [{"name": "mine", "is_complete": False, "epoch": [], "loss": [], "AP": []}]
+        (tmp_path / "run" / "metrics.csv").write_text("epoch,loss,AP\n1,3.5,\n2,2.5,0.25\n")
+        (grown,) = client.get("/runs").json()
+        assert (grown["epoch"], grown["loss"], grown["AP"]) == ([1, 2], [3.5, 2.5], [None, 0.25])
+        (tmp_path / "run" / "results.json").write_text("{}")
+        (tmp_path / "run" / "metrics.csv").write_text("epoch,loss,AP\nnonsense\n")
+        (damaged,) = client.get("/runs").json()
+        assert (damaged["is_complete"], damaged["epoch"]) == (True, [])
+        assert client.get("/").status_code == 200
