@@ -20,14 +20,20 @@ playwright: Any = pytest.importorskip("playwright.sync_api")
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Serve two models on a free port."""
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a training that has not ended its first epoch."""
+    return tmp_path_factory.mktemp("run")
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory, run: Path) -> Iterator[str]:
+    """Serve two models and the curves of a run on a free port."""
     from condetr.ui import server as ui
 
     models = {"maps": predictor(ConditionalDetrConfig), "points": predictor(DeformableDetrConfig)}
     with pytest.MonkeyPatch.context() as patch, socket.create_server(("127.0.0.1", 0)) as place:
         patch.setattr(ui, "LOWEST", 0.0)  # these models are not trained
-        app = ui.make_server(models, folder=tmp_path_factory.mktemp("ui"), hosts=["127.0.0.1"])
+        app = ui.make_server(models, folder=tmp_path_factory.mktemp("ui"), hosts=["127.0.0.1"], runs={"mine": run})
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
         thread = Thread(target=server.run, kwargs={"sockets": [place]})
         thread.start()
@@ -77,11 +83,11 @@ def test_an_image_gets_boxes_a_slider_and_the_explorer(tab: Any, image: Path) ->
     tab.set_input_files("#file", image)
     tab.wait_for_selector("figure")
     tab.fill("#threshold", "0")
-    assert tab.locator("figcaption").all_inner_texts() == ["maps: 10 found", "points: 10 found"]
-    assert tab.locator("rect").count() == 20
+    assert tab.locator("figcaption").all_inner_texts() == ["maps: 5 found", "points: 5 found"]
+    assert tab.locator("rect").count() == 10
     best = tab.evaluate("Math.max(...Object.values(image.found).flat().map(({ score }) => score))")
     tab.fill("#threshold", f"{best - 0.005:.2f}")
-    assert tab.locator("rect").count() < 20
+    assert tab.locator("rect").count() < 10
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
 
     tab.fill("#threshold", "0")
@@ -98,3 +104,14 @@ def test_what_is_no_image_is_said_on_the_page(tab: Any, tmp_path: Path) -> None:
     tab.wait_for_selector("#said.wrong")
     assert "text.png" in tab.inner_text("#said")
     assert str(tmp_path) not in tab.inner_text("#said")
+
+
+def test_the_curves_of_a_run_grow_on_the_page(tab: Any, run: Path) -> None:  # noqa: ANN401
+    assert tab.locator("#runs figure").count() == 0
+    (run / "metrics.csv").write_text("epoch,loss,AP\n1,4.0,\n2,2.0,0.25\n")
+    tab.wait_for_selector("#runs figure", timeout=20_000)
+    assert tab.locator("#runs figcaption").inner_text() == "mine: epoch 2, not complete"
+    assert tab.locator("#runs span").all_inner_texts() == ["AP 0.250, at most 0.250", "loss 2.000, at most 4.000"]
+    (run / "metrics.csv").write_text("epoch,loss,AP\n1,4.0,\n2,2.0,0.25\n3,1.0,0.5\n")
+    tab.wait_for_selector("#runs figcaption:has-text('epoch 3')", timeout=20_000)
+    assert tab.locator("#runs polyline").last.get_attribute("points").count(",") == 3
