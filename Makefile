@@ -23,6 +23,7 @@ lint: setup  ## Check style, formatting and the direction of imports
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/lint-imports
+	$(VENV)/bin/oxlint --allow no-unused-vars --deny-warnings src/condetr/explain/explorer  # scripts of one page share names
 
 types: setup  ## Check types, and that nothing is used that Windows lacks
 	$(VENV)/bin/mypy
