@@ -179,3 +179,9 @@ class Detections:
             labels=np.asarray(detections.class_id, dtype=np.int64),
             names=tuple(str(name) for name in detections.data["class_name"]),
         )
+
+
+NOTHING = Detections(
+    boxes_xyxy=np.zeros((0, 4), np.float32), scores=np.zeros(0, np.float32), labels=np.zeros(0, np.int64), names=()
+)
+"""The detections in an image in which nothing is found."""

@@ -23,6 +23,9 @@ SLOW_STEPS = 2
 CORRECTED_AFTER = 0.1
 """Share of the steps after which the plan is corrected."""
 
+PLANS = 2
+"""How often the length is planned: at first, and once more."""
+
 SAME = 0.02
 """A plan that is off by less than this share stays as it is."""
 
@@ -73,7 +76,7 @@ class Budget:
     def is_due(self, *, step: int, steps: int, plans: int) -> bool:
         """Return whether the training is planned, or the plan corrected, after `step` of `steps` steps."""
         due = FIRST_STEPS if plans == 0 else math.ceil(CORRECTED_AFTER * steps)
-        return plans < 2 and step >= due and len(self.step_seconds) >= FIRST_STEPS
+        return plans < PLANS and step >= due and len(self.step_seconds) >= FIRST_STEPS
 
     def plan(self, *, step: int, evaluation_seconds: float, report_seconds: float) -> Plan:
         """Plan the training after `step` steps."""

@@ -13,7 +13,16 @@ from condetr.data.batch import Batch
 from condetr.data.sources import DataSplits
 from condetr.detectors.detector import Detector
 from condetr.engine import watch
-from condetr.engine.budget import FEWEST_STEPS, MOST_EVALUATIONS, SAME, TIMED_IMAGES, Budget, report_seconds, scaled
+from condetr.engine.budget import (
+    FEWEST_STEPS,
+    MOST_EVALUATIONS,
+    PLANS,
+    SAME,
+    TIMED_IMAGES,
+    Budget,
+    report_seconds,
+    scaled,
+)
 from condetr.engine.callbacks import Callback, Callbacks, EvaluationReport, StepReport
 from condetr.engine.checkpoint import Progress, Restored, Row, restore_checkpoint
 from condetr.engine.config import TrainConfig
@@ -207,7 +216,7 @@ class Training:
         began_step = began
         while self.progress.step < self.total_steps and (batches := next(steps, None)) is not None:
             self._step(batches)
-            if self.budget is not None:
+            if self.budget is not None and self.progress.plans < PLANS:
                 self._keep_to(self.budget, seconds=time.perf_counter() - began_step)
             began_step = time.perf_counter()
             speed = (self.progress.step - first) * self.config.data.batch_size / (time.perf_counter() - began)

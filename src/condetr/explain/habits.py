@@ -14,6 +14,7 @@ from matplotlib.patches import Patch
 from condetr.explain.measures import MapNumbers, Watched, watched
 from condetr.explain.view import Depths, View, look_into_all
 from condetr.inference.predictor import Predictor
+from condetr.metrics.coco import SIZES, Size
 from condetr.words import counted
 
 Place = Literal["left", "top", "right", "bottom", "centre", "inside", "elsewhere", "everywhere"]
@@ -22,9 +23,6 @@ Place = Literal["left", "top", "right", "bottom", "centre", "inside", "elsewhere
 T = TypeVar("T")
 
 PLACES: tuple[Place, ...] = get_args(Place)
-Size = Literal["small", "medium", "large"]
-SIZES: Sequence[tuple[Size, float]] = (("small", 32.0**2), ("medium", 96.0**2), ("large", np.inf))
-"""COCO's sizes, and the area of a box in square pixels up to which it has that size."""
 
 COLORS: dict[Place, str] = {
     "left": "#2f6bff", "top": "#e8590c", "right": "#66b2ff", "bottom": "#ffb057", "centre": "#2b8a3e",
@@ -98,7 +96,7 @@ def habits_of(seen: Iterable[Sequence[Seen]]) -> Habits:
         len(by_image),
         [
             _group("all", "all", every),
-            *(_group("size", size, [each for each in every if each.size == size]) for size, _ in SIZES),
+            *(_group("size", size, [each for each in every if each.size == size]) for size in SIZES),
             *(_group("class", name, [each for each in every if each.name == name]) for name in classes),
         ],
     )
@@ -176,7 +174,7 @@ def _short(name: str) -> str:
 def _seen(depths: Depths, last: View, rank: int) -> Seen:
     query, box_xyxy = last.queries[rank], last.box_xyxy(rank)
     width, height = np.maximum(np.diff(last.detections.boxes_xyxy[rank].reshape(2, 2), axis=0)[0], 0)
-    size = next(size for size, most in SIZES if width * height < most)
+    size = next(size for size, most in SIZES.items() if width * height < most)
     layers = [view.attention.of(query).places(box_xyxy) for view in depths.views]
     return Seen(last.detections.names[rank], size, [[place_of(head) for head in heads] for heads in layers])
 

@@ -41,8 +41,11 @@ class Classification(ABC):
         """Return the loss of queries whose class is known."""
 
 
-class FocalClassification(Classification):
-    """Sigmoids, learned by the focal loss (Conditional DETR, section 3.2)."""
+class SigmoidClassification(Classification):
+    """Sigmoids, with a loss of matched logits and one of all others.
+
+    What is matched costs, and queries whose class is known learn, as with the focal loss.
+    """
 
     def costs(self, logits: Float[Tensor, "R Q K"], labels: Int[Tensor, "R T"]) -> Float[Tensor, "R T Q"]:
         """Return the focal loss as a positive minus the focal loss as a negative."""
@@ -60,38 +63,19 @@ class FocalClassification(Classification):
         ious: Float[Tensor, " P"],
         num_boxes: float,
     ) -> Float[Tensor, " L"]:
-        """Return the focal loss of all logits, divided by the number of boxes.
+        """Return the loss of all logits, divided by the number of boxes.
 
         Few logits are positives: all are first computed as negatives, then the matched ones are corrected.
         """
-        negatives = _focal_negative(logits).sum((1, 2, 3))
-        corrections = _correction(logits[matches.set, matches.image, matches.query, labels])
+        negatives = self.negative(logits).sum((1, 2, 3))
+        matched = logits[matches.set, matches.image, matches.query, labels]
+        corrections = self.positive(matched, ious=ious, matches=matches) - self.negative(matched)
         return negatives.index_add(0, matches.set, corrections) / num_boxes
 
     def known(self, logits: Float[Tensor, "P K"], *, labels: Int[Tensor, " P"]) -> Float[Tensor, " P"]:
         """Return the focal loss of each query's classes."""
-        return _focal_negative(logits).sum(1) + _correction(logits.gather(1, labels[:, None])[:, 0])
-
-
-class IouAwareClassification(FocalClassification):
-    """Sigmoids that learn how well the box of a query overlaps its object, where the focal loss would learn 1.
-
-    Matching costs and queries whose class is known stay those of the focal loss.
-    """
-
-    def matched(
-        self,
-        logits: Float[Tensor, "L B Q K"],
-        *,
-        matches: Matches,
-        labels: Int[Tensor, " P"],
-        ious: Float[Tensor, " P"],
-        num_boxes: float,
-    ) -> Float[Tensor, " L"]:
-        """Return the loss of all logits, divided by the number of boxes."""
-        matched = logits[matches.set, matches.image, matches.query, labels]
-        corrections = self.positive(matched, ious=ious, matches=matches) - self.negative(matched)
-        return self.negative(logits).sum((1, 2, 3)).index_add(0, matches.set, corrections) / num_boxes
+        matched = logits.gather(1, labels[:, None])[:, 0]
+        return _focal_negative(logits).sum(1) + (_focal_positive(matched) - _focal_negative(matched))
 
     @abstractmethod
     def positive(self, logits: Float[Tensor, " P"], *, ious: Float[Tensor, " P"], matches: Matches) -> Tensor:
@@ -102,7 +86,19 @@ class IouAwareClassification(FocalClassification):
         """Return the loss of each logit that is not matched."""
 
 
-class MatchabilityAware(IouAwareClassification):
+class FocalClassification(SigmoidClassification):
+    """The focal loss (Conditional DETR, section 3.2), which learns 1 for every object, however well its box fits."""
+
+    def positive(self, logits: Float[Tensor, " P"], *, ious: Float[Tensor, " P"], matches: Matches) -> Tensor:
+        """Return the focal loss against 1."""
+        return _focal_positive(logits)
+
+    def negative(self, logits: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+        """Return the focal loss against 0."""
+        return _focal_negative(logits)
+
+
+class MatchabilityAware(SigmoidClassification):
     """The matchability-aware loss (DEIM): a badly matched object teaches less than a well matched one.
 
     From scratch, overlaps and therefore targets are near 0 at first, and little is learned.
@@ -120,7 +116,7 @@ class MatchabilityAware(IouAwareClassification):
         return logits.detach().sigmoid() ** self.exponent * F.softplus(logits)
 
 
-class PositionSupervised(IouAwareClassification):
+class PositionSupervised(SigmoidClassification):
     """The position-supervised loss (Stable-DINO): the best box of an image has the target 1."""
 
     def positive(self, logits: Float[Tensor, " P"], *, ious: Float[Tensor, " P"], matches: Matches) -> Tensor:
@@ -139,7 +135,7 @@ class PositionSupervised(IouAwareClassification):
         return _focal_negative(logits)
 
 
-class IouAwareCrossEntropy(IouAwareClassification):
+class IouAwareCrossEntropy(SigmoidClassification):
     """The IoU-aware cross-entropy (Align-DETR): the target mixes score and overlap."""
 
     def positive(self, logits: Float[Tensor, " P"], *, ious: Float[Tensor, " P"], matches: Matches) -> Tensor:
@@ -198,10 +194,6 @@ class CrossEntropyClassification(Classification):
 
 def _for_each_query(labels: Int[Tensor, "R T"], logits: Float[Tensor, "R Q K"]) -> Int[Tensor, "R T Q"]:
     return labels[:, :, None].expand(-1, -1, logits.shape[1])
-
-
-def _correction(logits: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-    return _focal_positive(logits) - _focal_negative(logits)
 
 
 def _focal_positive(logits: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:

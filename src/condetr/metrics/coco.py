@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
@@ -16,6 +16,10 @@ from condetr.labels import LabelMap
 from condetr.metrics.threshold import best_threshold
 from condetr.shapes import Detections
 from condetr.words import counted
+
+Size = Literal["small", "medium", "large"]
+SIZES: Mapping[Size, float] = {"small": 32.0**2, "medium": 96.0**2, "large": math.inf}
+"""The areas in pixels below which COCO's sizes lie."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,10 +14,12 @@ from jaxtyping import Bool, Float, Int
 
 from condetr.boxes import to_xywh
 from condetr.data.dataset import ImageRecord, Split
+from condetr.metrics.coco import SIZES
 from condetr.metrics.matching import only_in_a_crowd
-from condetr.shapes import Detections
+from condetr.metrics.threshold import SAME_OBJECT_IOU
+from condetr.shapes import NOTHING, Detections
 
-FOUND_IOU, BACKGROUND_IOU = 0.5, 0.1
+BACKGROUND_IOU = 0.1
 
 FALSE_POSITIVES = ("localisation", "class", "duplicate", "background", "both")
 KINDS = (*FALSE_POSITIVES, "missed")
@@ -31,17 +33,10 @@ MEANINGS = {
     "missed": "an object that no detection is about",
 }
 
-SIZES = {"small": 32.0**2, "medium": 96.0**2, "large": np.inf}
-"""Largest areas in pixels, as in COCO."""
-
 MOST_DETECTIONS = 100
 """Of an image and class, the best ones."""
 
 CORRECT = -1
-
-NOTHING = Detections(
-    boxes_xyxy=np.zeros((0, 4), np.float32), scores=np.zeros(0, np.float32), labels=np.zeros(0, np.int64), names=()
-)
 
 
 class Errors(NamedTuple):
@@ -114,7 +109,7 @@ def _judge(record: ImageRecord, detections: Detections) -> _Judged:
     is_found, false_positives = np.zeros(len(object_labels), dtype=bool), []
     for i, label in enumerate(found.labels):
         overlaps = np.where((object_labels == label) & ~is_found, ious[i], 0.0)
-        if overlaps.max(initial=0.0) >= FOUND_IOU:
+        if overlaps.max(initial=0.0) >= SAME_OBJECT_IOU:
             meant[i] = overlaps.argmax()
             is_found[meant[i]] = True
         else:
@@ -142,11 +137,11 @@ def _false_positive(ious: Float[np.ndarray, " T"], *, is_same: Bool[np.ndarray, 
     """Return the kind of a false positive, and the object that another class or box would have found."""
     same, other = (np.where(among, ious, 0.0) for among in (is_same, ~is_same))
     overlap, other_overlap = same.max(initial=0.0), other.max(initial=0.0)
-    if BACKGROUND_IOU <= overlap < FOUND_IOU:
+    if BACKGROUND_IOU <= overlap < SAME_OBJECT_IOU:
         return "localisation", int(same.argmax())
-    if other_overlap >= FOUND_IOU:
+    if other_overlap >= SAME_OBJECT_IOU:
         return "class", int(other.argmax())
-    if overlap >= FOUND_IOU:
+    if overlap >= SAME_OBJECT_IOU:
         return "duplicate", -1
     return ("background" if other_overlap < BACKGROUND_IOU else "both"), -1
 

@@ -20,8 +20,8 @@ from condetr.explain.render import draw_heads
 from condetr.explain.view import look, num_layers
 from condetr.inference.predictor import Predictor
 from condetr.report.figures import habits_chart
-from condetr.report.gallery import NOTHING, Picture, data_uri
-from condetr.shapes import Detections
+from condetr.report.gallery import Picture, data_uri
+from condetr.shapes import NOTHING, Detections
 
 IMAGES, SHOWN = 100, 3
 """The number of images that habits are taken from, and of those whose highest-scored detection is shown."""

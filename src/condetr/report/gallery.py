@@ -6,7 +6,6 @@ import random
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import numpy as np
 from PIL import Image
 
 from condetr.data.dataset import ImageRecord, Split
@@ -14,7 +13,7 @@ from condetr.data.images import read_image
 from condetr.errors import InputError
 from condetr.inference.drawing import draw_side_by_side
 from condetr.metrics.matching import image_f1
-from condetr.shapes import Detections
+from condetr.shapes import NOTHING, Detections
 
 PER_GROUP = 4
 LARGEST_WH = (1280, 900)
@@ -99,8 +98,3 @@ def data_uri(picture: Image.Image) -> str:
     stream = io.BytesIO()
     picture.save(stream, format="JPEG", quality=82)
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
-
-
-NOTHING = Detections(
-    boxes_xyxy=np.zeros((0, 4), np.float32), scores=np.zeros(0, np.float32), labels=np.zeros(0, np.int64), names=()
-)

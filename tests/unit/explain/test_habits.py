@@ -6,9 +6,10 @@ from hypothesis import strategies as st
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.detectors.deformable_detr import DeformableDetrConfig
 from condetr.detectors.detr import DetrConfig
-from condetr.explain.habits import PLACES, Habits, Place, Seen, Size, draw_habits, habits_of, place_of, see, spread
+from condetr.explain.habits import PLACES, Habits, Place, Seen, draw_habits, habits_of, place_of, see, spread
 from condetr.explain.measures import MapNumbers, watched
 from condetr.explain.view import look
+from condetr.metrics.coco import Size
 from tests.unit.explain.explorer_pages import PIXELS, predictor
 
 SEEN = [

@@ -7,10 +7,10 @@ from condetr.detectors.scores import build_set_criterion
 from condetr.errors import InputError
 from condetr.losses.classification import (
     SIGMOID_LOSSES,
-    IouAwareClassification,
     IouAwareCrossEntropy,
     MatchabilityAware,
     PositionSupervised,
+    SigmoidClassification,
     SigmoidLoss,
 )
 from condetr.losses.criterion import CriterionConfig
@@ -26,7 +26,7 @@ def matches_of(*places: tuple[int, int, int]) -> Matches:
     return Matches(sets, images, queries, torch.zeros_like(sets))
 
 
-def positive_of(loss: IouAwareClassification, *, p: float, iou: float) -> float:
+def positive_of(loss: SigmoidClassification, *, p: float, iou: float) -> float:
     logits = torch.tensor([p]).logit()
     return loss.positive(logits, ious=torch.tensor([iou]), matches=matches_of((0, 0, 0))).item()
 
@@ -63,7 +63,7 @@ def test_psl_gives_the_best_box_of_each_image_of_each_set_the_target_1() -> None
 @pytest.mark.parametrize("name", IOU_AWARE)
 def test_every_logit_that_is_not_matched_is_negative(name: SigmoidLoss) -> None:
     loss = SIGMOID_LOSSES[name]()
-    assert isinstance(loss, IouAwareClassification)
+    assert isinstance(loss, SigmoidClassification)
     logits, places = torch.randn(2, 3, 4, 5), matches_of((0, 0, 1), (0, 2, 3), (1, 1, 0))
     labels, ious = torch.tensor([4, 0, 2]), torch.tensor([0.9, 0.2, 0.6])
     positives = loss.positive(logits[places.set, places.image, places.query, labels], ious=ious, matches=places)
