@@ -12,7 +12,6 @@ from condetr.data.dataset import ImageRecord, Split
 from condetr.data.images import read_image
 from condetr.errors import InputError
 from condetr.inference.drawing import draw_side_by_side
-from condetr.metrics.matching import image_f1
 from condetr.shapes import NOTHING, Detections
 
 PER_GROUP = 4
@@ -36,11 +35,8 @@ class Group(NamedTuple):
     pictures: tuple[Picture, ...]
 
 
-def worst_and_best(
-    split: Split, detections: Mapping[int, Detections], *, threshold: float
-) -> dict[str, list[ImageRecord]]:
+def worst_and_best(split: Split, f1: Mapping[int, float]) -> dict[str, list[ImageRecord]]:
     """Return up to four images with the lowest and with the highest F1, the extreme ones first."""
-    f1 = image_f1(split, detections, threshold=threshold)
     records = {record.image_id: record for record in split.records}
     ranked = sorted(f1, key=lambda image_id: (f1[image_id], -len(records[image_id].labels), image_id))
     worst, best = ranked[: len(ranked) // 2][:PER_GROUP], ranked[(len(ranked) + 1) // 2 :][-PER_GROUP:][::-1]
@@ -48,14 +44,19 @@ def worst_and_best(
 
 
 def make_gallery(
-    split: Split, detections: Mapping[int, Detections], *, threshold: float, pages: Mapping[int, str]
+    split: Split,
+    detections: Mapping[int, Detections],
+    extremes: Mapping[str, list[ImageRecord]],
+    *,
+    f1: Mapping[int, float],
+    threshold: float,
+    pages: Mapping[int, str],
 ) -> tuple[Group, ...]:
-    """Return up to four pictures of a kind; images that cannot be read are skipped.
+    """Return the extremes and some images at random, up to four of a kind; those that cannot be read are skipped.
 
     `pages` has the place of the explorer of some images, by their id.
     """
-    f1 = image_f1(split, detections, threshold=threshold)
-    chosen = worst_and_best(split, detections, threshold=threshold)
+    chosen = dict(extremes)
     taken = {record.image_id for records in chosen.values() for record in records}
     others = [record for record in split.records if record.image_id not in taken]
     chosen["at random"] = random.Random(0).sample(others, min(PER_GROUP, len(others)))

@@ -13,7 +13,7 @@ from condetr.data.dataset import Split
 from condetr.inference import DEFAULT_THRESHOLD
 from condetr.interop.loading import load
 from condetr.metrics.errors import KINDS, MEANINGS, find_errors
-from condetr.metrics.matching import confusion_matrix, precision_recall
+from condetr.metrics.matching import confusion_matrix, image_f1, precision_recall
 from condetr.metrics.threshold import best_threshold
 from condetr.report import figures
 from condetr.report.attention import make_attention
@@ -104,7 +104,8 @@ def _what_it_saw(
     charts = [figures.precision_recall_chart(curves, names=names, iou=iou) for iou in (50, 75)]
     matrix = confusion_matrix(split, detections, threshold=threshold)
     predictor = load(run.path, device=device) if run.best.is_dir() else None
-    extremes = worst_and_best(split, detections, threshold=threshold)
+    f1 = image_f1(split, detections, threshold=threshold)
+    extremes = worst_and_best(split, f1)
     pages = {} if predictor is None else write_pages(run, predictor, extremes, detections, threshold=threshold)
     return {
         "threshold": threshold,
@@ -112,7 +113,7 @@ def _what_it_saw(
         "precision_recall": [chart for chart in charts if chart is not None],
         "errors": errors,
         "confusion": figures.confusion_chart(matrix, names=names),
-        "gallery": make_gallery(split, detections, threshold=threshold, pages=pages),
+        "gallery": make_gallery(split, detections, extremes, f1=f1, threshold=threshold, pages=pages),
         "attention": None if predictor is None else make_attention(predictor, split, detections, threshold=threshold),
     }
 
