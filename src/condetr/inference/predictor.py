@@ -121,21 +121,16 @@ class Predictor:
             if precision == "bf16" or compile:
                 raise InputError(f"{engine} computes in fp32 and compiles by itself: leave precision and compile out")
             detector: Detector = in_engine(self.detector, engine, transform=self.transform, label_map=self.label_map)
-            return Predictor(
-                detector,
-                transform=self.transform,
-                label_map=self.label_map,
-                threshold=self.own_threshold,
-                device="cpu",
-            )
+            device = torch.device("cpu")
+        else:
+            has_form, device = has_fast_form(self.detector), self.device
+            detector = optimize(self.detector, precision=precision, compile=compile) if has_form else self.detector
         return Predictor(
-            optimize(self.detector, precision=precision, compile=compile)
-            if has_fast_form(self.detector)
-            else self.detector,
+            detector,
             transform=self.transform,
             label_map=self.label_map,
             threshold=self.own_threshold,
-            device=self.device,
+            device=device,
         )
 
     @overload
@@ -182,7 +177,16 @@ class Predictor:
         this part of it: objects that are small in a large image are found so.
         """
         if isinstance(images, get_args(Picture)):
-            return self([images], threshold=threshold, limit=limit, classes=classes, tile=tile, overlap=overlap)[0]
+            (alone,) = self(
+                [images],
+                threshold=threshold,
+                limit=limit,
+                classes=classes,
+                tile=tile,
+                overlap=overlap,
+                batch_size=batch_size,
+            )
+            return alone
         several = cast(Sequence[Picture], images)
         if tile is None:
             chunks = self._of_one_size(several, most=batch_size)
