@@ -1,13 +1,21 @@
 """What all tests share: few threads, ears for Ctrl-C, seeded numbers, and laws that are quick and repeatable."""
 
+import atexit
 import os
+import shutil
 import signal
+import tempfile
 
 import pytest
 from hypothesis import settings
 
 # Tensors in tests are tiny: more threads only get in one another's way. Set before torch is first imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# What is measured beside other tests is not for the user's cache. Processes that tests start share this one.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["CONDETR_CACHE"] = tempfile.mkdtemp(prefix="condetr-tests-")
+    atexit.register(shutil.rmtree, os.environ["CONDETR_CACHE"], ignore_errors=True)
 
 # A shell starts background jobs deaf to Ctrl-C, and the commands under test would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -13,7 +13,8 @@ from benchmarks.speed.timing import PRECISIONS, alternate
 from condetr.backbones.resnet import ResNetConfig
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.engine.config import TrainConfig
-from condetr.optimize.training import merge_frozen_norms, speed_up_training
+from condetr.optimize.norms import merge_frozen_norms
+from condetr.optimize.training import speed_up_training
 from condetr.shapes import Targets
 from tests.parity.peers import freeze_stem, fresh_model, hf, make_peers, targets, their_targets
 

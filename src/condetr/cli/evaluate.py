@@ -54,7 +54,7 @@ def evaluate(
     if out is not None:
         require_free(out, overwrite=overwrite)
     keep_memory()
-    predictor = load(weights, device=device).optimize(precision)
+    predictor = load(weights, device=device).optimize(precision, engine="auto" if precision == "auto" else "torch")
     part = open_part(data, weights=weights, split=split, skip_unreadable=skip_unreadable)
     truth = in_classes_of(predictor.label_map, part.split, weights=weights, data=data)
     for finding in part.findings:

@@ -21,7 +21,7 @@ Device = Annotated[str | None, typer.Option(help="Such as cpu or cuda; by defaul
 
 Precision = Annotated[
     Literal["fp32", "bf16", "auto"],
-    typer.Option(help="bf16 is faster and a little less exact; auto uses it if the machine supports it natively."),
+    typer.Option(help="bf16 is faster and a little less exact; auto takes the fastest that this machine has."),
 ]
 
 Threshold = Annotated[

@@ -83,7 +83,7 @@ def predict(
         raise InputError(f"--save is for images, and {chosen.videos[0]} is a video: save its frames as images first")
     _require_what_videos_need(chosen.videos)
     keep_memory()
-    predictor = load(weights, device=device).optimize(precision)
+    predictor = load(weights, device=device).optimize(precision, engine="auto" if precision == "auto" else "torch")
     least = predictor.threshold if threshold is None else threshold
     names = _class_names(classes, label_map=predictor.label_map)
 

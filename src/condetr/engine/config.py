@@ -82,7 +82,7 @@ class TrainConfig:
     init_from: str | None = None
     """Weights to start from, anything that `condetr.load` takes; what does not fit is re-initialised and named."""
     precision: Precision = "auto"
-    """`auto` is bf16 if the processor or GPU supports it natively, otherwise fp32."""
+    """`auto` is bf16 if the device computes faster in it, otherwise fp32."""
     compile: bool = False
     """Compile the detector with torch.compile, which takes minutes for each new batch size; see data.pad_multiple."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 42

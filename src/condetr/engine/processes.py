@@ -21,7 +21,7 @@ from condetr.engine.config import Precision, TrainConfig
 from condetr.errors import InputError, RunError
 from condetr.inference.predictor import usable_device
 from condetr.losses.criterion import LossReport
-from condetr.optimize.machine import has_native_bf16
+from condetr.optimize.machine import has_fast_bf16
 
 
 class Agreement(NamedTuple):
@@ -148,10 +148,10 @@ def training_device(name: str) -> torch.device:
 
 
 def resolve_precision(precision: Precision, *, device: torch.device) -> Literal["32-true", "bf16-mixed"]:
-    """Return the precision that `auto` means on a device: bf16 if it is supported natively."""
+    """Return the precision that `auto` means on a device: bf16 if it is faster than fp32."""
     if precision != "auto":
         return precision
-    return "bf16-mixed" if has_native_bf16(device) else "32-true"
+    return "bf16-mixed" if has_fast_bf16(device) else "32-true"
 
 
 def _default_device() -> torch.device:

@@ -37,7 +37,8 @@ from condetr.engine.results import Evaluation, TrainResult, evaluate_shares, wri
 from condetr.engine.step import Stepper, has_idle_parameters
 from condetr.inference.detect import detect
 from condetr.inference.model_folder import LoadedModel
-from condetr.optimize.training import memory_format, merge_frozen_norms, speed_up_training
+from condetr.optimize.norms import merge_frozen_norms
+from condetr.optimize.training import memory_format, speed_up_training
 from condetr.runs.folder import RunFolder
 from condetr.runs.lock import locked
 from condetr.words import counted

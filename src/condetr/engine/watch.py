@@ -14,7 +14,7 @@ from condetr.data.dataset import Split
 from condetr.engine.checkpoint import Progress
 from condetr.engine.config import Precision, TrainConfig
 from condetr.engine.results import Evaluation
-from condetr.optimize.machine import is_emulated
+from condetr.optimize.machine import is_slow
 from condetr.shapes import Detections
 from condetr.words import ap_text, counted
 
@@ -94,10 +94,10 @@ def unfit_learning_rate(*, lr: float, batch_size: int) -> str | None:
 
 
 def emulated_precision(precision: Precision, *, device: torch.device) -> str | None:
-    """Check for a precision that the device does not support natively."""
-    if precision != "bf16-mixed" or not is_emulated(torch.bfloat16, device=device):
+    """Check for a precision in which the device computes no faster than in fp32."""
+    if precision != "bf16-mixed" or not is_slow(torch.bfloat16, device=device):
         return None
-    return "precision bf16-mixed is slow on this machine, which has no native bf16: use precision=auto or 32-true"
+    return "precision bf16-mixed is no faster than 32-true on this machine: use precision=auto or 32-true"
 
 
 def skipped_steps(*, skipped: int, steps: int) -> str | None:

@@ -8,6 +8,7 @@ from typing import Literal
 from condetr.data.transforms import EvalTransformConfig
 from condetr.detectors.detector import Detector
 from condetr.detectors.exported import ExportedDetector
+from condetr.errors import InputError
 from condetr.exports.files import read_graph, write_graph
 from condetr.labels import LabelMap
 
@@ -16,13 +17,21 @@ SUFFIXES: dict[Engine, str] = {"onnxruntime": ".onnx", "openvino": ".xml"}
 
 
 def in_engine(
-    detector: Detector, engine: Engine, *, transform: EvalTransformConfig, label_map: LabelMap
+    detector: Detector,
+    engine: Engine,
+    *,
+    transform: EvalTransformConfig,
+    label_map: LabelMap,
+    bf16: bool = False,
 ) -> ExportedDetector:
-    """Return a detector that the engine runs on the CPU, in fp32; later changes of the given one have no effect.
+    """Return a detector that the engine runs on the CPU; later changes of the given one have no effect.
 
-    Raises InputError if the engine is not installed, or if the detector has no graph.
+    OpenVINO computes in fp32 or in bf16, ONNX Runtime in fp32. Raises InputError if the engine is not installed or does
+    not compute in bf16, or if the detector has no graph.
     """
+    if bf16 and engine == "onnxruntime":
+        raise InputError("onnxruntime computes in fp32: leave the precision out")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{type(detector).__name__}{SUFFIXES[engine]}"
         write_graph(path, copy.deepcopy(detector).cpu(), transform=transform, label_map=label_map)
-        return read_graph(path, is_own=True).detector
+        return read_graph(path, is_own=True, bf16=bf16).detector

@@ -1,6 +1,7 @@
 """Write and read detectors as graphs, in the format that a file's name says."""
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -97,13 +98,14 @@ def write_graph(
     openvino_files.write(path, graph, texts=texts, measured_on=images)
 
 
-def read_graph(path: Path, *, is_own: bool = False) -> Exported:
-    """Read a graph that condetr wrote, `is_own` if this process has just done so.
+def read_graph(path: Path, *, is_own: bool = False, bf16: bool = False) -> Exported:
+    """Read a graph that condetr wrote, `is_own` if this process has just done so; OpenVINO can compute in bf16.
 
     Raises InputError for any other graph, and without the library that runs it.
     """
     form = FORMATS[path.suffix.lower()]
-    opened = (form.read_own if is_own else form.read)(path)
+    read = partial(openvino_files.read, bf16=True) if bf16 else form.read_own if is_own else form.read
+    opened = read(path)
     about = About.of_texts(opened.texts, path=path)
     names = tuple(opened.inputs), tuple(opened.outputs)
     options = next((each for each in KINDS if (each.inputs, each.outputs) == names), None)

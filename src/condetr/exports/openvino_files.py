@@ -65,15 +65,19 @@ def _write_model(path: Path, model: Any, *, texts: Mapping[str, str], half: bool
         path.unlink(missing_ok=True)  # if the process dies here, nobody reads old steps with new weights
 
 
-def read(path: Path) -> Opened:
-    """Load a graph into OpenVINO; raises InputError if that is not installed, or a file is missing or damaged."""
+def read(path: Path, *, bf16: bool = False) -> Opened:
+    """Load a graph into OpenVINO, which computes in fp32 or in bf16.
+
+    Raises InputError if OpenVINO is not installed, or a file is missing or damaged.
+    """
     openvino = _load_openvino(what=str(path))
     if b"<net " not in path.read_bytes()[:1000]:  # OpenVINO would look for other programs' models in it
         raise InputError(f"{path} is no graph of OpenVINO; give the .xml that condetr convert wrote")
     beside = path.with_suffix(WEIGHTS_SUFFIX)
     if not beside.is_file():
         raise InputError(f"{beside} does not exist, which holds the weights of {path}; copy both files")
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    precision = "bf16" if bf16 else "f32"
+    settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     try:
         core = openvino.Core()
         core.set_property({"ENABLE_MMAP": False})  # the file may be replaced or removed while the graph is in use

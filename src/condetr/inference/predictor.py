@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Literal, NamedTuple, cast, get_args, overload
+from typing import NamedTuple, cast, get_args, overload
 
 import numpy as np
 import torch
@@ -19,16 +19,15 @@ from condetr.data.images import decode_image
 from condetr.data.transforms import EvalTransformConfig
 from condetr.detectors.detector import Detector
 from condetr.errors import InputError, first_line
-from condetr.exports.engines import Engine, in_engine
 from condetr.inference import DEFAULT_THRESHOLD
 from condetr.inference.detect import detect_batch
 from condetr.inference.download import download, is_url
+from condetr.inference.fastest import Engine, fast_form
 from condetr.inference.model_folder import CONFIG
 from condetr.inference.pixels import Picture, read_pixels
 from condetr.inference.result import Result
 from condetr.inference.tiles import DEFAULT_OVERLAP, TileFinds, merge_tiles, tiles_of
 from condetr.labels import LabelMap
-from condetr.optimize.fast import has_fast_form, optimize
 from condetr.optimize.machine import FastPrecision
 from condetr.shapes import Detections
 
@@ -102,35 +101,24 @@ class Predictor:
         """The least score of a detection where none is asked for: the model's own, otherwise 0.5."""
         return DEFAULT_THRESHOLD if self.own_threshold is None else self.own_threshold
 
-    def optimize(
-        self,
-        precision: FastPrecision = "auto",
-        *,
-        compile: bool = False,
-        engine: Literal["auto", "torch"] | Engine = "auto",
-    ) -> "Predictor":
+    def optimize(self, precision: FastPrecision = "auto", *, engine: Engine = "auto") -> "Predictor":
         """Return a predictor with the fast form of this one's detector; later changes of its weights have no effect.
 
-        `fp32` gives the same detections (logits agree to 1e-4). `auto` computes in bf16 if the machine supports it
-        natively. A detector without a fast form is used unchanged, in fp32. `compile` uses torch.compile, which takes
-        minutes at the first image of each size. The engines `onnxruntime` and `openvino` run the detector's graph
-        instead, on the CPU and in fp32; `auto` is torch. Raises InputError if the engine is not installed, or if the
-        detector has no graph.
+        `fp32` gives the same detections (logits agree to 1e-4), `bf16` nearly the same. The engines `torch` and
+        `inductor` (torch.compile, which takes up to a minute at the first image) run on any device, `onnxruntime` (only
+        in fp32) and `openvino` on the CPU. What is `auto` is the fastest here: on a CPU, all that is installed but
+        inductor is timed at the first image, which takes seconds to a minute and is then remembered. Raises InputError
+        if the engine is not installed, or cannot run this detector.
         """
-        if engine != "auto" and engine != "torch":  # noqa: PLR1714 - mypy sees then which are left
-            if precision == "bf16" or compile:
-                raise InputError(f"{engine} computes in fp32 and compiles by itself: leave precision and compile out")
-            detector: Detector = in_engine(self.detector, engine, transform=self.transform, label_map=self.label_map)
-            device = torch.device("cpu")
-        else:
-            has_form, device = has_fast_form(self.detector), self.device
-            detector = optimize(self.detector, precision=precision, compile=compile) if has_form else self.detector
+        detector = fast_form(
+            self.detector, engine=engine, precision=precision, transform=self.transform, label_map=self.label_map
+        )
         return Predictor(
             detector,
             transform=self.transform,
             label_map=self.label_map,
             threshold=self.own_threshold,
-            device=device,
+            device=self.device if engine in ("auto", "torch", "inductor") else "cpu",
         )
 
     @overload

@@ -61,6 +61,8 @@ class DotProductAttention(nn.Module):
 class MultiHeadAttention(nn.Module):
     """Multi-head attention with the parameters of torch.nn.MultiheadAttention: query, key and value in one matrix."""
 
+    project = staticmethod(F.linear)
+
     def __init__(self, dim: int, *, num_heads: int, dropout: float) -> None:
         super().__init__()
         if dim % num_heads:
@@ -82,7 +84,7 @@ class MultiHeadAttention(nn.Module):
     ) -> Float[Tensor, "B Q D"]:
         """Project, attend to the keys that are not padding, project."""
         weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
-        q, k, v = (F.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases, strict=True))
+        q, k, v = (self.project(x, w, b) for x, w, b in zip((query, key, value), weights, biases, strict=True))
         attended: Tensor = self.out_proj(self.attend([q], [k], v, key_is_padding=key_is_padding))
         return attended
 

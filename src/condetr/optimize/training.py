@@ -1,55 +1,17 @@
-"""Rewrites for training, in place: the same function and distribution, the same parameters under the same names.
-
-Frozen batch norms are applied to the weights, s (W * x) + t = (s W) * x + t. Scaling a convolution's weights in every
-step costs little compared with the two passes over its result that it saves. Under bf16 autocast the result also stays
-in bf16, whereas the norm's fp32 statistics would make it fp32. On a CPU, dropout, attention and dilated depthwise
-convolutions are replaced by faster forms.
-"""
+"""Faster parts for training, in place: the same function and distribution, the same parameters and names."""
 
 import torch
 from torch import nn
-from torchvision.ops import FrozenBatchNorm2d
 
-from condetr.backbones.backbone import Backbone
-from condetr.layers.attention import DotProductAttention
-from condetr.optimize.depthwise import DilatedDepthwiseConvolution
-from condetr.optimize.dropout import FastDropout
-from condetr.optimize.fold import norms_after_convolutions
-from condetr.optimize.norms import AppliedNorm, NormedConvolution
-from condetr.optimize.training_attention import TrainingAttention
+from condetr.optimize.norms import merge_frozen_norms
+from condetr.optimize.parts import replace_parts
 
 
 def speed_up_training(detector: nn.Module) -> None:
     """Speed up the training of a detector that is already on its device."""
     merge_frozen_norms(detector)
-    if next(detector.parameters()).device.type != "cpu":
-        return
-    for name, module in list(detector.named_modules()):
-        fast: nn.Module
-        if type(module) is nn.Dropout:
-            fast = FastDropout(module.p)
-        elif type(module) is DotProductAttention:
-            fast = TrainingAttention(module.num_heads, dropout=module.dropout)
-        elif DilatedDepthwiseConvolution.stands_for(module):
-            fast = DilatedDepthwiseConvolution(module)
-        else:
-            continue
-        detector.set_submodule(name, fast.train(module.training))
-
-
-def merge_frozen_norms(detector: nn.Module) -> None:
-    """Let the convolutions of the backbone apply the frozen batch norms after them, in place.
-
-    Parameters, buffers and their names do not change; the unscaled weights are trained.
-    """
-    backbones = [module for module in detector.modules() if isinstance(module, Backbone)]
-    for part in [part for backbone in backbones for part in backbone.children()]:
-        for convolution_name, norm_name in norms_after_convolutions(part):
-            convolution, norm = part.get_submodule(convolution_name), part.get_submodule(norm_name)
-            if type(convolution) is nn.Conv2d and convolution.bias is None and type(norm) is FrozenBatchNorm2d:
-                applied = AppliedNorm(norm)
-                part.set_submodule(convolution_name, NormedConvolution(convolution, applied))
-                part.set_submodule(norm_name, applied)
+    if next(detector.parameters()).device.type == "cpu":
+        replace_parts(detector)
 
 
 NARROWEST = 16

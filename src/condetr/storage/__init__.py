@@ -1,1 +1,1 @@
-"""Files on disk: atomic writes, and reading untrusted pickles without running their code."""
+"""Files on disk: atomic writes, untrusted pickles read without running their code, and measurements of this machine."""

@@ -35,7 +35,7 @@ def test_several_processes_do_not_share_a_gpu(monkeypatch: pytest.MonkeyPatch) -
 
 def test_where_fabric_knows_no_such_gpu_the_processor_says_which_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("condetr.engine.processes.usable_device", lambda: torch.device("xpu"))
-    monkeypatch.setattr("condetr.engine.processes.has_native_bf16", lambda device: device.type == "cpu")
+    monkeypatch.setattr("condetr.engine.processes.has_fast_bf16", lambda device: device.type == "cpu")
 
     fabric = launch(TrainConfig())
 

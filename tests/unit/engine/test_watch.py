@@ -77,10 +77,10 @@ def test_a_watch_speaks_where_it_should_and_is_silent_elsewhere(sentence: str | 
     assert sentence is None if words is None else sentence is not None and words in sentence
 
 
-def test_bf16_that_is_emulated_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("condetr.optimize.machine.has_native_bf16", lambda device: False)
+def test_bf16_that_is_not_faster_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("condetr.optimize.machine.has_fast_bf16", lambda device: False)
     cpu = torch.device("cpu")
-    assert "has no native bf16" in str(watch.emulated_precision("bf16-mixed", device=cpu))
+    assert "no faster" in str(watch.emulated_precision("bf16-mixed", device=cpu))
     assert watch.emulated_precision("auto", device=cpu) is None
 
 

@@ -9,7 +9,8 @@ from condetr.backbones.timm import TimmConfig
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
 from condetr.layers.attention import DotProductAttention
 from condetr.optimize.depthwise import DilatedDepthwiseConvolution
-from condetr.optimize.training import merge_frozen_norms, speed_up_training
+from condetr.optimize.norms import merge_frozen_norms
+from condetr.optimize.training import speed_up_training
 
 
 def build() -> tuple[ResNet, ResNet]:
