@@ -14,7 +14,7 @@ from condetr.optimize.dropout import FastDropout
 
 
 class FastAttention(DotProductAttention):
-    """Scaled dot-product attention: in training with dropout its formula, otherwise torch's kernel."""
+    """Scaled dot-product attention: with dropout its formula; in evaluation values as wide as the keys."""
 
     def __init__(self, attention: DotProductAttention) -> None:
         super().__init__(attention.num_heads, dropout=attention.dropout)
@@ -29,10 +29,12 @@ class FastAttention(DotProductAttention):
         key_is_padding: Bool[Tensor, "B S"] | None,
     ) -> Float[Tensor, "B M Q D_value"]:
         """Return dropout(softmax(q k / sqrt(d))) v for every head."""
-        if not (self.training and self.dropout):
+        if not self.training:
             width = value.shape[-1]
             padded = F.pad(value, (0, key.shape[-1] - width)) if width < key.shape[-1] else value
             return super().dot_product(query, key, padded, key_is_padding=key_is_padding)[..., :width]
+        if not self.dropout:
+            return super().dot_product(query, key, value, key_is_padding=key_is_padding)
         logits = (query * query.shape[-1] ** -0.5) @ key.mT
         if key_is_padding is not None:
             logits = logits.masked_fill(key_is_padding[:, None, None, :], -torch.inf)

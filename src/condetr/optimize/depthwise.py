@@ -36,7 +36,9 @@ class DilatedDepthwiseConvolution(nn.Conv2d):
     def forward(self, x: Float[Tensor, "B D H W"]) -> Float[Tensor, "B D H W"]:
         """Return the convolution."""
         (batch, channels, height, width), (down, right) = x.shape, self.dilation
-        cells = F.pad(x, (0, -width % right, 0, -height % down)).permute(0, 2, 3, 1)
+        if height % down or width % right:
+            x = F.pad(x, (0, -width % right, 0, -height % down))
+        cells = x.permute(0, 2, 3, 1)
         split = cells.unflatten(2, (-1, right)).unflatten(1, (-1, down))  # B, H / down, down, W / right, right, D
         rows, columns = split.shape[1], split.shape[3]
         maps = split.permute(2, 4, 0, 1, 3, 5).reshape(-1, rows, columns, channels).permute(0, 3, 1, 2)
