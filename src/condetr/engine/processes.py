@@ -21,7 +21,7 @@ from condetr.engine.config import Precision, TrainConfig
 from condetr.errors import InputError, RunError
 from condetr.inference.predictor import usable_device
 from condetr.losses.criterion import LossReport
-from condetr.optimize.machine import has_native_bf16
+from condetr.optimize.machine import has_native_bf16, has_native_fp16
 
 
 class Agreement(NamedTuple):
@@ -98,11 +98,29 @@ class Autocast(MixedPrecision):
     """Computes in 16 bits where torch's autocast does; what the detector is given stays as it is.
 
     Fabric would round it all before, the boxes of the targets too, by up to half a pixel in 250.
+
+    In fp16, whose smallest numbers gradients undercut, a scaler multiplies the loss. Fabric would silently leave out a
+    step whose gradient is not finite, and cannot unscale gradients of fused optimizers; here the caller decides.
     """
 
     def convert_input(self, data: Any) -> Any:  # noqa: ANN401
         """Return the data unchanged."""
         return data
+
+    def unscale_gradients(self, optimizer: torch.optim.Optimizer) -> None:
+        """Undo the scaling of the loss in the gradients of an optimizer."""
+        if self.scaler is not None:
+            self.scaler.unscale_(optimizer)
+
+    def optimizer_step(self, optimizer: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """Make a step with gradients that were unscaled and found to be finite."""
+        return optimizer.step(**kwargs)
+
+
+def loss_scaler(fabric: Fabric) -> torch.amp.GradScaler | None:
+    """Return what scales the loss in fp16."""
+    precision = fabric.strategy.precision
+    return precision.scaler if isinstance(precision, Autocast) else None
 
 
 DEVICES = ("cpu", "cuda", "mps")
@@ -124,7 +142,7 @@ def launch(
         devices=[device.index] if device is not None and device.index is not None else local,
         num_nodes=nodes,
         strategy=_several_processes(config, has_idle_parameters=has_idle_parameters()) if local * nodes > 1 else "auto",
-        plugins=[Autocast(precision, computed_on.type) if precision == "bf16-mixed" else FullPrecision()],
+        plugins=[FullPrecision() if precision == "32-true" else Autocast(precision, computed_on.type)],
     )
     fabric.launch()
     return fabric
@@ -147,11 +165,13 @@ def training_device(name: str) -> torch.device:
     return device
 
 
-def resolve_precision(precision: Precision, *, device: torch.device) -> Literal["32-true", "bf16-mixed"]:
-    """Return the precision that `auto` means on a device: bf16 if it is supported natively."""
+def resolve_precision(precision: Precision, *, device: torch.device) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
+    """Return the precision that `auto` means on a device: of bf16 and fp16 the first that it supports natively."""
     if precision != "auto":
         return precision
-    return "bf16-mixed" if has_native_bf16(device) else "32-true"
+    if has_native_bf16(device):
+        return "bf16-mixed"
+    return "16-mixed" if has_native_fp16(device) else "32-true"
 
 
 def _default_device() -> torch.device:

@@ -242,7 +242,7 @@ class Training:
         if outcome.is_finite:
             self.means.add(outcome.losses)
             self.skipped.in_a_row = 0
-        else:
+        elif not outcome.is_overflow:
             self._diagnose(batches, losses={name: float(value) for name, value in outcome.losses.items()})
         self.stop.is_agreed = outcome.must_stop
         self.progress.step += 1

@@ -95,9 +95,12 @@ def unfit_learning_rate(*, lr: float, batch_size: int) -> str | None:
 
 def emulated_precision(precision: Precision, *, device: torch.device) -> str | None:
     """Check for a precision that the device does not support natively."""
-    if precision != "bf16-mixed" or not is_emulated(torch.bfloat16, device=device):
+    name, dtype = {"bf16-mixed": ("bf16", torch.bfloat16), "16-mixed": ("fp16", torch.float16)}.get(
+        precision, ("fp32", torch.float32)
+    )
+    if not is_emulated(dtype, device=device):
         return None
-    return "precision bf16-mixed is slow on this machine, which has no native bf16: use precision=auto or 32-true"
+    return f"precision {precision} is slow on this machine, which has no native {name}: use precision=auto or 32-true"
 
 
 def skipped_steps(*, skipped: int, steps: int) -> str | None:

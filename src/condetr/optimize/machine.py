@@ -51,9 +51,15 @@ def has_native_bf16(device: torch.device) -> bool:
     return False
 
 
+def has_native_fp16(device: torch.device) -> bool:
+    """Tell whether a device multiplies fp16 numbers much faster than fp32: GPUs from Volta (V100, T4) on."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0)
+
+
 def is_emulated(dtype: torch.dtype, *, device: torch.device) -> bool:
     """Tell whether a processor or an Nvidia GPU only emulates a number format, which takes longer."""
-    return dtype == torch.bfloat16 and device.type in ("cpu", "cuda") and not has_native_bf16(device)
+    native = {torch.bfloat16: has_native_bf16, torch.float16: has_native_fp16}.get(dtype)
+    return native is not None and device.type in ("cpu", "cuda") and not native(device)
 
 
 def has_matrix_tiles() -> bool:

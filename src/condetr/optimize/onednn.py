@@ -39,6 +39,8 @@ def is_usable(tensor: Tensor) -> bool:
     """Tell whether oneDNN supports tensors like this one."""
     if tensor.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
+    if tensor.dtype == torch.float16:
+        return bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
     return tensor.dtype != torch.bfloat16 or has_bf16_kernels()
 
 

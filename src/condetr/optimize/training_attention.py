@@ -96,7 +96,7 @@ def _heads(query: Float[Tensor, "B M Q D"]) -> list[tuple[int, int]]:
 
 def _turn(weights: Float[Tensor, "Q S"], signs: Int16[Tensor, "Q S"]) -> None:
     """Set sign bits, in place."""
-    if weights.dtype == torch.bfloat16:
+    if weights.itemsize == 2:
         weights.view(torch.int16).bitwise_or_(signs)
     else:
         weights.view(torch.int32).bitwise_or_(signs.to(torch.int32).bitwise_left_shift_(16))
