@@ -22,6 +22,10 @@ from condetr.errors import InputError, RunError
 from condetr.inference.predictor import usable_device
 from condetr.losses.criterion import LossReport
 from condetr.optimize.machine import has_native_bf16, has_native_fp16
+from condetr.words import counted
+
+LOST = "another of its processes"
+"""Begins the sentence of a process that cannot continue without another one."""
 
 
 class Agreement(NamedTuple):
@@ -68,9 +72,12 @@ def lost_processes_named(*, checkpoint: Path) -> Iterator[None]:
         lost = _lost_process(error)
         if lost is None:
             raise
-        saved = f"{checkpoint} is complete, continue with --resume auto"
-        state = saved if checkpoint.is_file() else "nothing was saved yet"
-        raise RunError(f"{lost}, so the training cannot continue: {state}") from error
+        raise RunError(f"{lost}, so the training cannot continue: {kept_state(checkpoint)}") from error
+
+
+def kept_state(checkpoint: Path) -> str:
+    """Say what is kept of a training that has ended."""
+    return f"{checkpoint} is complete, continue with --resume auto" if checkpoint.is_file() else "nothing was saved yet"
 
 
 def _lost_process(error: Exception) -> str | None:
@@ -85,8 +92,8 @@ def _lost_process(error: Exception) -> str | None:
     if not isinstance(error, torch.distributed.DistError) and "gloo" not in text.lower():
         return None
     if "timed out" in text.lower():
-        return "another of its processes hangs (it did not answer within process_timeout_minutes)"
-    return "another of its processes has ended"
+        return f"{LOST} hangs (it did not answer within process_timeout_minutes)"
+    return f"{LOST} has ended"
 
 
 def _passed_the_loader(error: Exception) -> bool:
@@ -136,6 +143,7 @@ def launch(
     """
     local, nodes = _processes_here(), int(os.environ.get("GROUP_WORLD_SIZE", "1"))
     computed_on = _default_device() if device is None else device
+    _require_enough(computed_on, processes=local)
     precision = resolve_precision(config.precision, device=computed_on)
     fabric = Fabric(
         accelerator="auto" if device is None else device.type,
@@ -178,6 +186,17 @@ def _default_device() -> torch.device:
     """Return the kind of device that Fabric chooses by itself."""
     device = usable_device()
     return device if device.type in DEVICES else torch.device("cpu")
+
+
+def _require_enough(device: torch.device, *, processes: int) -> None:
+    if device.type == "cpu" or processes == 1:
+        return
+    count = torch.cuda.device_count() if device.type == "cuda" else 1
+    if count < processes:
+        raise InputError(
+            f"{processes} processes cannot share {counted(count, 'GPU')} ({device.type}): start at most one for each, "
+            "or give --device cpu"
+        )
 
 
 def _processes_here() -> int:

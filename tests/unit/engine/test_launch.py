@@ -43,6 +43,13 @@ def test_where_fabric_knows_no_such_gpu_the_processor_says_which_precision(monke
     assert fabric.strategy.precision.precision == "bf16-mixed"
 
 
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(InputError, match=r"2 processes cannot share 1 GPU \(cuda\): start at most one for each"):
+        launch(TrainConfig(precision="32-true"), device=torch.device("cuda"))
+
+
 @pytest.mark.parametrize(
     ("capability", "precision"),
     [((6, 1), "32-true"), ((7, 0), "16-mixed"), ((7, 5), "16-mixed"), ((8, 0), "bf16-mixed")],
