@@ -215,6 +215,8 @@ class Training:
         steps = self.loaders.steps(epoch, start=first - epoch * self.loaders.steps_per_epoch)
         began_step = began
         while self.progress.step < self.total_steps and (batches := next(steps, None)) is not None:
+            if self.progress.step == 0:
+                self.recorder.draw(batches[0])
             self._step(batches)
             if self.budget is not None and self.progress.plans < PLANS:
                 self._keep_to(self.budget, seconds=time.perf_counter() - began_step)
