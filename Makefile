@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/condetr-is-installed
 
-.PHONY: help setup demo test ci lint types fmt docs bench constraints
+.PHONY: help setup demo test ci lint types fmt docs dist bench constraints
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -35,6 +35,13 @@ fmt: setup  ## Format the code and mend what can be mended
 
 docs: setup  ## Build the documentation in site/, and check its links
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict --quiet
+
+dist: setup  ## Build sdist and wheel, and try the wheel in an empty environment
+	rm -rf dist
+	$(VENV)/bin/python -m build
+	$(PYTHON) -m venv --clear $(VENV)/empty
+	$(VENV)/empty/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt dist/*.whl
+	cd $(VENV)/empty && bin/condetr recipes && rm -rf shapes && bin/condetr synth shapes --images 4 && bin/condetr doctor shapes
 
 bench: setup  ## Measure every table of speed against its peers, into benchmarks/results; wants an idle machine
 	$(VENV)/bin/python -m benchmarks.speed

@@ -1,4 +1,4 @@
-"""Pages of the site that are made from something else: the start from README.md, the settings from their docstrings."""
+"""Pages of the site that are made from something else: the README, the docstrings of settings, the notebook."""
 
 import dataclasses
 import json
@@ -14,23 +14,57 @@ from mkdocs.structure.files import File, Files
 from condetr.engine.config import TrainConfig
 
 ROOT = Path(__file__).parent.parent
+NOTEBOOK = Path(__file__).parent / "first-five-minutes.ipynb"
+FIGURE = "benchmarks/results/convergence/convergence.png"
+"""Shown in the page of results, and kept beside what it is drawn from."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the made pages."""
-    for name, text in {"index.md": start_page(), "settings.md": settings_page()}.items():
+    pages = {
+        "index.md": start_page(),
+        "settings.md": settings_page(),
+        NOTEBOOK.with_suffix(".md").name: notebook_page(),
+    }
+    for name, text in pages.items():
         files.append(File.generated(config, name, content=text))
+    files.append(File.generated(config, f"pictures/{Path(FIGURE).name}", abs_src_path=str(ROOT / FIGURE)))
     return files
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:  # noqa: ANN401
     """Turn links to files outside the site into their text."""
+    markdown = markdown.replace(f"](../{FIGURE})", f"](pictures/{Path(FIGURE).name})")
+    markdown = markdown.replace(".ipynb)", ".md)")
     return re.sub(r"\[([^\]]*)\]\((?:\.\./|benchmarks/|LICENSE|CONTRIBUTING)[^)]*\)", r"\1", markdown)
 
 
 def start_page() -> str:
     """Return README.md with its links as seen from this folder."""
     return (ROOT / "README.md").read_text(encoding="utf-8").replace("](docs/", "](")
+
+
+def notebook_page() -> str:
+    """Return the notebook as it was last run."""
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    return "\n\n".join(part for cell in cells for part in _cell(cell))
+
+
+def _cell(cell: dict[str, Any]) -> list[str]:
+    source = "".join(cell["source"])
+    if cell["cell_type"] == "markdown":
+        return [source]
+    return [f"```python\n{source}\n```", *map(_output, cell["outputs"])]
+
+
+def _output(output: dict[str, Any]) -> str:
+    """Return a picture, otherwise text."""
+    data = output.get("data", {})
+    if "image/png" in data:
+        return f'<img src="data:image/png;base64,{"".join(data["image/png"]).strip()}" alt="what the cell shows">'
+    if "text/html" in data:
+        return "".join(data["text/html"])
+    return f"```text\n{''.join(output.get('text', data.get('text/plain', ''))).rstrip()}\n```"
 
 
 def settings_page() -> str:

@@ -1,5 +1,8 @@
 """Errors and warnings for users: unusable input, doubtful input, and runs that cannot continue."""
 
+SUPERVISED = "CONDETR_IS_SUPERVISED"
+"""Environment variable of processes that another one started, which says with what sentence they end."""
+
 
 class InputError(ValueError):
     """The user's input cannot be used; one sentence says what was given, what is wrong and what to do.

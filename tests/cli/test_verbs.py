@@ -27,10 +27,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_folder_holds_what_the_documentation_lists(trained: Path) -> None:
     names = {path.relative_to(trained / "run").as_posix() for path in (trained / "run").rglob("*") if path.is_file()}
-    files = "config.yaml labels.json images.json metrics.csv timing.csv results.json predictions.json report.html"
+    files = "config.yaml labels.json images.json first_batch.jpg metrics.csv timing.csv results.json predictions.json"
     models = "best/model.safetensors best/config.json checkpoints/last.ckpt"
     pages = {name for name in names if name.startswith("explorer/")}  # where there is something to explain
-    assert names - pages == {*files.split(), *models.split()}
+    assert names - pages == {*files.split(), "report.html", *models.split()}
     assert pages <= {f"explorer/{kind}-{number}.html" for kind in ("best", "worst") for number in (1, 2)}
 
 

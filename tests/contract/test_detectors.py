@@ -90,6 +90,14 @@ def test_every_parameter_gets_a_finite_gradient(config: Any) -> None:  # noqa: A
         assert parameter.grad.isfinite().all(), name
 
 
+def test_nothing_in_it_leaves_the_range_of_fp16(config: Any) -> None:  # noqa: ANN401
+    detector = config.build(num_classes=2).train()
+    with torch.autocast("cpu", dtype=torch.float16):
+        loss = losses(detector, config)["loss"]
+    loss.backward()
+    assert all(parameter.grad.isfinite().all() for parameter in detector.parameters() if parameter.grad is not None)
+
+
 def test_it_learns_the_batch_that_it_sees(config: Any) -> None:  # noqa: ANN401
     torch.manual_seed(0)
     detector = without_dropout(config.build(num_classes=2).train())

@@ -26,7 +26,13 @@ SMALL = (
 )
 SMALL_RESNET = ("kind=small_resnet", "widths=[4,4]", "blocks=[1]")
 CONDETR = [sys.executable, "-c", "from condetr.cli.main import main; main()"]
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
+Launcher = tuple[list[str], list[str]]
+"""What comes before the command and after it."""
+TORCHRUN: Launcher = (
+    [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"],
+    [],
+)
+DEVICES: Launcher = ([], ["--devices", "2"])
 PATIENCE = 120
 """Seconds after which a process that should have ended is taken for hanging."""
 
@@ -45,8 +51,11 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def start(scenes: Path) -> Start:
     """Start `condetr train` on the scenes, in two processes if so wished; output is read by `finish`."""
 
-    def start(out: Path, *settings: str, processes: int = 1, **options: tuple[str, ...]) -> "subprocess.Popen[str]":
-        command = [*(TORCHRUN if processes == 2 else []), *CONDETR, *arguments(scenes, out, *settings, **options)]
+    def start(
+        out: Path, *settings: str, processes: int = 1, by: Launcher = TORCHRUN, **options: tuple[str, ...]
+    ) -> "subprocess.Popen[str]":
+        before, after = by if processes == 2 else ([], [])
+        command = [*before, *CONDETR, *arguments(scenes, out, *settings, **options), *after]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         return subprocess.Popen(
             command,

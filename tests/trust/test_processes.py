@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.cli.conftest import Command
-from tests.trust.conftest import Start, arguments, finish, last_saved, wait_for
+from tests.trust.conftest import DEVICES, TORCHRUN, Launcher, Start, arguments, finish, last_saved, wait_for
 
 FROZEN_NORM = ("kind=timm", "name=mobilenetv3_small_050", "norm=frozen")
 """The statistics of a trainable norm would differ from process to process, and so would dropout."""
@@ -31,8 +31,11 @@ def alone(condetr: Command, scenes: Path, tmp_path: Path) -> Path:
     return tmp_path / "alone"
 
 
-def test_two_processes_have_the_losses_and_detections_of_one(start: Start, alone: Path, tmp_path: Path) -> None:
-    said = finish(start(tmp_path / "pair", "epochs=3", backbone=FROZEN_NORM, processes=2))
+@pytest.mark.parametrize("by", [TORCHRUN, DEVICES], ids=["torchrun", "devices"])
+def test_two_processes_have_the_losses_and_detections_of_one(
+    start: Start, alone: Path, tmp_path: Path, by: Launcher
+) -> None:
+    said = finish(start(tmp_path / "pair", "epochs=3", backbone=FROZEN_NORM, processes=2, by=by))
     assert "(2 processes x 2 images)" in said
     assert history(tmp_path / "pair") == [pytest.approx(row, rel=1e-4) for row in history(alone)]
     found = [json.loads((run / "predictions.json").read_text()) for run in (alone, tmp_path / "pair")]
@@ -45,7 +48,7 @@ def test_two_processes_stop_together_and_one_goes_on(
     start: Start, condetr: Command, scenes: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    pair = start(run, "epochs=20", processes=2)
+    pair = start(run, "epochs=20", processes=2, by=DEVICES)
     wait_for(lambda: last_saved(run) > 0, pair)
     pair.send_signal(signal.SIGTERM)
     said, _ = pair.communicate(timeout=60)
@@ -80,3 +83,32 @@ def test_a_dead_process_ends_the_others_with_a_word(start: Start, tmp_path: Path
     assert time.monotonic() - began < 60
     assert "another of its processes has ended, so the training cannot continue" in said
     assert "is complete, continue with --resume auto" in said
+
+
+def test_processes_that_the_command_started_end_with_one_sentence(start: Start, tmp_path: Path) -> None:
+    pair = start(tmp_path / "run", "epochs=400", processes=2, by=DEVICES)
+    wait_for(lambda: last_saved(tmp_path / "run") > 0, pair)
+    children = Path(f"/proc/{pair.pid}/task/{pair.pid}/children").read_text().split()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    said = finish(pair, code=1)
+    (sentence,) = (line for line in said.splitlines() if line.startswith("condetr: "))
+    assert sentence.startswith(
+        "condetr: process 2 of 2 was ended by SIGKILL, maybe for lack of memory, so the training"
+    )
+    assert sentence.endswith("is complete, continue with --resume auto")
+    assert "Traceback" not in said
+
+
+def test_what_all_processes_refuse_is_said_once(start: Start, tmp_path: Path) -> None:
+    said = finish(start(tmp_path / "run", "optimizer.rate=1", processes=2, by=DEVICES), code=2)
+    assert said.count("condetr: unknown setting optimizer.rate") == 1
+    assert "Traceback" not in said
+
+
+def test_a_process_that_torchrun_started_starts_no_others(
+    condetr: Command, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    ended = condetr(*arguments(scenes, tmp_path / "run"), "--devices", "2")
+    assert (ended.code, ended.out) == (2, "")
+    assert "--devices 2 does not agree with torchrun, which started 3: leave it out" in ended.err

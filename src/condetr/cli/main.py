@@ -5,11 +5,15 @@ Each verb has a module of its own, which imports torch and other slow libraries 
 """
 
 import io
+import json
+import os
 import re
 import sys
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -21,13 +25,14 @@ from condetr.cli.demo import demo
 from condetr.cli.doctor import doctor
 from condetr.cli.evaluate import evaluate
 from condetr.cli.explain import explain
+from condetr.cli.options import is_first_process
 from condetr.cli.predict import predict
 from condetr.cli.recipes import config_app, recipes
 from condetr.cli.sanity import sanity
 from condetr.cli.synth import synth
 from condetr.cli.train import train
 from condetr.cli.ui import ui
-from condetr.errors import InputError, InputWarning, RunError
+from condetr.errors import SUPERVISED, InputError, InputWarning, RunError
 
 FAILED = 1
 """Exit code if a run had to end although its input is valid."""
@@ -60,10 +65,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             _refuse_empty(sys.argv[1:] if argv is None else argv)
             app(args=argv, prog_name="condetr")
         except (InputError, RunError) as error:
-            _say(error)
+            _end_with(error)
             raise SystemExit(BAD_INPUT if isinstance(error, InputError) else FAILED) from None
         except PermissionError as error:
-            _say(f"permission denied for {error.filename}: choose another folder, or change its permissions")
+            _end_with(f"permission denied for {error.filename}: choose another folder, or change its permissions")
             raise SystemExit(BAD_INPUT) from None
 
 
@@ -83,9 +88,20 @@ def _show_warning(
 ) -> None:
     """Print condetr's warnings as a line each, and other libraries' warnings as usual."""
     if issubclass(category, InputWarning):
-        _say(message)
+        if is_first_process():  # of several that warn of the same
+            _say(message)
     else:
         otherwise(message, category, *where)
+
+
+def _end_with(sentence: object) -> None:
+    """Say why the command ends, or leave it to the process that started this one."""
+    file = os.environ.get("TORCHELASTIC_ERROR_FILE")  # torch names it, torchrun does too
+    if file is None or SUPERVISED not in os.environ:
+        _say(sentence)
+        return
+    told = {"message": str(sentence), "timestamp": time.time(), "is_input": not isinstance(sentence, RunError)}
+    Path(file).write_text(json.dumps(told))
 
 
 def _say(sentence: object) -> None:

@@ -49,9 +49,14 @@ def say_what_was_understood(data: Path, *, quiet: bool = False) -> None:
     from condetr.data.recognise import recognise
 
     source = recognise(data)
-    if not quiet and os.environ.get("RANK", "0") == "0":  # only the first of several processes prints
+    if not quiet and is_first_process():
         for line in (source.understood, *source.notes):
             typer.echo(line)
+
+
+def is_first_process() -> bool:
+    """Tell whether this is the one of several processes that prints."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text and tables.")]

@@ -1,4 +1,4 @@
-"""The state of a training as a file: weights, optimizer, average, position, history and best score.
+"""The state of a training as a file: weights, optimizer, average, loss scale, position, history and best score.
 
 It holds no random state: the order of images and every augmentation follow from the seed, the epoch and the image, and
 dropout from the seed, the step and the process.
@@ -98,6 +98,7 @@ def save_checkpoint(
         "detector": stepper.detector.state_dict(),
         "optimizer": stepper.optimizer.optimizer.state_dict(),
         "ema": None if stepper.ema is None else stepper.ema.state_dict(),
+        "scaler": None if stepper.scaler is None else stepper.scaler.state_dict(),
         "progress": asdict(progress),
         "best": None if best is None else _packed(best),
         "label_map": splits.train.label_map.to_list(),
@@ -125,6 +126,8 @@ def restore_checkpoint(
         stepper.optimizer.optimizer.load_state_dict(state["optimizer"])
         if stepper.ema is not None:
             stepper.ema.load_state_dict(state["ema"])
+        if stepper.scaler is not None:
+            stepper.scaler.load_state_dict(state["scaler"])
         progress = TypeAdapter(Progress).validate_python(state["progress"])
         best = None if state["best"] is None else _unpacked(state["best"], names=splits.train.label_map.names)
     except TORCH_LOAD_ERRORS as error:

@@ -10,7 +10,7 @@ from condetr.detectors.registry import DEFAULT_DETECTOR, DetectorConfig
 from condetr.engine.optim import EmaConfig, OptimizerConfig, ScheduleConfig, StepScheduleConfig
 
 Count = Annotated[int, Field(ge=1)]
-Precision = Literal["auto", "32-true", "bf16-mixed"]
+Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
 
 @settings
@@ -82,7 +82,8 @@ class TrainConfig:
     init_from: str | None = None
     """Weights to start from, anything that `condetr.load` takes; what does not fit is re-initialised and named."""
     precision: Precision = "auto"
-    """`auto` is bf16 if the device computes faster in it, otherwise fp32."""
+    """`auto` is bf16 if the device computes faster in it, fp16 with a scaled loss on GPUs that have fp16 alone
+    (T4, V100), and otherwise fp32."""
     compile: bool = False
     """Compile the detector with torch.compile, which takes minutes for each new batch size; see data.pad_multiple."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 42

@@ -21,7 +21,11 @@ from condetr.engine.config import Precision, TrainConfig
 from condetr.errors import InputError, RunError
 from condetr.inference.predictor import usable_device
 from condetr.losses.criterion import LossReport
-from condetr.optimize.machine import has_fast_bf16
+from condetr.optimize.machine import has_fast_bf16, has_fast_fp16
+from condetr.words import counted
+
+LOST = "another of its processes"
+"""Begins the sentence of a process that cannot continue without another one."""
 
 
 class Agreement(NamedTuple):
@@ -68,9 +72,12 @@ def lost_processes_named(*, checkpoint: Path) -> Iterator[None]:
         lost = _lost_process(error)
         if lost is None:
             raise
-        saved = f"{checkpoint} is complete, continue with --resume auto"
-        state = saved if checkpoint.is_file() else "nothing was saved yet"
-        raise RunError(f"{lost}, so the training cannot continue: {state}") from error
+        raise RunError(f"{lost}, so the training cannot continue: {kept_state(checkpoint)}") from error
+
+
+def kept_state(checkpoint: Path) -> str:
+    """Say what is kept of a training that has ended."""
+    return f"{checkpoint} is complete, continue with --resume auto" if checkpoint.is_file() else "nothing was saved yet"
 
 
 def _lost_process(error: Exception) -> str | None:
@@ -85,8 +92,8 @@ def _lost_process(error: Exception) -> str | None:
     if not isinstance(error, torch.distributed.DistError) and "gloo" not in text.lower():
         return None
     if "timed out" in text.lower():
-        return "another of its processes hangs (it did not answer within process_timeout_minutes)"
-    return "another of its processes has ended"
+        return f"{LOST} hangs (it did not answer within process_timeout_minutes)"
+    return f"{LOST} has ended"
 
 
 def _passed_the_loader(error: Exception) -> bool:
@@ -98,11 +105,29 @@ class Autocast(MixedPrecision):
     """Computes in 16 bits where torch's autocast does; what the detector is given stays as it is.
 
     Fabric would round it all before, the boxes of the targets too, by up to half a pixel in 250.
+
+    In fp16, whose smallest numbers gradients undercut, a scaler multiplies the loss. Fabric would silently leave out a
+    step whose gradient is not finite, and cannot unscale gradients of fused optimizers; here the caller decides.
     """
 
     def convert_input(self, data: Any) -> Any:  # noqa: ANN401
         """Return the data unchanged."""
         return data
+
+    def unscale_gradients(self, optimizer: torch.optim.Optimizer) -> None:
+        """Undo the scaling of the loss in the gradients of an optimizer."""
+        if self.scaler is not None:
+            self.scaler.unscale_(optimizer)
+
+    def optimizer_step(self, optimizer: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """Make a step with gradients that were unscaled and found to be finite."""
+        return optimizer.step(**kwargs)
+
+
+def loss_scaler(fabric: Fabric) -> torch.amp.GradScaler | None:
+    """Return what scales the loss in fp16."""
+    precision = fabric.strategy.precision
+    return precision.scaler if isinstance(precision, Autocast) else None
 
 
 DEVICES = ("cpu", "cuda", "mps")
@@ -118,13 +143,14 @@ def launch(
     """
     local, nodes = _processes_here(), int(os.environ.get("GROUP_WORLD_SIZE", "1"))
     computed_on = _default_device() if device is None else device
+    _require_enough(computed_on, processes=local)
     precision = resolve_precision(config.precision, device=computed_on)
     fabric = Fabric(
         accelerator="auto" if device is None else device.type,
         devices=[device.index] if device is not None and device.index is not None else local,
         num_nodes=nodes,
         strategy=_several_processes(config, has_idle_parameters=has_idle_parameters()) if local * nodes > 1 else "auto",
-        plugins=[Autocast(precision, computed_on.type) if precision == "bf16-mixed" else FullPrecision()],
+        plugins=[FullPrecision() if precision == "32-true" else Autocast(precision, computed_on.type)],
     )
     fabric.launch()
     return fabric
@@ -147,17 +173,30 @@ def training_device(name: str) -> torch.device:
     return device
 
 
-def resolve_precision(precision: Precision, *, device: torch.device) -> Literal["32-true", "bf16-mixed"]:
-    """Return the precision that `auto` means on a device: bf16 if it is faster than fp32."""
+def resolve_precision(precision: Precision, *, device: torch.device) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
+    """Return the precision that `auto` means on a device: of bf16 and fp16 the first in which it computes faster than in fp32."""
     if precision != "auto":
         return precision
-    return "bf16-mixed" if has_fast_bf16(device) else "32-true"
+    if has_fast_bf16(device):
+        return "bf16-mixed"
+    return "16-mixed" if has_fast_fp16(device) else "32-true"
 
 
 def _default_device() -> torch.device:
     """Return the kind of device that Fabric chooses by itself."""
     device = usable_device()
     return device if device.type in DEVICES else torch.device("cpu")
+
+
+def _require_enough(device: torch.device, *, processes: int) -> None:
+    if device.type == "cpu" or processes == 1:
+        return
+    count = torch.cuda.device_count() if device.type == "cuda" else 1
+    if count < processes:
+        raise InputError(
+            f"{processes} processes cannot share {counted(count, 'GPU')} ({device.type}): start at most one for each, "
+            "or give --device cpu"
+        )
 
 
 def _processes_here() -> int:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from condetr.config import to_yaml
+from condetr.data.batch import Batch
 from condetr.data.sources import DataSplits
 from condetr.detectors.detector import Detector, without_training_aids
 from condetr.detectors.registry import DetectorConfig
@@ -14,12 +15,16 @@ from condetr.engine.config import TrainConfig
 from condetr.engine.display import Means, write_metrics
 from condetr.engine.results import Evaluation
 from condetr.engine.step import Stepper
+from condetr.inference.drawing import draw_batch
 from condetr.inference.model_folder import save_model
 from condetr.runs.folder import RunFolder
 from condetr.runs.images import ImagesUsed
 from condetr.runs.loggers import MetricsLogger, running_loggers
 from condetr.shapes import Detections
 from condetr.storage.atomic import replaced_file, write_text
+
+LARGEST_WH = (1600, 1200)
+"""Of the picture of the first batch, in pixels."""
 
 
 class Recorder:
@@ -47,6 +52,14 @@ class Recorder:
         self.loggers: list[MetricsLogger] = []
         self.saved_step = progress.step
         self._saved_at = self._counted_at = time.perf_counter()
+
+    def draw(self, batch: Batch) -> None:
+        """Save a picture of the first batch."""
+        if self.is_first_process:
+            picture = draw_batch(batch, label_map=self.splits.train.label_map)
+            picture.thumbnail(LARGEST_WH)
+            with replaced_file(self.run.first_batch) as draft:
+                picture.save(draft, format="JPEG", quality=85)
 
     @property
     def last_state(self) -> str:

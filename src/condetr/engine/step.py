@@ -13,7 +13,7 @@ from condetr.detectors.detector import Detector
 from condetr.detectors.registry import DetectorConfig
 from condetr.engine.config import TrainConfig
 from condetr.engine.optim import Ema, Schedule, set_learning_rates
-from condetr.engine.processes import agree, boxes_per_process
+from condetr.engine.processes import agree, boxes_per_process, loss_scaler
 from condetr.losses.criterion import Criterion, LossReport
 from condetr.shapes import Output, Targets
 
@@ -25,6 +25,8 @@ class Outcome(NamedTuple):
     """Means over batches and processes, and the norm of the gradient."""
     is_finite: bool
     """Otherwise the step was skipped."""
+    is_overflow: bool
+    """True if only the scaled gradient was not finite, as happens in fp16; the next one is scaled less."""
     must_stop: bool
     """True if a process was asked to stop."""
 
@@ -43,6 +45,7 @@ class Stepper:
             detector.compile()
         optimizer = config.optimizer.build(detector)
         self.limits = config.optimizer.limits(optimizer)
+        self.scaler = loss_scaler(fabric)
         self.model, self.optimizer = fabric.setup(detector, optimizer)
 
     def follow(self, config: TrainConfig, *, steps_per_epoch: int) -> None:
@@ -81,7 +84,10 @@ class Stepper:
             if self.ema is not None:
                 self.ema.update(self.detector)
         self.optimizer.zero_grad()
-        return Outcome(losses, is_finite=is_finite, must_stop=must_stop)
+        is_overflow = not is_finite and self._can_scale_less() and bool(losses["loss"].isfinite())
+        if self.scaler is not None:
+            self.scaler.update()
+        return Outcome(losses, is_finite=is_finite, is_overflow=is_overflow, must_stop=must_stop)
 
     def seed_step(self, number: int) -> None:
         """Make dropout depend only on the seed, the step and the process, so that a resumed step is the same."""
@@ -95,6 +101,9 @@ class Stepper:
                 self.detector, self.criterion, batch, num_boxes=max(float(sum(batch.targets.counts)), 1.0)
             )
         return losses["loss"]
+
+    def _can_scale_less(self) -> bool:
+        return self.scaler is not None and self.scaler.get_scale() > 1
 
     def _clip(self) -> Tensor:
         """Clip the gradient, or parts of it, if the settings say so; return its norm before clipping."""

@@ -216,6 +216,8 @@ class Training:
         steps = self.loaders.steps(epoch, start=first - epoch * self.loaders.steps_per_epoch)
         began_step = began
         while self.progress.step < self.total_steps and (batches := next(steps, None)) is not None:
+            if self.progress.step == 0:
+                self.recorder.draw(batches[0])
             self._step(batches)
             if self.budget is not None and self.progress.plans < PLANS:
                 self._keep_to(self.budget, seconds=time.perf_counter() - began_step)
@@ -243,7 +245,7 @@ class Training:
         if outcome.is_finite:
             self.means.add(outcome.losses)
             self.skipped.in_a_row = 0
-        else:
+        elif not outcome.is_overflow:
             self._diagnose(batches, losses={name: float(value) for name, value in outcome.losses.items()})
         self.stop.is_agreed = outcome.must_stop
         self.progress.step += 1

@@ -95,9 +95,10 @@ def unfit_learning_rate(*, lr: float, batch_size: int) -> str | None:
 
 def emulated_precision(precision: Precision, *, device: torch.device) -> str | None:
     """Check for a precision in which the device computes no faster than in fp32."""
-    if precision != "bf16-mixed" or not is_slow(torch.bfloat16, device=device):
+    dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision, torch.float32)
+    if not is_slow(dtype, device=device):
         return None
-    return "precision bf16-mixed is no faster than 32-true on this machine: use precision=auto or 32-true"
+    return f"precision {precision} is no faster than 32-true on this machine: use precision=auto or 32-true"
 
 
 def skipped_steps(*, skipped: int, steps: int) -> str | None:

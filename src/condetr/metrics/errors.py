@@ -53,9 +53,20 @@ class Errors(NamedTuple):
     """Errors by size: of the detection's box, or of the missed object."""
 
 
+class Verdict(NamedTuple):
+    """What became of the detections and objects of one image."""
+
+    kinds: tuple[str, ...]
+    """Of each detection: `hit`, one of FALSE_POSITIVES, or `ignored` (in a crowd region, or beyond the best 100)."""
+    is_found: Bool[np.ndarray, " T"]
+    """Of each object; a crowd region counts as found."""
+
+
 class _Judged(NamedTuple):
     """The detections and objects of one image."""
 
+    indices: Int[np.ndarray, " N"]
+    """Of the detections that are not ignored."""
     scores: Float[np.ndarray, " N"]
     labels: Int[np.ndarray, " N"]
     areas: Float[np.ndarray, " N"]
@@ -97,8 +108,21 @@ def find_errors(split: Split, detections: Mapping[int, Detections]) -> Errors:
     )
 
 
+def judge(record: ImageRecord, detections: Detections) -> Verdict:
+    """Tell which detections in an image are hits, why the others are none, and which objects are found."""
+    judged = _judge(record, detections)
+    kinds = ["ignored"] * len(detections)
+    for index, kind in zip(judged.indices.tolist(), judged.kinds.tolist(), strict=True):
+        kinds[index] = "hit" if kind == CORRECT else FALSE_POSITIVES[kind]
+    is_found = record.is_crowd.copy()
+    is_found[~record.is_crowd] = judged.is_found
+    return Verdict(tuple(kinds), is_found)
+
+
 def _judge(record: ImageRecord, detections: Detections) -> _Judged:
-    found = _best_of_each_class(detections.where(~only_in_a_crowd(record, detections)))
+    indices = np.flatnonzero(~only_in_a_crowd(record, detections))
+    indices = indices[_are_best_of_their_class(detections.labels[indices])]
+    found = detections.take(indices)
     is_object = ~record.is_crowd
     object_labels = record.labels[is_object]
     ious = np.zeros((len(found), len(object_labels)))
@@ -121,6 +145,7 @@ def _judge(record: ImageRecord, detections: Detections) -> _Judged:
     is_missed[meant[meant >= 0]] = False
     sides = found.boxes_xyxy[:, 2:] - found.boxes_xyxy[:, :2]
     return _Judged(
+        indices=indices,
         scores=found.scores,
         labels=found.labels,
         areas=sides.prod(axis=1),
@@ -185,11 +210,11 @@ def _ap(
     return float(np.append(precision, 0.0)[np.minimum(places, len(hits))].mean())
 
 
-def _best_of_each_class(detections: Detections) -> Detections:
-    """Return the detections that COCO counts."""
-    labels = detections.labels
+def _are_best_of_their_class(labels: Int[np.ndarray, " N"]) -> Bool[np.ndarray, " N"]:
+    """Tell which detections COCO counts, of those of one image, the best first."""
     ranks = np.array([(labels[:place] == label).sum() for place, label in enumerate(labels)], np.int64)
-    return detections.where(ranks < MOST_DETECTIONS)
+    is_best: np.ndarray = ranks < MOST_DETECTIONS
+    return is_best
 
 
 def _size(areas: Float[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:

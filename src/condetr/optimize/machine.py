@@ -56,9 +56,15 @@ def has_fast_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and _remembered("bf16 is faster", measure=_bf16_is_faster)
 
 
+def has_fast_fp16(device: torch.device) -> bool:
+    """Tell whether a device multiplies fp16 numbers much faster than fp32: GPUs from Volta (V100, T4) on."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0)
+
+
 def is_slow(dtype: torch.dtype, *, device: torch.device) -> bool:
     """Tell whether a processor or an Nvidia GPU computes no faster in a number format than in fp32."""
-    return dtype == torch.bfloat16 and device.type in ("cpu", "cuda") and not has_fast_bf16(device)
+    is_fast = {torch.bfloat16: has_fast_bf16, torch.float16: has_fast_fp16}.get(dtype)
+    return is_fast is not None and device.type in ("cpu", "cuda") and not is_fast(device)
 
 
 def has_fast_linear_layers() -> bool:

@@ -35,7 +35,7 @@ def accuracy_chart(history: History) -> str | None:
     curves = {name: points for name, points in curves.items() if len(points[1])}
     if not curves:
         return None
-    figure, axes = _chart(x="epoch", y="average precision", width=8.0)
+    figure, axes = _chart(x="epoch", y="average precision", width=6.4)
     for color, (name, points) in zip(PALETTE, curves.items(), strict=False):
         _line(axes, points, color=color, label=name, width=2.2 if name == "AP" else 1.4)
     axes.set_ylim(bottom=0)

@@ -11,18 +11,27 @@ from PIL import Image
 from condetr.data.dataset import ImageRecord, Split
 from condetr.data.images import read_image
 from condetr.errors import InputError
-from condetr.inference.drawing import draw_side_by_side
+from condetr.inference.drawing import draw_judged
+from condetr.metrics.errors import judge
 from condetr.shapes import NOTHING, Detections
 
 PER_GROUP = 4
-LARGEST_WH = (1280, 900)
+LARGEST_WH = (640, 900)
 """Larger images are scaled down, to keep the page small."""
 
 
 class Picture(NamedTuple):
-    """One image of the gallery."""
+    """A picture with its caption."""
 
     data_uri: str
+    caption: str
+
+
+class Judged(NamedTuple):
+    """One image of the gallery."""
+
+    sides: tuple[Picture, ...]
+    """Ground truth and prediction."""
     caption: str
     page: str = ""
     """Where the explorer of the image lies, if there is one."""
@@ -32,7 +41,7 @@ class Group(NamedTuple):
     """Images that were chosen for the same reason."""
 
     title: str
-    pictures: tuple[Picture, ...]
+    pictures: tuple[Judged, ...]
 
 
 def worst_and_best(split: Split, f1: Mapping[int, float]) -> dict[str, list[ImageRecord]]:
@@ -78,7 +87,7 @@ def _pictures(
     f1: Mapping[int, float],
     threshold: float,
     pages: Mapping[int, str],
-) -> list[Picture]:
+) -> list[Judged]:
     pictures = []
     for record in records:
         try:
@@ -86,11 +95,12 @@ def _pictures(
         except InputError:
             continue
         found = detections.get(record.image_id, NOTHING).above(threshold)
-        sheet = draw_side_by_side(image, record, found, label_map=split.label_map)
+        sides = draw_judged(image, record, found, **judge(record, found)._asdict(), label_map=split.label_map)
         score = f"F1 {f1[record.image_id]:.2f}" if record.image_id in f1 else "nothing there, nothing found"
-        sheet.thumbnail(LARGEST_WH)
-        page = pages.get(record.image_id, "")
-        pictures.append(Picture(data_uri(sheet), f"{record.path.name} · {score}", page))
+        for side in sides:
+            side.picture.thumbnail(LARGEST_WH)
+        shown = tuple(Picture(data_uri(side.picture), side.caption) for side in sides)
+        pictures.append(Judged(shown, f"{record.path.name} · {score}", pages.get(record.image_id, "")))
     return pictures
 
 

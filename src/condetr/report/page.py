@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jinja2
 import numpy as np
+from PIL import Image
 
 import condetr
 from condetr.data.dataset import Split
@@ -18,7 +19,7 @@ from condetr.metrics.threshold import best_threshold
 from condetr.report import figures
 from condetr.report.attention import make_attention
 from condetr.report.explorer import write_pages
-from condetr.report.gallery import make_gallery, worst_and_best
+from condetr.report.gallery import data_uri, make_gallery, worst_and_best
 from condetr.runs.contents import Contents, History, read_contents
 from condetr.runs.folder import RunFolder
 from condetr.shapes import Detections
@@ -72,6 +73,7 @@ def write_report(
         headline=_headline(results),
         details=_details(results),
         curves=_curves(contents.history),
+        first_batch=data_uri(Image.open(run.first_batch)) if run.first_batch.is_file() else None,
         notices=_notices(results),
         per_class=_per_class(results),
         label_map=contents.label_map.to_list() if contents.label_map is not None else [],

@@ -41,6 +41,11 @@ class RunFolder:
         return self.path / "timing.csv"
 
     @property
+    def first_batch(self) -> Path:
+        """A picture of the first training batch, as it was augmented."""
+        return self.path / "first_batch.jpg"
+
+    @property
     def nonfinite(self) -> Path:
         """Reports about steps whose loss or gradient was not finite."""
         return self.path / "nonfinite"
@@ -107,7 +112,7 @@ class RunFolder:
     def _has_barely_begun(self) -> bool:
         """Tell whether all files here may be from a training that ended before its first checkpoint."""
         written = (self.config, self.labels, self.images, self.metrics, self.timing, self.nonfinite, self.best)
-        ours = {*written, self.last_checkpoint.parent, self.path / "wandb", self.path / "mlruns"}
+        ours = {*written, self.first_batch, self.last_checkpoint.parent, self.path / "wandb", self.path / "mlruns"}
         here = {entry for entry in self.path.iterdir() if not entry.name.startswith((".", "events."))}
         best = {entry.name for entry in self.best.iterdir()} if self.best.is_dir() else set()
         epochs = len(self.metrics.read_text().splitlines()) - 1 if self.metrics.is_file() else 0

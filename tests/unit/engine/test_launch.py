@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from condetr.engine.config import TrainConfig
-from condetr.engine.processes import launch, training_device
+from condetr.engine.processes import launch, loss_scaler, resolve_precision, training_device
 from condetr.errors import InputError
 
 
@@ -41,6 +41,32 @@ def test_where_fabric_knows_no_such_gpu_the_processor_says_which_precision(monke
 
     assert fabric.device == torch.device("cpu")
     assert fabric.strategy.precision.precision == "bf16-mixed"
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(InputError, match=r"2 processes cannot share 1 GPU \(cuda\): start at most one for each"):
+        launch(TrainConfig(precision="32-true"), device=torch.device("cuda"))
+
+
+@pytest.mark.parametrize(
+    ("capability", "precision"),
+    [((6, 1), "32-true"), ((7, 0), "16-mixed"), ((7, 5), "16-mixed"), ((8, 0), "bf16-mixed")],
+)
+def test_a_gpu_computes_in_the_format_that_it_has(
+    capability: tuple[int, int], precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert resolve_precision("auto", device=torch.device("cuda")) == precision
+
+
+def test_the_loss_is_scaled_in_fp16_alone() -> None:
+    scalers = [
+        loss_scaler(launch(TrainConfig(precision=precision), device=torch.device("cpu")))
+        for precision in ("16-mixed", "bf16-mixed", "32-true")
+    ]
+    assert [scaler is not None for scaler in scalers] == [True, False, False]
 
 
 def test_targets_reach_a_detector_in_bf16_as_they_are() -> None:

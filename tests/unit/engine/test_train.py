@@ -97,6 +97,21 @@ def test_two_optimizers_and_random_draws_go_on_to_the_same_bits(tiny: Config, tm
         torch.testing.assert_close(states[0][part], states[1][part], rtol=0, atol=0)
 
 
+def test_a_training_in_fp16_finds_its_scale_and_goes_on_to_the_same_bits(tiny: Config, tmp_path: Path) -> None:
+    optimizer = OptimizerConfig(sgd=SgdConfig(lr=1e-3, all_but=("encoder",)))
+    config = tiny(precision="16-mixed", optimizer=optimizer)
+    result = train(config, out=tmp_path / "whole")
+    assert result.facts.skipped_steps == 0
+    with pytest.raises(PowerCut):
+        train(config, out=tmp_path / "cut", console=FailingConsole("epoch   2/3"))
+    train(config, out=tmp_path / "cut", resume=True)
+    assert history(tmp_path / "cut") == history(tmp_path / "whole")
+    states = [torch.load(tmp_path / run / "checkpoints/last.ckpt", weights_only=True) for run in ("cut", "whole")]
+    assert states[0]["scaler"] == states[1]["scaler"]
+    assert states[0]["scaler"]["scale"] < 2**16, "no step was too large for fp16, so this tests little"
+    torch.testing.assert_close(states[0]["detector"], states[1]["detector"], rtol=0, atol=0)
+
+
 def test_a_finished_run_goes_on_with_more_epochs_and_a_later_drop(tiny: Config, tmp_path: Path) -> None:
     longer = tiny(epochs=3, schedule=StepScheduleConfig(drop_epoch=2))
     train(longer, out=tmp_path / "whole")

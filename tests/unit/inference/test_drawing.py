@@ -2,10 +2,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from condetr.data.batch import Sample, collate
 from condetr.data.dataset import ImageRecord
-from condetr.inference.drawing import PALETTE, draw_detections, draw_side_by_side, draw_truth
+from condetr.inference.drawing import (
+    HIT,
+    PALETTE,
+    WRONG,
+    draw_batch,
+    draw_detections,
+    draw_judged,
+    draw_side_by_side,
+    draw_truth,
+)
 from condetr.labels import Category, LabelMap
 from condetr.shapes import Detections
 
@@ -85,3 +96,47 @@ def test_ground_truth_and_prediction_stand_side_by_side() -> None:
     assert sheet.crop((sheet.width - 640, sheet.height - 480, *sheet.size)).tobytes() == grey().tobytes()
     left = sheet.crop((0, sheet.height - 480, 640, sheet.height))
     assert left.tobytes() == draw_truth(grey(), truth(BOX), label_map=LABELS).tobytes() != grey().tobytes()
+
+
+def rgb(color: str) -> tuple[int, ...]:
+    return tuple(int(color[i : i + 2], 16) for i in (1, 3, 5))
+
+
+def test_hits_have_a_whole_frame_and_the_rest_has_corners_of_another_colour() -> None:
+    far = (300.0, 300.0, 500.0, 440.0)
+    expected, found = draw_judged(
+        grey(),
+        truth(BOX, far),
+        guess(BOX, far),
+        kinds=("hit", "background"),
+        is_found=np.array([True, False]),
+        label_map=LABELS,
+    )
+
+    for side in (expected, found):
+        assert side.picture.getpixel((20, 70)) == rgb(HIT)
+        assert side.picture.getpixel((300, 432)) == rgb(WRONG)
+        assert side.picture.getpixel((300, 370)) == (128, 128, 128), "a frame with corners alone is open between them"
+    assert expected.caption == "ground truth: 1 of 2 missed"
+    assert found.caption == "prediction: 1 right, 1 false alarm"
+
+
+def test_an_image_without_objects_and_detections_is_judged() -> None:
+    sides = draw_judged(grey(), truth(), guess(), kinds=(), is_found=np.zeros(0, bool), label_map=LABELS)
+
+    assert [side.picture.tobytes() for side in sides] == [grey().tobytes()] * 2
+
+
+def test_boxes_of_a_padded_batch_lie_on_their_objects() -> None:
+    box = (100.0, 200.0, 300.0, 400.0)
+    samples = [
+        Sample(torch.full((3, height, 480), 128, dtype=torch.uint8), torch.tensor([box]), torch.tensor([3]), 1, (9, 9))
+        for height in (480, 640)
+    ]
+
+    picture = draw_batch(collate(samples), label_map=LABELS)
+
+    left, gap = 480, 8
+    for x in (100 + gap, 100 + left + 2 * gap):
+        assert picture.getpixel((x, 380 + gap)) == rgb(PALETTE[3])
+        assert picture.getpixel((x + 60, 380 + gap)) == (128, 128, 128)

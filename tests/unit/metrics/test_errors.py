@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from condetr.metrics.coco import evaluate_coco
-from condetr.metrics.errors import KINDS, Errors, find_errors
+from condetr.metrics.errors import KINDS, Errors, find_errors, judge
 from condetr.shapes import Detections
 from tests.unit.metrics.test_matching import ELSEWHERE, HERE, THERE, guess, split_of, truth
 
@@ -62,6 +62,14 @@ def test_what_is_missed_costs_its_share_of_the_recall() -> None:
     assert pytest.approx(0.5) == errors.AP50
     assert counted(errors) == {"missed": 1}
     assert costs(errors) == pytest.approx({"missed": 0.5})
+
+
+def test_each_detection_and_object_of_an_image_is_judged() -> None:
+    record = truth((HERE, BOLT), (THERE, NUT))
+    found = guess((HERE, NUT), (HERE, BOLT), (HERE, BOLT), (ELSEWHERE, NUT), scores=(0.9, 0.8, 0.7, 0.6))
+    verdict = judge(record, found)
+    assert verdict.kinds == ("class", "hit", "duplicate", "background")
+    assert verdict.is_found.tolist() == [True, False]
 
 
 def test_errors_are_counted_by_size() -> None:

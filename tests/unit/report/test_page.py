@@ -117,6 +117,7 @@ def test_a_whole_run_has_every_section(run_with_model: Path, split: Split, detec
 
     assert tuple(sections(html)) == SECTIONS
     assert "Left out" not in html
+    assert 'src=""' not in html
     for text in ("my run", "1 h 02 min", "epochs: 4", "2.11.0", "0.png · F1 1.00", "3.png · F1 0.00"):
         assert text in html
 
@@ -150,6 +151,20 @@ def test_warnings_of_the_training_and_about_its_data_are_shown(run: Path) -> Non
     assert "<li>the loss stands still</li>" in html
     assert "<li>2 boxes without area, left out (a.jpg: box 1; &lt;b&gt;.jpg)</li>" in html
     assert "nothing to worry about" not in html
+
+
+def test_hits_misses_and_false_alarms_are_told_apart(
+    run: Path, split: Split, detections: dict[int, Detections]
+) -> None:
+    html = write_report(run, split=split, detections=detections).read_text()
+    assert "ground truth: 0 of 2 missed" in html
+    assert "ground truth: 2 of 2 missed" in html
+    assert "prediction: 2 right, 0 false alarms" in html
+
+
+def test_the_first_batch_is_shown(run: Path) -> None:
+    Image.new("RGB", (40, 30)).save(run / "first_batch.jpg")
+    assert '<h2 id="batch">First batch</h2>' in write_report(run, split=None, detections=None).read_text()
 
 
 def test_the_page_needs_no_other_file(run: Path, split: Split, detections: dict[int, Detections]) -> None:
