@@ -3,6 +3,7 @@ import io
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -108,7 +109,7 @@ def test_a_network_for_other_normalisation_sees_what_it_was_trained_on(
         (load_file(tmp_path / "x.safetensors"), IMAGENET_MEAN, IMAGENET_STD),
         ({name.removeprefix("their."): tensor for name, tensor in drawn.items()}, (0.5,) * 3, (0.5,) * 3),
     ):
-        model = timm.create_model(package.model, num_classes=0).eval()
+        model: Any = timm.create_model(package.model, num_classes=0).eval()
         model.load_state_dict({name: state[name] for name in model.state_dict()})
         images = (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
         outcomes.append(model.bn1(model.conv_stem(images))[..., 1:-1, 1:-1])
