@@ -23,7 +23,7 @@ class Muon(torch.optim.Optimizer):
     are those after the all-reduce. Largest logits of attention are not recorded: fused attention never forms them.
 
     torch.optim.Muon does not split, and computes in bf16, which many processors emulate. Here matrices of equal shape
-    are computed together, in their own precision.
+    are computed together, and autocast decides on the precision of products.
     """
 
     def __init__(self, groups: list[dict[str, Any]], *, weight_decay: float) -> None:
