@@ -7,10 +7,7 @@ data and the run folders are under runs/convergence; settings and logs are copie
 """
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,15 +19,13 @@ from rich.console import Console
 
 from benchmarks.convergence import plan
 from benchmarks.convergence.pretrain import pretrain
-from condetr.config import to_yaml
-from condetr.engine.config import TrainConfig
+from benchmarks.training import cores, keep, train
 from condetr.scenes.digits import write_digit_scenes
 from condetr.scenes.shapes import write_scenes
 from condetr.words import ap_text
 
 RUNS = Path("runs/convergence")
 RESULTS = Path("benchmarks/results/convergence")
-KEPT = ("config.yaml", "metrics.csv", "results.json")
 
 STAGES = {
     "search": None,
@@ -60,7 +55,7 @@ def main(
         for run in runs_of(setting, name):
             chains[run.trunk_name].append(run)
         with ThreadPoolExecutor(parallel) as pool:
-            list(pool.map(lambda chain: _train_all(chain, scenes, threads=_cores() // parallel), chains.values()))
+            list(pool.map(lambda chain: _train_all(chain, scenes, threads=cores() // parallel), chains.values()))
 
 
 def scenes_of(setting: plan.Setting) -> Path:
@@ -103,7 +98,7 @@ def _train_all(chain: Sequence[plan.Run], scenes: Path, *, threads: int) -> None
     for run in sorted(chain, key=lambda run: run.epochs):
         if not (RESULTS / run.name / "results.json").exists():
             _branch_off(run, scenes, threads=threads)
-            _train(run.config(), RUNS / run.name, scenes, threads=threads)
+            train(run.config(), RUNS / run.name, data=scenes, threads=threads)
             _keep(run)
 
 
@@ -113,7 +108,7 @@ def _branch_off(run: plan.Run, scenes: Path, *, threads: int) -> None:
     if folder.exists() or _epochs_of(trunk) > run.drop_epoch:
         return
     if _epochs_of(trunk) < run.drop_epoch:
-        _train(run.trunk_config(), trunk, scenes, threads=threads)
+        train(run.trunk_config(), trunk, data=scenes, threads=threads)
     draft = folder.with_name(f"{folder.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     shutil.copytree(trunk, draft)
@@ -126,36 +121,11 @@ def _epochs_of(folder: Path) -> int:
     return len(rows.read_text().splitlines()) - 1 if rows.exists() else 0
 
 
-def _train(config: TrainConfig, folder: Path, scenes: Path, *, threads: int) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    settings, log = (folder.with_name(f"{folder.name}.{kind}") for kind in ("yaml", "log"))
-    settings.write_text(to_yaml(config))
-    # The command in the environment of this process, which need not be on the path.
-    command = [str(Path(sys.executable).parent / "condetr"), "train", str(settings), "--data", str(scenes)]
-    with log.open("a") as output:
-        done = subprocess.run(
-            [*command, "--out", str(folder), "--resume", "auto"],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "OMP_NUM_THREADS": str(max(threads, 1))},
-            check=False,
-        )
-    if done.returncode:
-        raise SystemExit(f"{folder} ended with exit code {done.returncode}; see {log}")
-
-
 def _keep(run: plan.Run) -> None:
     """Copy the results of a complete run."""
-    folder, kept = RUNS / run.name, RESULTS / run.name
-    kept.mkdir(parents=True, exist_ok=True)
-    for name in KEPT:  # results.json comes last, because it marks a run as complete
-        shutil.copyfile(folder / name, kept / name)
-    results = json.loads((folder / "results.json").read_text())
+    keep(RUNS / run.name, RESULTS / run.name)
+    results = json.loads((RESULTS / run.name / "results.json").read_text())
     console.print(f"{run.name}  AP {ap_text(final_ap(run))}  {results['train_seconds']:.0f} s", highlight=False)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 if __name__ == "__main__":

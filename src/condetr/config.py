@@ -67,7 +67,7 @@ def override(config: T, assignments: Sequence[str]) -> T:
     """Return `config` with `path=value` assignments applied, e.g. `schedule.drop_epoch=40`; values are read as YAML.
 
     Of two assignments to one path, the later wins. Another `kind` starts from that kind's defaults, at any position
-    among the assignments.
+    among the assignments, unless it has the same settings as the old one.
     """
     return _assigned(config, dict(_parse_assignment(assignment) for assignment in assignments))
 
@@ -172,7 +172,8 @@ def _assigned(config: T, values: Mapping[str, Any]) -> T:
     mapping = dump(config)
     paths = [path.split(".") for path in values]
     for path in sorted(paths, key=lambda path: (path[-1] != "kind", len(path))):
-        _assign(mapping, path, values[".".join(path)])
+        value = values[".".join(path)]
+        _assign(mapping, path, value, keeps=path[-1] == "kind" and _is_kind_of(config, path, value))
     built: T = _build(type(config), mapping, path="", known=_paths(type(config)))
     return built
 
@@ -187,8 +188,17 @@ def _parse_assignment(assignment: str) -> tuple[str, Any]:
         raise InputError(f"cannot read the value of {assignment!r}: {error}") from None
 
 
-def _assign(mapping: dict[str, Any], path: list[str], value: Any) -> None:  # noqa: ANN401
-    """Set a value in nested plain data; whether the setting exists is checked when settings are built from it."""
+def _is_kind_of(config: object, path: Sequence[str], value: object) -> bool:
+    """Tell whether the settings at a path, whose last part is `kind`, may have this kind too."""
+    here = functools.reduce(lambda part, name: getattr(part, name, None), path[:-1], config)
+    return value in typing.get_args(typing.get_type_hints(type(here)).get("kind"))
+
+
+def _assign(mapping: dict[str, Any], path: list[str], value: Any, *, keeps: bool) -> None:  # noqa: ANN401
+    """Set a value in nested plain data; whether the setting exists is checked when settings are built from it.
+
+    Another kind removes the settings of the old one, unless it `keeps` them.
+    """
     *parents, last = path
     here = mapping
     for depth, parent in enumerate(parents, start=1):
@@ -198,7 +208,7 @@ def _assign(mapping: dict[str, Any], path: list[str], value: Any) -> None:  # no
         if not isinstance(here, dict):
             raise InputError(f"unknown setting {'.'.join(path)!r}: {'.'.join(path[:depth])} has no settings below it")
     # Settings of the old kind (for example resnet) do not exist in the new one (timm).
-    if last == "kind" and here.get("kind") != value:
+    if last == "kind" and here.get("kind") != value and not keeps:
         here.clear()
     here[last] = value
 

@@ -10,6 +10,8 @@ from torch import nn
 
 from condetr.config import dump, from_mapping
 from condetr.data.transforms import LightTransformConfig
+from condetr.detectors.conditional_detr import ConditionalCrossAttention, ConditionalSelfAttention
+from condetr.engine.optim import OptimizerConfig, Optimizers
 from condetr.engine.overfit import without_dropout
 from condetr.errors import InputError
 from condetr.inference.model_folder import LoadedModel, load_model, save_model
@@ -17,9 +19,17 @@ from condetr.interop.convert import export
 from condetr.interop.loading import load
 from condetr.interop.official import write_official
 from condetr.labels import Category, LabelMap
+from condetr.layers.attention import MultiHeadAttention
+from condetr.layers.deformable import DeformableAttention
+from condetr.layers.mlp import FeedForward
 from condetr.shapes import DetectorOutput, Output, Targets
 
 LABELS = LabelMap((Category(3, "bolt"), Category(7, "nut")))
+LAYERS = (
+    *(MultiHeadAttention, ConditionalSelfAttention, ConditionalCrossAttention, DeformableAttention),
+    FeedForward,
+)
+"""Whose matrices are between features."""
 
 
 def images() -> tuple[torch.Tensor, torch.Tensor]:
@@ -111,6 +121,31 @@ def test_it_learns_the_batch_that_it_sees(config: Any) -> None:  # noqa: ANN401
         optimizer.zero_grad()
         seen.append(loss.item())
     assert seen[-1] < 0.8 * seen[0]
+
+
+def test_muon_has_matrices_between_features_and_the_rest_is_adamws(config: Any) -> None:  # noqa: ANN401
+    detector = config.build(num_classes=2)
+    try:
+        optimizer = OptimizerConfig(kind="muon").build(detector)
+    except InputError:
+        assert not [module for module in detector.modules() if isinstance(module, FeedForward)]
+        return
+    assert isinstance(optimizer, Optimizers)
+    parts = {
+        name: [id(parameter) for group in part.param_groups for parameter in group["params"]]
+        for name, part in optimizer.parts.items()
+    }
+    trainable = {id(parameter): name for name, parameter in detector.named_parameters() if parameter.requires_grad}
+    assert sorted(parts["adamw"] + parts["muon"]) == sorted(trainable)
+    expected = set()
+    for path, module in detector.named_modules():
+        layer = path.rpartition(".")[0]
+        if isinstance(module, nn.Linear) and type(detector.get_submodule(layer)) in LAYERS:
+            expected.add(f"{path}.weight")
+        if isinstance(module, MultiHeadAttention):
+            expected.add(f"{path}.in_proj_weight")
+    expected = {name for name in expected if "sampling_offsets" not in name and "attention_weights" not in name}
+    assert {trainable[each] for each in parts["muon"]} == expected
 
 
 def test_its_settings_survive_a_file(config: Any) -> None:  # noqa: ANN401

@@ -16,7 +16,16 @@ import torch
 from tests.trust.conftest import Start, finish, last_saved, wait_for
 
 KILLS = int(os.environ.get("CONDETR_KILLS", "1"))
-SETTINGS = (f"epochs={14 + 2 * KILLS}", "data.batch_size=2", "detector.dropout=0.1")
+SETTINGS = (
+    *(f"epochs={14 + 2 * KILLS}", "data.batch_size=2", "detector.dropout=0.1", "detector.num_queries=40"),
+    *(
+        "optimizer.kind=muon",
+        "schedule.kind=linear",
+        "data.transform.dense.mosaic=0.5",
+        "data.transform.dense.mixup=0.3",
+    ),
+    *(f"data.transform.dense.{name}=0.7" for name in ("copy_blend", "iou_crop", "zoom_out")),
+)
 """Epochs of four steps; every life makes at least one."""
 EXACT = ("metrics.csv", "best/model.safetensors", "predictions.json", "labels.json", "config.yaml")
 

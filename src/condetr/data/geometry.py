@@ -9,7 +9,7 @@ from torchvision.transforms.v2 import functional as F
 
 from condetr.data.batch import Sample
 
-_MEAN_COLOUR = [124.0, 116.0, 104.0]  # of ImageNet: about zero after normalisation
+MEAN_COLOUR = [124.0, 116.0, 104.0]  # of ImageNet: about zero after normalisation
 
 
 def resized_hw(size_hw: tuple[int, int], *, short_side: int, max_side: int | None = None) -> tuple[int, int]:
@@ -91,6 +91,6 @@ def pad(sample: Sample, *, top: int, left: int, size_hw: tuple[int, int]) -> Sam
     height, width = current_hw(sample)
     margins = [left, top, size_hw[1] - left - width, size_hw[0] - top - height]
     return sample._replace(
-        image=F.pad(sample.image, margins, fill=_MEAN_COLOUR),
+        image=F.pad(sample.image, margins, fill=MEAN_COLOUR),
         boxes_xyxy=sample.boxes_xyxy + torch.tensor([left, top, left, top]),
     )

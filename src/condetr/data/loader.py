@@ -4,7 +4,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from condetr.data.batch import Batch, Sample, collate
 from condetr.data.dataset import ImageRecord, Split
+from condetr.data.dense import Dense, Phase, Transform
 from condetr.data.images import read_image
-from condetr.data.transforms import Transform
 from condetr.errors import InputError
 
 
@@ -25,6 +25,12 @@ class Key(NamedTuple):
     epoch: int
     position: int
     """Of the image in its split."""
+    phase: Phase | None = None
+    """The part of the training, where the augmentation has parts."""
+
+
+def _no_phase(batch: int) -> None:
+    return None
 
 
 def train_loader(
@@ -37,6 +43,7 @@ def train_loader(
     group_by_aspect: bool = False,
     pad_multiple: int = 1,
     cache_mb: int = 0,
+    dense: Dense | None = None,
     rank: int = 0,
     world_size: int = 1,
 ) -> "TrainLoader":
@@ -45,7 +52,8 @@ def train_loader(
     Every process gets `batch_size` images of each global batch. `group_by_aspect` puts landscape and portrait images
     into separate batches, which saves padding. `pad_multiple` rounds the height and width of a batch up, so that few
     sizes occur. `cache_mb` mebibytes of decoded images stay in memory, divided among
-    the workers. Raises InputError where the split has fewer images than one global batch.
+    the workers. `dense` takes the place of `transform` in batches that are given a phase. Raises InputError where the
+    split has fewer images than one global batch.
     """
     images, needed = len(split), batch_size * world_size
     if images < needed:
@@ -56,7 +64,12 @@ def train_loader(
         )
     groups = tuple(_is_portrait(record) if group_by_aspect else False for record in split.records)
     reader = _BatchReader(
-        split=split, transform=transform, seed=seed, pad_multiple=pad_multiple, cache_bytes=cache_mb * 2**20
+        split=split,
+        transform=transform,
+        seed=seed,
+        pad_multiple=pad_multiple,
+        cache_bytes=cache_mb * 2**20,
+        dense=dense,
     )
     return TrainLoader(
         reader, groups=groups, batch_size=batch_size, seed=seed, workers=workers, rank=rank, world_size=world_size
@@ -104,10 +117,17 @@ class TrainLoader:
         """Return the batches of an epoch on this process; an incomplete last one is left out."""
         return len(self.groups) // (self.batch_size * self.world_size)
 
-    def epoch(self, number: int, *, start_batch: int = 0) -> Iterator[Batch]:
-        """Yield the batches of epoch `number`, the same whenever it is asked for, from batch `start_batch` on."""
-        batches = self.batch_positions(number)[start_batch:]
-        return self._pipeline.run([[Key(number, index) for index in batch] for batch in batches])
+    def epoch(
+        self, number: int, *, start_batch: int = 0, phase_of: Callable[[int], Phase | None] = _no_phase
+    ) -> Iterator[Batch]:
+        """Yield the batches of epoch `number`, the same whenever it is asked for, from batch `start_batch` on.
+
+        `phase_of` tells the phase of a batch by its place in the epoch.
+        """
+        batches = [*enumerate(self.batch_positions(number))][start_batch:]
+        return self._pipeline.run(
+            [[Key(number, position, phase_of(index)) for position in batch] for index, batch in batches]
+        )
 
     def batch_positions(self, epoch: int) -> list[Sequence[int]]:
         """Return which images, by their position in the split, this process sees in each batch of an epoch."""
@@ -137,8 +157,19 @@ class EvalLoader:
 class _BatchReader(Dataset[Batch | InputError]):
     """Reads, transforms and collates the samples of one batch; holds no state but a cache of decoded images."""
 
-    def __init__(self, *, split: Split, transform: Transform, seed: int, pad_multiple: int, cache_bytes: int) -> None:
+    def __init__(
+        self,
+        *,
+        split: Split,
+        transform: Transform,
+        seed: int,
+        pad_multiple: int,
+        cache_bytes: int,
+        dense: Dense | None = None,
+    ) -> None:
         self.split = split
+        self.dense = dense
+        self.counts = [int((~record.is_crowd).sum()) for record in split.records]
         self.transform = transform
         self.seed = seed
         self.pad_multiple = pad_multiple
@@ -149,21 +180,33 @@ class _BatchReader(Dataset[Batch | InputError]):
     def __getitem__(self, keys: Sequence[Key]) -> Batch | InputError:
         # An exception from a worker arrives with a traceback in its message: hand the error over as a value.
         try:
-            return collate([self._sample(key) for key in keys], multiple=self.pad_multiple)
+            return collate(self._mixed([self._sample(key) for key in keys], keys[0]), multiple=self.pad_multiple)
         except InputError as error:
             return error
 
     def _sample(self, key: Key) -> Sample:
-        record = self.split.records[key.position]
+        rng = random.Random(f"sample {self.seed} {key.epoch} {key.position}")
+        if self.dense is None or key.phase is None:
+            return self.transform(self._read(key.position), rng)
+        return self.dense.sample(key.position, rng, phase=key.phase, read=self._read, counts=self.counts)
+
+    def _mixed(self, samples: Sequence[Sample], first: Key) -> Sequence[Sample]:
+        """Mix the samples of a batch, whose random numbers follow from its first image."""
+        if self.dense is None or first.phase is None:
+            return samples
+        rng = random.Random(f"batch {self.seed} {first.epoch} {first.position}")
+        return self.dense.batch(samples, rng, phase=first.phase)
+
+    def _read(self, position: int) -> Sample:
+        record = self.split.records[position]
         is_target = ~record.is_crowd
-        sample = Sample(
-            image=self._image(key.position),
+        return Sample(
+            image=self._image(position),
             boxes_xyxy=torch.as_tensor(record.boxes_xyxy[is_target], dtype=torch.float32),
             labels=torch.as_tensor(record.labels[is_target], dtype=torch.int64),
             image_id=record.image_id,
             original_size_hw=record.size_hw,
         )
-        return self.transform(sample, random.Random(f"sample {self.seed} {key.epoch} {key.position}"))
 
     def _image(self, position: int) -> UInt8[Tensor, "3 H W"]:
         if position in self.cache:

@@ -6,6 +6,7 @@ nothing else.
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Literal
 
@@ -14,6 +15,7 @@ from torchvision.transforms.v2 import functional as F
 
 from condetr.config import settings
 from condetr.data.batch import Sample
+from condetr.data.dense import DenseConfig, Probability, Stages, Transform
 from condetr.data.geometry import (
     crop,
     current_hw,
@@ -26,8 +28,6 @@ from condetr.data.geometry import (
 )
 from condetr.errors import InputError
 
-Transform = Callable[[Sample, random.Random], Sample]
-Probability = Annotated[float, Field(ge=0, le=1)]
 Strength = Annotated[float, Field(ge=0)]
 Side = Annotated[int, Field(ge=1, le=2**13)]
 Sides = Annotated[tuple[Side, ...], Field(min_length=1)]
@@ -48,21 +48,29 @@ class PaperTransformConfig:
     crop_range: tuple[Side, Side] = (384, 600)
     """Least and largest side of a crop."""
     eval_short_side: Side = 800
+    dense: DenseConfig | None = None
+    """Several images in one, in the middle of a training."""
 
     def __post_init__(self) -> None:
         """Refuse a crop range that runs backwards."""
         if self.crop_range[0] > self.crop_range[1]:
             raise InputError(f"crop_range must go from least to largest, got {self.crop_range}")
 
-    def build_train(self) -> Transform:
+    def build_train(self, *, crop_probability: float = 0.5) -> Transform:
         """Return the random augmentation."""
         return partial(
             augment_as_paper,
             short_sides=self.short_sides,
             max_side=self.max_side,
+            crop_probability=crop_probability,
             crop_short_sides=self.crop_short_sides,
             crop_range=self.crop_range,
         )
+
+    def build_stages(self) -> Stages:
+        """Return the parts of the random augmentation."""
+        uncropped = self.build_train(crop_probability=0.0)
+        return Stages(self.build_train(), clean=uncropped, after_mosaic=uncropped, size_of=self.eval_hw)
 
     def build_eval(self) -> Transform:
         """Return the resize of evaluation, which draws no random number."""
@@ -92,6 +100,8 @@ class LightTransformConfig:
     saturation: Strength = 0.0
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     """The hue turns by up to this part of the colour circle, either way."""
+    dense: DenseConfig | None = None
+    """Several images in one, in the middle of a training."""
 
     def __post_init__(self) -> None:
         """Refuse a zoom range that runs backwards."""
@@ -111,6 +121,17 @@ class LightTransformConfig:
             contrast=self.contrast,
             saturation=self.saturation,
             hue=self.hue,
+        )
+
+    def build_stages(self) -> Stages:
+        """Return the parts of the random augmentation."""
+        unscaled = replace(self, scale=(1.0, 1.0))
+        clean = replace(unscaled, brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0)
+        return Stages(
+            self.build_train(),
+            clean=clean.build_train(),
+            after_mosaic=unscaled.build_train(),
+            size_of=self.eval_hw,
         )
 
     def build_eval(self) -> Transform:
@@ -150,13 +171,14 @@ def augment_as_paper(
     *,
     short_sides: tuple[int, ...],
     max_side: int,
+    crop_probability: float,
     crop_short_sides: tuple[int, ...],
     crop_range: tuple[int, int],
 ) -> Sample:
-    """Flip with probability 1/2, then resize; with probability 1/2 resize and crop before (DETR, appendix A.4)."""
+    """Flip with probability 1/2, then resize; resize and crop before with the given one, 1/2 in DETR (appendix A.4)."""
     if rng.random() < 0.5:
         sample = flip_horizontally(sample)
-    if rng.random() < 0.5:
+    if rng.random() < crop_probability:
         sample = _resize_by_rule(sample, rng, short_side=rng.choice(crop_short_sides), max_side=None)
         sample = _crop_randomly(sample, rng, least=crop_range[0], largest=crop_range[1])
     return _resize_by_rule(sample, rng, short_side=rng.choice(short_sides), max_side=max_side)

@@ -27,6 +27,7 @@ def quick_findings(splits: Sequence[Split], plan: Plan) -> tuple[Finding, ...]:
         _too_many_objects(records, plan),
         _more_than_evaluated(records),
         _small_objects(records, plan),
+        _small_in_mosaics(splits[0], plan),
         _slivers(records, plan),
         _rare_classes(splits[0]),
     )
@@ -75,6 +76,22 @@ def _small_objects(records: Sequence[ImageRecord], plan: Plan) -> Iterator[Findi
             f"{plan.stride} pixels at the size of {plan.recipe}",
             count=count,
             examples=tuple(small[:EXAMPLES]),
+        )
+
+
+def _small_in_mosaics(split: Split, plan: Plan) -> Iterator[Finding]:
+    dense = plan.transform.dense
+    if dense is None or not dense.mosaic:
+        return
+    sides = np.concatenate([object_sides(record, plan) for record in split.records] or [np.zeros(0)]) / 2
+    count = int((sides < plan.stride).sum())
+    if count > _MANY_SMALL * len(sides):
+        yield Finding(
+            severity="warning",
+            what=f"{counted(count, 'object')} ({count / len(sides):.1%}) smaller than a feature cell of {plan.stride} "
+            "pixels once a mosaic halves them: train at a larger size, or with data.transform.dense.copy_blend instead",
+            count=count,
+            examples=(),
         )
 
 

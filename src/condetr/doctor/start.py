@@ -118,5 +118,6 @@ def _why_fresh(num_images: int, *, lack: str) -> str:
     few = "; so few images teach little from nothing" if num_images < FEW else ""
     return (
         f"fresh weights, as {lack}{few}. Better, where there is a connection: --init-from {COCO} with the recipe "
-        f"conditional_detr_r50_50e, or the recipe conditional_detr_mobilenet; offline, a file {_LOCAL} here"
+        f"conditional_detr_r50_50e, or the recipe conditional_detr_mobilenet; where only pip has a connection, "
+        f"`condetr weights mobilenetv2`, which writes {_LOCAL}"
     )

@@ -6,9 +6,13 @@ the last one and the report.
 
 import math
 import time
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from statistics import fmean
 from typing import NamedTuple
 
+from condetr.data.dense import Phase
 from condetr.engine.config import TrainConfig
 from condetr.engine.optim import StepScheduleConfig
 from condetr.errors import RunError
@@ -47,6 +51,18 @@ def report_seconds(image_seconds: float) -> float:
     return 8 + 40 * image_seconds
 
 
+class TimedStep(NamedTuple):
+    """The time of a step with reading its images."""
+
+    seconds: float
+    phase: Phase | None = None
+    """The part of the training, where the augmentation has parts: they take different times."""
+
+
+Ahead = Mapping[Phase | None, float]
+"""The share of each phase in the steps that are left."""
+
+
 class Plan(NamedTuple):
     """The length of a training, and the seconds that it was computed from."""
 
@@ -65,8 +81,8 @@ class Budget:
     minutes: float
     began: float
     """When this process began, by time.perf_counter, less the seconds that earlier ones have used."""
-    step_seconds: list[float] = field(default_factory=list)
-    """Of the steps of this process, with reading their images."""
+    timed: list[TimedStep] = field(default_factory=list)
+    """The steps of this process."""
 
     @property
     def seconds_left(self) -> float:
@@ -76,12 +92,17 @@ class Budget:
     def is_due(self, *, step: int, steps: int, plans: int) -> bool:
         """Return whether the training is planned, or the plan corrected, after `step` of `steps` steps."""
         due = FIRST_STEPS if plans == 0 else math.ceil(CORRECTED_AFTER * steps)
-        return plans < PLANS and step >= due and len(self.step_seconds) >= FIRST_STEPS
+        return plans < PLANS and step >= due and len(self.timed) >= FIRST_STEPS
 
-    def plan(self, *, step: int, evaluation_seconds: float, report_seconds: float) -> Plan:
-        """Plan the training after `step` steps."""
-        timed = self.step_seconds[SLOW_STEPS:]
-        step_seconds = sum(timed) / len(timed)
+    def plan(self, *, step: int, evaluation_seconds: float, report_seconds: float, ahead: Ahead | None = None) -> Plan:
+        """Plan the training after `step` steps; a phase that was not seen yet counts as the mean of the others."""
+        seconds: dict[Phase | None, list[float]] = defaultdict(list)
+        for each in self.timed[SLOW_STEPS:]:
+            seconds[each.phase].append(each.seconds)
+        means = {phase: fmean(each) for phase, each in seconds.items()}
+        step_seconds = sum(
+            share * means.get(phase, fmean(means.values())) for phase, share in (ahead or {None: 1.0}).items()
+        )
         evaluations = min(int(EVALUATING * 60 * self.minutes / evaluation_seconds), MOST_EVALUATIONS)
         stepping = self.seconds_left - (evaluations + 1) * evaluation_seconds - report_seconds
         steps = step + int(stepping / step_seconds)

@@ -232,6 +232,7 @@ def _require_same_past(progress: Progress, *, then: TrainConfig, now: TrainConfi
         for each in (then, now)
     )
     made = min(progress.step, total)
+    _require_same_images(then, now, made=made, steps_per_epoch=steps_per_epoch)
     # Rates drop at the start of an epoch; rates that change in every step also differ there, or at the last step.
     for step in (*range(0, made, steps_per_epoch), *range(made)[-1:]):
         if old(step) != new(step):
@@ -240,6 +241,19 @@ def _require_same_past(progress: Progress, *, then: TrainConfig, now: TrainConfi
                 f"rate, the new one needs {new(step):.4g}; keep the old one, or start again from these weights with "
                 "--init-from"
             )
+
+
+def _require_same_images(then: TrainConfig, now: TrainConfig, *, made: int, steps_per_epoch: int) -> None:
+    """Raise InputError unless the steps made so far belong to the same parts of the augmentation."""
+    dense = now.data.transform.dense
+    if dense is None:
+        return
+    old, new = ([min(step, made) for step in dense.bounds(each.total_steps(steps_per_epoch))] for each in (then, now))
+    if old != new:
+        raise InputError(
+            f"cannot resume with another length: data.transform.dense has begun or ended within the {made} steps made, "
+            "and would have done so elsewhere; keep the old length, or start again from these weights with --init-from"
+        )
 
 
 def _first_difference(old: object, new: object, *, path: str = "") -> str | None:

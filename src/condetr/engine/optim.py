@@ -1,7 +1,8 @@
-"""AdamW with the paper's parameter groups, SGD beside it, and learning rates as functions of the step."""
+"""AdamW with the paper's parameter groups, Muon or SGD beside it, and learning rates as functions of the step."""
 
 import copy
 import math
+import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
@@ -10,6 +11,7 @@ from pydantic import Discriminator, Field
 from torch import Tensor, nn
 
 from condetr.config import settings
+from condetr.engine.muon import Muon
 from condetr.errors import InputError
 
 Schedule = Callable[[int], float]
@@ -32,6 +34,10 @@ class SgdConfig:
 class OptimizerConfig:
     """AdamW with weight decay on all trainable parameters, a smaller rate for the backbone, and gradient clipping."""
 
+    kind: Literal["adamw", "muon"] = "adamw"
+    """`muon` trains the matrices of attention and feed-forward layers by Muon, and all else by AdamW."""
+    muon_rate: Annotated[float, Field(gt=0)] = 10.0
+    """Muon's learning rate as a multiple of `lr`; 5 to 20 are usual."""
     lr: Annotated[float, Field(gt=0)] = 1e-4
     """Learning rate of everything but the backbone."""
     backbone_lr: Annotated[float, Field(ge=0)] = 1e-5
@@ -42,7 +48,7 @@ class OptimizerConfig:
     norm_weight_decay: Annotated[float, Field(ge=0)] | None = None
     """Of weights and biases of norms; by default like all others."""
     clip_norm: Annotated[float, Field(gt=0)] | None = 0.1
-    """Largest norm of the whole gradient, beside `sgd` of AdamW's part of it."""
+    """Largest norm of the whole gradient, or with several optimizers of each one's part of it (`sgd` has its own)."""
     sgd: SgdConfig | None = None
     """A second optimizer, to which `weight_decay` and the schedule apply too, but no other rate than its own."""
 
@@ -57,6 +63,9 @@ class OptimizerConfig:
         optimizers: dict[str, torch.optim.Optimizer] = {}
         if groups:
             optimizers["adamw"] = torch.optim.AdamW(groups, weight_decay=self.weight_decay, fused=True)
+        if self.kind == "muon":
+            groups = self._muon_groups(trainable)
+            optimizers["muon"] = Muon(groups, weight_decay=self.weight_decay)
         if self.sgd is not None:
             groups = self._groups(trainable, of_norms, part="sgd", lr=self.sgd.lr)
             optimizers["sgd"] = torch.optim.SGD(
@@ -84,12 +93,41 @@ class OptimizerConfig:
         ]
         return [{**group, "lr": lr, "base_lr": lr} for group in groups if group["params"] and lr]
 
+    def _muon_groups(self, trainable: dict[str, nn.Parameter]) -> list[dict[str, Any]]:
+        """Return the groups of single matrices and of fused ones; raises InputError where there are none."""
+        names = [name for name in trainable if self._part_of(name) == "muon"]
+        if not names:
+            raise InputError(
+                "optimizer.kind=muon is for the matrices of an encoder or decoder, and none is left for it here: use "
+                "optimizer.kind=adamw" + (", or name them in optimizer.sgd.all_but" if self.sgd else "")
+            )
+        lr = self.lr * self.muon_rate
+        by_blocks = {
+            blocks: [trainable[name] for name in names if name.endswith(FUSED) == (blocks > 1)] for blocks in (1, 3)
+        }
+        return [
+            {"params": params, "blocks": blocks, "lr": lr, "base_lr": lr}
+            for blocks, params in by_blocks.items()
+            if params
+        ]
+
     def _part_of(self, name: str) -> str:
         if self.sgd is not None and not any(word in name for word in self.sgd.all_but):
             return "sgd"
         if "backbone" in name:
             return "backbone"
-        return "slow" if any(word in name for word in self.slow) else "other"
+        if any(word in name for word in self.slow):
+            return "slow"
+        return "muon" if self.kind == "muon" and MATRICES.search(name) else "other"
+
+
+MATRICES = re.compile(
+    r"\b(encoder|decoder)\.layers\.\d+\.(self_attention|cross_attention|feedforward)"
+    r"\.(?!sampling_offsets|attention_weights)(\w+\.|in_proj_)weight$"
+)
+"""Names of what Muon trains. Offsets and weights of sampled points are not projections of features."""
+FUSED = "in_proj_weight"
+"""The last part of the name of a matrix that consists of those for query, key and value."""
 
 
 class Optimizers(torch.optim.Optimizer):

@@ -80,7 +80,8 @@ class Stepper:
         losses, must_stop = agree(self.fabric, {**_mean(reports), "grad_norm": self._clip()}, stop=stop)
         is_finite = bool(torch.stack([*losses.values()]).isfinite().all())
         if is_finite:
-            self.optimizer.step()
+            with self.fabric.autocast():  # of Muon's matrix products
+                self.optimizer.step()
             if self.ema is not None:
                 self.ema.update(self.detector)
         self.optimizer.zero_grad()

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -20,6 +20,7 @@ from condetr.engine.budget import (
     SAME,
     TIMED_IMAGES,
     Budget,
+    TimedStep,
     report_seconds,
     scaled,
 )
@@ -213,14 +214,16 @@ class Training:
     def _epoch(self) -> None:
         """Train the rest of an epoch, evaluate if it is due, record both."""
         began, epoch, first = time.perf_counter(), self.progress.epoch, self.progress.step
-        steps = self.loaders.steps(epoch, start=first - epoch * self.loaders.steps_per_epoch)
+        steps = self._steps(epoch)
         began_step = began
         while self.progress.step < self.total_steps and (batches := next(steps, None)) is not None:
             if self.progress.step == 0:
                 self.recorder.draw(batches[0])
             self._step(batches)
             if self.budget is not None and self.progress.plans < PLANS:
-                self._keep_to(self.budget, seconds=time.perf_counter() - began_step)
+                is_changed = self._keep_to(self.budget, seconds=time.perf_counter() - began_step)
+                if is_changed and self.loaders.dense is not None:
+                    steps = self._steps(epoch)  # their images follow from the length
             began_step = time.perf_counter()
             speed = (self.progress.step - first) * self.config.data.batch_size / (time.perf_counter() - began)
             self._after_step(images_per_second=speed)
@@ -239,6 +242,11 @@ class Training:
         self._save()
         self.callbacks.on_epoch(self.progress.epoch, row)
 
+    def _steps(self, epoch: int) -> Iterator[list[Batch]]:
+        """Return the batches of the remaining steps of an epoch."""
+        start = self.progress.step - epoch * self.loaders.steps_per_epoch
+        return self.loaders.steps(epoch, start=start, total=self.total_steps)
+
     def _step(self, batches: Sequence[Batch]) -> None:
         """Make one optimizer step, or skip it if it is not finite."""
         outcome = self.stepper.step(batches, number=self.progress.step, stop=self.stop.received is not None)
@@ -253,15 +261,20 @@ class Training:
         epoch, lr = self.progress.epoch + 1, self.stepper.lr
         self.callbacks.on_step(StepReport(self.progress.step, epoch, lr, outcome.losses, outcome.is_finite))
 
-    def _keep_to(self, budget: Budget, *, seconds: float) -> None:
-        """Plan the length of the training, or correct the plan, if it is time; the last step took `seconds`."""
-        budget.step_seconds.append(seconds)
-        if not budget.is_due(step=self.progress.step, steps=self.total_steps, plans=self.progress.plans):
-            return
+    def _keep_to(self, budget: Budget, *, seconds: float) -> bool:
+        """Plan the length of the training, or correct the plan, if it is time; the last step took `seconds`.
+
+        Return whether the length is another one now.
+        """
+        step, dense = self.progress.step, self.loaders.dense
+        budget.timed.append(TimedStep(seconds, self.loaders.phase(step - 1, total=self.total_steps)))
+        if not budget.is_due(step=step, steps=self.total_steps, plans=self.progress.plans):
+            return False
         image_seconds = self._seconds_per_image()
         plan = self.fabric.broadcast(
             budget.plan(
-                step=self.progress.step,
+                step=step,
+                ahead=None if dense is None else dense.ahead(step / self.total_steps),
                 evaluation_seconds=image_seconds * len(self.splits.val) / self.fabric.world_size,
                 report_seconds=report_seconds(image_seconds),
             )
@@ -270,7 +283,7 @@ class Training:
         is_first = self.progress.plans == 0
         self.progress.plans += 1
         if not is_first and abs(plan.steps / self.total_steps - 1) < SAME:
-            return
+            return False
         per_epoch = self.loaders.steps_per_epoch
         self.config = scaled(self.config, steps=plan.steps, steps_per_epoch=per_epoch, evaluations=plan.evaluations)
         self.stepper.follow(self.config, steps_per_epoch=per_epoch)
@@ -278,6 +291,7 @@ class Training:
         self.display.length(plan.steps)
         self.display.say(("" if is_first else "corrected ") + budget.told(plan, steps_per_epoch=per_epoch))
         self._warn_at_start()
+        return True
 
     def _seconds_per_image(self) -> float:
         """Time the evaluation of a few images."""

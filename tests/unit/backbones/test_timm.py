@@ -5,6 +5,19 @@ from condetr.backbones.timm import TimmConfig
 from condetr.errors import InputError
 
 
+def test_weights_that_cannot_be_downloaded_are_to_be_had_from_pip(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("no route to host\nand more")
+
+    monkeypatch.setattr("timm.create_model", fail)
+    with pytest.raises(
+        InputError, match=r"\(no route to host\): run `condetr weights mobilenetv2`, which .*_100\.safet"
+    ):
+        TimmConfig(name="mobilenetv2_100", weights="hub").build(pretrained=True)
+    with pytest.raises(InputError, match=r"\(no route to host\): set detector\.backbone\.weights to a local file$"):
+        TimmConfig(name="resnet18", weights="hub").build(pretrained=True)
+
+
 def test_output_stride_is_what_was_asked_for() -> None:
     backbone = TimmConfig(name="mobilenetv2_050", output_stride=16).build(pretrained=False).eval()
     assert [each.shape for each in backbone(torch.randn(1, 3, 64, 64))] == [(1, backbone.channels[-1], 4, 4)]

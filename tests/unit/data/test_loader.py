@@ -1,11 +1,13 @@
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 import torch
 
 from condetr.data.batch import Batch
 from condetr.data.dataset import Split
-from condetr.data.loader import eval_loader, train_loader
+from condetr.data.dense import Dense, DenseConfig
+from condetr.data.loader import TrainLoader, eval_loader, train_loader
 from condetr.data.transforms import LightTransformConfig
 from condetr.errors import InputError
 
@@ -34,6 +36,43 @@ def test_an_epoch_is_the_same_whenever_and_with_however_many_workers_it_is_read(
     assert_same(expected, alone.epoch(3))
     assert len(list(shared.epoch(0))) == 3
     assert_same(expected, shared.epoch(3))
+
+
+def dense_loader(split: Split, *, workers: int = 0, most_targets: int | None = None) -> TrainLoader:
+    """Return a loader with every augmentation."""
+    transform = replace(AUGMENT, dense=DenseConfig(mosaic=0.5, zoom_out=0.5, iou_crop=0.8, mixup=0.3, copy_blend=0.7))
+    assert transform.dense is not None
+    dense = Dense(config=transform.dense, stages=transform.build_stages(), most_targets=most_targets)
+    return train_loader(split, transform.build_train(), batch_size=4, seed=1, workers=workers, dense=dense)
+
+
+def test_a_dense_epoch_is_the_same_whenever_and_from_any_batch_on(split: Split) -> None:
+    alone, shared = dense_loader(split), dense_loader(split, workers=2)
+    for epoch in range(3):
+        expected = list(alone.epoch(epoch, phase_of=lambda _: "mixed"))
+        assert_same(expected[2:], shared.epoch(epoch, start_batch=2, phase_of=lambda _: "mixed"))
+    assert max(sum(batch.targets.counts) for batch in expected) > 4
+
+
+def test_the_phase_of_a_batch_decides_what_it_sees(split: Split) -> None:
+    loader = dense_loader(split)
+    plain = train_loader(split, LightTransformConfig(vertical_flip=0.5).build_train(), batch_size=4, seed=1)
+    by_batch = ["clean", "mixed", "unmixed"]
+    for epoch in range(2):
+        found = list(loader.epoch(epoch, phase_of=lambda batch: by_batch[batch]))  # type: ignore[arg-type, return-value]
+        assert [batch.sizes_hw for batch in found[:1]] == [batch.sizes_hw for batch in plain.epoch(epoch)][:1]
+        assert found[0].targets.counts == (1, 1, 1, 1)
+    assert_same(loader.epoch(0), train_loader(split, AUGMENT.build_train(), batch_size=4, seed=1).epoch(0))
+
+
+def test_no_image_gets_partners_beyond_half_of_the_queries(split: Split) -> None:
+    for most in (1, 2, 5):
+        batches = [
+            batch
+            for epoch in range(6)
+            for batch in dense_loader(split, most_targets=most).epoch(epoch, phase_of=lambda _: "mixed")
+        ]
+        assert max(max(batch.targets.counts) for batch in batches) <= most
 
 
 def test_an_epoch_goes_on_from_any_batch(split: Split) -> None:
@@ -126,6 +165,7 @@ def test_fewer_images_than_processes_is_refused(split: Split) -> None:
 def test_loading_draws_nothing_from_the_global_random_state(split: Split) -> None:
     before = torch.get_rng_state()
     list(train_loader(split, AUGMENT.build_train(), batch_size=4, seed=1, workers=1).epoch(0))
+    list(dense_loader(split).epoch(0, phase_of=lambda _: "mixed"))
 
     assert torch.equal(before, torch.get_rng_state())
 

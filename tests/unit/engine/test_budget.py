@@ -10,8 +10,9 @@ from rich.console import Console
 
 from condetr.api import fit as train
 from condetr.config import load
+from condetr.data.dense import DenseConfig
 from condetr.engine import budget as budgets
-from condetr.engine.budget import Budget, scaled
+from condetr.engine.budget import Budget, TimedStep, scaled
 from condetr.engine.config import TrainConfig
 from condetr.engine.optim import CosineScheduleConfig, StepScheduleConfig
 from condetr.errors import InputError, RunError
@@ -28,7 +29,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def spent(seconds: float, *, minutes: float, steps: list[float]) -> Budget:
     """Return a budget of which some seconds are spent."""
-    return Budget(minutes=minutes, began=time.perf_counter() - seconds, step_seconds=steps)
+    return Budget(minutes=minutes, began=time.perf_counter() - seconds, timed=[*map(TimedStep, steps)])
 
 
 def test_steps_evaluations_and_report_fill_the_minutes() -> None:
@@ -37,6 +38,15 @@ def test_steps_evaluations_and_report_fill_the_minutes() -> None:
     assert plan.evaluations == 3  # a tenth of 600 s
     assert plan.step_seconds == pytest.approx(0.5)
     assert plan.steps == pytest.approx(4 + (600 - 100 - 4 * 20 - 30) / 0.5, abs=1)
+
+
+def test_parts_of_a_training_with_other_images_count_by_their_length() -> None:
+    timed = [TimedStep(9.0), TimedStep(9.0), TimedStep(0.4, "clean"), TimedStep(0.6, "clean"), TimedStep(0.9, "mixed")]
+    budget = Budget(minutes=1.0, began=time.perf_counter(), timed=timed)
+    ahead = DenseConfig(start=0.0, mix_until=0.5, end=0.9).ahead(0.2)
+    assert ahead == pytest.approx({"clean": 0.1 / 0.8, "mixed": 0.3 / 0.8, "unmixed": 0.4 / 0.8})
+    plan = budget.plan(step=5, evaluation_seconds=1.0, report_seconds=0.0, ahead=ahead)
+    assert plan.step_seconds == pytest.approx((0.1 * 0.5 + 0.3 * 0.9 + 0.4 * 0.7) / 0.8)
 
 
 def test_quick_evaluations_are_not_more_than_ten() -> None:

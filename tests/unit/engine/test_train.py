@@ -13,12 +13,20 @@ from safetensors.torch import load_file
 
 from condetr.api import fit as train
 from condetr.api import open_splits
+from condetr.config import override
 from condetr.detectors.detr import DetrConfig
 from condetr.detectors.tsp_fcos import TspFcosConfig
 from condetr.detectors.tsp_rcnn import TspRcnnConfig
 from condetr.engine.checkpoint import Progress, _require_same_data, _require_same_past
 from condetr.engine.config import EarlyStoppingConfig, TrainConfig
-from condetr.engine.optim import CosineScheduleConfig, OptimizerConfig, ScheduleConfig, SgdConfig, StepScheduleConfig
+from condetr.engine.optim import (
+    CosineScheduleConfig,
+    LinearScheduleConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    SgdConfig,
+    StepScheduleConfig,
+)
 from condetr.errors import InputError
 from condetr.labels import LabelMap
 from condetr.scenes.shapes import write_scenes
@@ -110,6 +118,34 @@ def test_a_training_in_fp16_finds_its_scale_and_goes_on_to_the_same_bits(tiny: C
     assert states[0]["scaler"] == states[1]["scaler"]
     assert states[0]["scaler"]["scale"] < 2**16, "no step was too large for fp16, so this tests little"
     torch.testing.assert_close(states[0]["detector"], states[1]["detector"], rtol=0, atol=0)
+
+
+def test_muon_and_images_with_partners_go_on_to_the_same_bits(tiny: Config, tmp_path: Path) -> None:
+    drawn = {"mosaic": 0.5, "zoom_out": 0.5, "iou_crop": 0.8, "mixup": 0.5, "copy_blend": 0.9, "start": 0.0}
+    config = override(
+        tiny(epochs=4, schedule=LinearScheduleConfig(warmup_steps=2)),
+        [
+            *(f"data.transform.dense.{name}={value}" for name, value in {**drawn, "end": 0.8}.items()),
+            *("optimizer.kind=muon", "detector.num_queries=60", "checkpoint_minutes=0", "detector.dropout=0.1"),
+        ],
+    )
+    train(config, out=tmp_path / "whole")
+    for moment in ("epoch   1/4", "epoch   3/4"):
+        with pytest.raises(PowerCut):
+            train(config, out=tmp_path / "cut", console=FailingConsole(moment), resume=True)
+    train(config, out=tmp_path / "cut", resume=True)
+    assert history(tmp_path / "cut") == history(tmp_path / "whole")
+    states = [torch.load(tmp_path / run / "checkpoints/last.ckpt", weights_only=True) for run in ("cut", "whole")]
+    for part in ("detector", "optimizer", "ema"):
+        torch.testing.assert_close(states[0][part], states[1][part], rtol=0, atol=0)
+
+
+def test_a_length_with_other_images_in_the_past_is_refused(tiny: Config) -> None:
+    then = override(tiny(epochs=10), ["data.transform.dense.mosaic=1", "data.transform.dense.start=0.2"])
+    now = override(then, ["epochs=20"])
+    _require_same_past(Progress(epoch=1, step=4), then=then, now=now, steps_per_epoch=2)
+    with pytest.raises(InputError, match="dense has begun or ended within the 5 steps made, and would"):
+        _require_same_past(Progress(epoch=2, step=5), then=then, now=now, steps_per_epoch=2)
 
 
 def test_a_finished_run_goes_on_with_more_epochs_and_a_later_drop(tiny: Config, tmp_path: Path) -> None:

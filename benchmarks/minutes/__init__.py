@@ -1,0 +1,1 @@
+"""Which changes of a recipe reach more AP in the same minutes."""

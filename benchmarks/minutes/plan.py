@@ -1,0 +1,83 @@
+"""The changes of a recipe that are tried, each alone or several at once."""
+
+from dataclasses import dataclass
+
+from condetr.config import override
+from condetr.engine.config import TrainConfig
+from condetr.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """Settings that differ from the recipe's."""
+
+    settings: tuple[str, ...] = ()
+    rates: float = 1.0
+    """By which both learning rates are multiplied."""
+
+
+def _dense(**probabilities: float) -> Change:
+    return Change(settings=tuple(f"data.transform.dense.{name}={value}" for name, value in probabilities.items()))
+
+
+def _schedule(kind: str, *settings: str) -> Change:
+    return Change(settings=tuple(f"schedule.{each}" for each in (f"kind={kind}", "warmup_steps=200", *settings)))
+
+
+def _loss(kind: str, weight: float) -> Change:
+    return Change(
+        settings=(f"detector.criterion.classification_loss={kind}", f"detector.criterion.classification={weight}")
+    )
+
+
+def _muon(rate: float) -> Change:
+    return Change(settings=("optimizer.kind=muon", f"optimizer.muon_rate={rate}"))
+
+
+CHANGES: dict[str, Change] = {
+    "recipe": Change(),
+    # Rates and steps.
+    "rate2": Change(rates=2.0),
+    "rate4": Change(rates=4.0),
+    "batch4": Change(settings=("data.batch_size=4",)),
+    "linear": _schedule("linear"),
+    "cosine": _schedule("cosine"),
+    "wsd": _schedule("wsd", "decay_to=0.95", "final_factor=0.02"),
+    # Averages of about 100 and 500 steps.
+    "ema99": Change(settings=("ema.decay=0.99",)),
+    "ema998": Change(settings=("ema.decay=0.998",)),
+    # Losses, at the weights that were published or around them.
+    "weight6": Change(settings=("detector.criterion.classification=6",)),
+    "mal1": _loss("mal", 1),
+    "mal2": _loss("mal", 2),
+    "mal4": _loss("mal", 4),
+    "psl6": _loss("psl", 6),
+    "ia_bce1": _loss("ia_bce", 1),
+    "ia_bce2": _loss("ia_bce", 2),
+    # Optimizers.
+    "muon5": _muon(5),
+    "muon10": _muon(10),
+    "muon20": _muon(20),
+    # Data.
+    "mosaic": _dense(mosaic=0.5),
+    "mixup": _dense(mixup=0.5),
+    "copy_blend": _dense(copy_blend=0.5),
+    "zoom": _dense(zoom_out=0.5, iou_crop=0.8),
+    "dense": _dense(mosaic=0.5, zoom_out=0.5, iou_crop=0.8, mixup=0.5, copy_blend=0.5),
+    # Queries.
+    "groups1": Change(settings=("detector.query_groups=1",)),
+    "groups2": Change(settings=("detector.query_groups=2",)),
+    "groups4": Change(settings=("detector.query_groups=4",)),
+    "denoising3": Change(settings=("detector.denoising_groups=3",)),
+}
+
+
+def changed(config: TrainConfig, name: str) -> TrainConfig:
+    """Return the settings with a change, or with several joined by `+`; raises InputError for an unknown one."""
+    for part in name.split("+"):
+        if part not in CHANGES:
+            raise InputError(f"there is no change {part!r}; there are {', '.join(CHANGES)}, also joined by +")
+        change = CHANGES[part]
+        rates = {rate: getattr(config.optimizer, rate) * change.rates for rate in ("lr", "backbone_lr")}
+        config = override(config, [*(f"optimizer.{rate}={value}" for rate, value in rates.items()), *change.settings])
+    return config

@@ -1,0 +1,42 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.minutes import plan
+from benchmarks.minutes.summarise import table_of
+from condetr.engine.optim import LinearScheduleConfig
+from condetr.errors import InputError
+from condetr.recipes.registry import recipe
+
+AP = {"recipe-seed1": 0.30, "recipe-seed2": 0.40, "muon5-seed1": 0.35, "muon5-seed2": 0.43, "mal1-seed3": 0.9}
+
+
+@pytest.mark.parametrize("name", plan.CHANGES)
+def test_every_change_changes_the_recipe(name: str) -> None:
+    base = recipe("conditional_detr_mobilenet")
+    assert (plan.changed(base, name) == base) == (name == "recipe")
+
+
+def test_changes_add_up() -> None:
+    base = recipe("conditional_detr_mobilenet")
+    config = plan.changed(base, "linear+rate2+muon5+mosaic")
+    assert config.schedule == LinearScheduleConfig(warmup_steps=200)
+    assert (config.optimizer.lr, config.optimizer.backbone_lr) == pytest.approx((8e-4, 2e-4))
+    assert (config.optimizer.kind, config.optimizer.muon_rate) == ("muon", 5.0)
+    assert config.data.transform.dense is not None
+    assert config.data.transform.dense.mosaic == 0.5
+    with pytest.raises(InputError, match="there is no change 'moun'; there are recipe, rate2"):
+        plan.changed(base, "linear+moun")
+
+
+def test_gains_are_those_of_equal_seeds(tmp_path: Path) -> None:
+    for name, ap in AP.items():
+        (tmp_path / name).mkdir()
+        numbers = {"last": {"AP": ap, "AP50": 2 * ap}, "epochs": 12, "steps": 305, "train_seconds": 540.0}
+        (tmp_path / name / "results.json").write_text(json.dumps(numbers))
+    assert table_of(tmp_path)[2:] == [
+        "| mal1 | 0.900 | 1.800 |  | 12 | 305 | 9.0 | 1 |",
+        "| muon5 | 0.390 | 0.780 | +0.040 (+0.030 to +0.050) | 12 | 305 | 9.0 | 2 |",
+        "| recipe | 0.350 | 0.700 |  | 12 | 305 | 9.0 | 2 |",
+    ]
