@@ -146,11 +146,13 @@ def test_a_lost_worker_of_a_cluster_loses_nothing(condetr: Command, arguments: A
     condetr(*arguments(whole, "--workers", 1))
     before = {process.pid for process in _actors()}
     process = start(arguments(out, "--engine", "ray", "--workers", 2))
-    wait_for(lambda: num_done(out) > 1, process)
-
+    wait_for(lambda: len({each.pid for each in _actors()} - before) == 2, process)
     victim = next(each for each in _actors() if each.pid not in before)
+    wait_for(lambda: num_done(out) > 0, process)
+
     victim.kill()
 
+    assert num_done(out) < IMAGES // SHARD
     finish(process)
     assert content(out) == content(whole)
 
