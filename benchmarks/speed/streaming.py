@@ -28,8 +28,8 @@ from condetr.scenes.shapes import SHAPES, write_scenes
 
 IMAGES, FEW, KILLS = 20_000, 1_000, 20
 BROKEN_EVERY = 1_000
-SHARD = 100
-"""Images of a shard; small, so that a kill costs little."""
+SHARDS = 200
+"""Small ones, so that a kill costs little."""
 _LOOK = 0.05  # seconds between two looks at the memory of processes
 
 
@@ -39,6 +39,11 @@ class Material(NamedTuple):
     folder: Path
     weights: Path
     images: list[Path]
+
+    @property
+    def shard_size(self) -> int:
+        """How many images a shard holds."""
+        return max(1, len(self.images) // SHARDS)
 
 
 class Ran(NamedTuple):
@@ -122,7 +127,7 @@ def in_shards(made: Material, listed: Path, *, out: str, options: Sequence[str] 
 
 def shards_command(made: Material, listed: Path, *, out: Path, options: Sequence[str] = ()) -> list[str]:
     """Return the command that predicts in shards, or continues."""
-    settings = ("--format", "jsonl", "--min-score", "0", "--shard-size", str(SHARD), "--resume", *options)
+    settings = ("--format", "jsonl", "--min-score", "0", "--shard-size", str(made.shard_size), "--resume", *options)
     return [*_command(made, listed, out=out), *settings]
 
 

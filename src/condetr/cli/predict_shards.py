@@ -64,8 +64,10 @@ def predict_shards(
     require_format(outputs.format)
     if means.engine == "ray":
         from condetr.inference.shards.cluster import require_ray
+        from condetr.interop.loading import find_source, require_weights
 
         require_ray()
+        require_weights(find_source(weights))  # a graph cannot be sent to other machines
     part, sources = Part.parse(outputs.part), list(map(str, images))
     job = _job(sources, predictor, weights=weights, wanted=wanted, outputs=outputs)
     folder = Folder(outputs.folder, outputs.format)

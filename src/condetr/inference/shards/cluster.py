@@ -7,6 +7,7 @@ lost, and gives their shards to others; a shard that is done twice has the same 
 import json
 import logging
 import os
+import re
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,11 +46,12 @@ def run_on_ray(
     """
     import ray
 
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it warns of the model, which is kept below
     ray.init(ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
     settings = ray.data.DataContext.get_current()
     settings.enable_progress_bars = False
     settings.max_errored_blocks = 0
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what matters arrives as an exception
     has_gpus = ray.cluster_resources().get("GPU", 0) > 0
     rows = [{"shard": json.dumps(shard._asdict())} for shard in shards]
     most = int(ray.cluster_resources().get("GPU" if has_gpus else "CPU", 1))
@@ -92,7 +94,6 @@ class _Actor:
 
 
 def _reason(error: Exception) -> str:
-    cause: BaseException | None = getattr(error, "cause", None) or error.__cause__
-    while cause is not None and not isinstance(cause, RunError):
-        cause = getattr(cause, "cause", None) or cause.__cause__
-    return str(cause) if cause is not None else f"Ray gave up: {first_line(error)}"
+    """Return the sentence of a worker, of whose error only the text arrives, or else of Ray."""
+    sentences = re.findall(rf"^.*\b{RunError.__name__}: (.+)$", str(error), flags=re.MULTILINE)
+    return sentences[-1] if sentences else f"Ray gave up: {first_line(error)}"
