@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,7 @@ BROKEN_EVERY = 1_000
 SHARDS = 200
 """Small ones, so that a kill costs little."""
 _LOOK = 0.05  # seconds between two looks at the memory of processes
+_BRIEF = 20  # looks that a process lasts at least whose memory counts
 
 
 class Material(NamedTuple):
@@ -184,20 +186,23 @@ def _once(made: Material, listed: Path) -> Ran:
 
 
 def _run(command: Sequence[str]) -> Ran:
-    began, peaks = time.perf_counter(), dict[int, int]()
+    began, peaks, looks = time.perf_counter(), Counter[int](), Counter[int]()
     process = started(command)
     while process.poll() is None:
         for member in [process.pid, *(child.pid for child in _children(process))]:
-            peaks[member] = max(peaks.get(member, 0), _peak_bytes(member))
+            peaks[member] = max(peaks[member], _peak_bytes(member))
+            looks[member] += 1
         time.sleep(_LOOK)
+    # What forks counts its parent's memory until it becomes another program.
+    lasting = sum(peak for member, peak in peaks.items() if looks[member] > _BRIEF)
     if process.returncode != 0:
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
-    return Ran(time.perf_counter() - began, sum(peaks.values()) / 2**30)
+    return Ran(time.perf_counter() - began, lasting / 2**30)
 
 
 def started(command: Sequence[str]) -> "subprocess.Popen[bytes]":
     """Start a command in a process group of its own."""
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
 
 
 def _children(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:

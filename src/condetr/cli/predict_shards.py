@@ -71,8 +71,7 @@ def predict_shards(
     part, sources = Part.parse(outputs.part), list(map(str, images))
     job = _job(sources, predictor, weights=weights, wanted=wanted, outputs=outputs)
     folder = Folder(outputs.folder, outputs.format)
-    folder.begin(job, resume=outputs.resume, overwrite=outputs.overwrite, part=part)
-    with folder.locked(part):
+    with folder.begun(job, resume=outputs.resume, overwrite=outputs.overwrite, part=part):
         mine = [number for number in range(job.num_shards) if part.has(number)]
         done = {each.number: each for each in map(folder.done, mine) if each is not None}
         left = [number for number in mine if number not in done]

@@ -105,34 +105,44 @@ class Folder:
         self.manifest = path / "manifest.json"
         self.errors = path / "errors.jsonl"
 
-    def begin(self, job: Job, *, resume: bool, overwrite: bool, part: Part) -> None:
-        """Make the folder, or continue with one that was begun with the same settings.
+    @contextmanager
+    def begun(self, job: Job, *, resume: bool, overwrite: bool, part: Part) -> Iterator[None]:
+        """Make the folder, or continue with one of the same settings, and keep others out for the length of a block.
 
-        Raises InputError if it holds something else.
+        Raises InputError if it holds something else, or if another command does the same part.
         """
-        if overwrite and not resume and self.manifest.is_file():
-            for place in (self.shards, self.path / "done"):
-                shutil.rmtree(place, ignore_errors=True)
-            self.errors.unlink(missing_ok=True)
-            self.manifest.unlink()
-        if resume and self.manifest.is_file():
+        is_begun = self.manifest.is_file()
+        if is_begun and resume:
             self._require_same(job)
-        else:
-            self._require_free(overwrite=overwrite)
+        elif is_begun and not overwrite:
+            raise InputError(
+                f"{self.path} holds a prediction that was begun: continue it with --resume, begin anew with "
+                "--overwrite, or name another folder with --out"
+            )
+        elif not is_begun:
+            require_free(self.path, overwrite=overwrite)
             self.path.mkdir(parents=True, exist_ok=True)
-            with replaced_file(self.manifest) as draft:
-                write_json(draft, {**asdict(job), "condetr": condetr.__version__})
-        for place in (self.shards, self.path / "done"):
-            place.mkdir(exist_ok=True)
-            for left in place.glob(".*.draft-*"):
-                number = _DRAFT.match(left.name)
-                if number is not None and part.has(int(number[1])):
-                    left.unlink(missing_ok=True)
+            self._write_manifest(job)
+        with self._locked(part):
+            if is_begun and not resume:
+                for place in (self.shards, self.notes):
+                    shutil.rmtree(place, ignore_errors=True)
+                self.errors.unlink(missing_ok=True)
+                self._write_manifest(job)
+            for place in (self.shards, self.notes):
+                place.mkdir(exist_ok=True)
+                _remove_drafts(place, part)
+            yield
 
     @property
     def shards(self) -> Path:
         """The folder of results."""
         return self.path / "shards"
+
+    @property
+    def notes(self) -> Path:
+        """The folder that tells which shards are complete."""
+        return self.path / "done"
 
     def shard(self, number: int) -> Path:
         """Return the file of a shard."""
@@ -169,17 +179,14 @@ class Folder:
             self.errors.unlink(missing_ok=True)
 
     @contextmanager
-    def locked(self, part: Part) -> Iterator[None]:
-        """Keep others out who would do the same part; raises InputError if one is at it.
-
-        On a file system without locks there is none.
-        """
+    def _locked(self, part: Part) -> Iterator[None]:
         lock = FileLock(self.path / f".lock-{part.number}-of-{part.of}", blocking=False)
         try:
-            with suppress(OSError, NotImplementedError):
-                lock.acquire()
+            lock.acquire()
         except Timeout:
             raise InputError(f"another prediction is writing to {self.path}: let it end") from None
+        except (OSError, NotImplementedError):  # no locks there; if the folder is not writable, writing will say it
+            pass
         try:
             yield
         finally:
@@ -189,15 +196,11 @@ class Folder:
             lock.release()
 
     def _note(self, number: int) -> Path:
-        return self.path / "done" / f"{number:06}.json"
+        return self.notes / f"{number:06}.json"
 
-    def _require_free(self, *, overwrite: bool) -> None:
-        if self.manifest.is_file():
-            raise InputError(
-                f"{self.path} holds a prediction that was begun: continue it with --resume, begin anew with "
-                "--overwrite, or name another folder with --out"
-            )
-        require_free(self.path, overwrite=overwrite)
+    def _write_manifest(self, job: Job) -> None:
+        with replaced_file(self.manifest) as draft:
+            write_json(draft, {**asdict(job), "condetr": condetr.__version__})
 
     def _require_same(self, job: Job) -> None:
         try:
@@ -211,6 +214,14 @@ class Folder:
                     f"{self.path} was begun with {_difference(name, before, value)}: give the same as then, or name "
                     "another folder with --out"
                 )
+
+
+def _remove_drafts(folder: Path, part: Part) -> None:
+    """Remove what killed processes left of the shards of a part."""
+    for left in folder.glob(".*.draft-*"):
+        number = _DRAFT.match(left.name)
+        if number is not None and part.has(int(number[1])):
+            left.unlink(missing_ok=True)
 
 
 def shards_of(sources: Sequence[str], job: Job, *, numbers: Iterable[int]) -> Iterator[Shard]:
