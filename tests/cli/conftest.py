@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from condetr.backbones.resnet import SmallResNetConfig
 from condetr.cli.main import main
+from condetr.data.transforms import LightTransformConfig
+from condetr.detectors.conditional_detr import ConditionalDetrConfig
+from condetr.inference.model_folder import save_model
+from condetr.labels import Category, LabelMap
 
 Coco = dict[str, Any]
 
@@ -104,3 +109,30 @@ def train(condetr: Command, run: Path) -> Train:
         return condetr("train", recipe, "--data", data, "--out", out, *settings, *arguments)
 
     return train
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """An untrained model of the classes 3 and 7."""
+    backbone = SmallResNetConfig(widths=(8, 8), blocks=(1,))
+    config = ConditionalDetrConfig(
+        backbone=backbone, num_queries=4, dim=8, num_heads=2, feedforward_dim=8, encoder_layers=1, decoder_layers=1
+    )
+    save_model(
+        tmp_path / "weights",
+        config.build(num_classes=2),
+        detector_config=config,
+        transform=LightTransformConfig(),
+        label_map=LabelMap((Category(3, "bolt"), Category(7, "nut"))),
+    )
+    return tmp_path / "weights"
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Three images, two of one name."""
+    for number, name in enumerate(("a/photo.jpg", "b/photo.png", "c.jpg")):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((32, 48, 3), 60 * number, np.uint8)).save(path)
+    return tmp_path / "photos"

@@ -2,7 +2,7 @@
 
 import codecs
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from condetr.data.index import index_folder
@@ -31,9 +31,9 @@ def is_file(path: Path) -> bool:
         return False
 
 
-def files_below(folder: Path) -> Iterator[Path]:
+def files_below(folder: Path, *, pass_over: Callable[[InputError], object] | None = None) -> Iterator[Path]:
     """Yield the files of a folder and its subfolders, linked ones too; see `index_folder` for those passed over."""
-    index = index_folder(folder)
+    index = index_folder(folder, pass_over=pass_over)
     yield from (index.path(file) for file in index.files)
 
 

@@ -3,9 +3,11 @@
 import io
 import struct
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -68,11 +70,9 @@ def decode_image(content: bytes, *, name: str) -> UInt8[Tensor, "3 H W"]:
 
 
 def _decode(source: Path | io.BytesIO, *, name: str) -> UInt8[Tensor, "3 H W"]:
-    with warnings.catch_warnings(), _naming(name):
-        _filter_warnings()
-        with Image.open(source) as image:
-            # Pixels stay side by side as they were decoded: resizing takes a third of the time in that layout.
-            return torch.from_numpy(np.array(to_rgb(image, name=name))).permute(2, 0, 1)
+    with _filtered_warnings(), _naming(name), Image.open(source) as image:
+        # Pixels stay side by side as they were decoded: resizing takes a third of the time in that layout.
+        return torch.from_numpy(np.array(to_rgb(image, name=name))).permute(2, 0, 1)
 
 
 def to_rgb(image: Image.Image, *, name: str = "the image") -> Image.Image:
@@ -106,8 +106,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def read_headers(paths: Sequence[Path]) -> list[ImageHeader | InputError]:
     """Read the header of every file and look whether JPEG and PNG files reach their end; pixels are not decoded."""
-    with warnings.catch_warnings(), ThreadPoolExecutor(max_workers=8) as pool:
-        _filter_warnings()  # outside the threads, as warning filters belong to the whole process
+    with _filtered_warnings(), ThreadPoolExecutor(max_workers=8) as pool:
         return list(pool.map(_read_header, paths))
 
 
@@ -162,9 +161,33 @@ def _beside(path: Path) -> str:
     return f"; beside it is {twins[0].name}, which condetr does not read: convert it" if twins else ""
 
 
-def _filter_warnings() -> None:
-    warnings.simplefilter("ignore")  # oddities that PIL repairs itself, such as corrupt EXIF
-    warnings.simplefilter("error", Image.DecompressionBombWarning)
+class _FilteredWarnings:
+    """Filters for PIL's warnings, which belong to the whole process: the first thread sets, the last removes them."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._threads = 0
+        self._kept = warnings.catch_warnings()
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock:
+            if self._threads == 0:
+                self._kept = warnings.catch_warnings()
+                self._kept.__enter__()
+                warnings.simplefilter("ignore")  # oddities that PIL repairs itself, such as corrupt EXIF
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+            self._threads += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._threads -= 1
+                if self._threads == 0:
+                    self._kept.__exit__(None, None, None)
+
+
+_filtered_warnings = _FilteredWarnings()
 
 
 def _read_header(path: Path) -> ImageHeader | InputError:
@@ -188,10 +211,8 @@ def _read_header(path: Path) -> ImageHeader | InputError:
 
 
 def _opens_with_more_frames(path: Path) -> bool:
-    with warnings.catch_warnings(), _naming(path):
-        _filter_warnings()
-        with Image.open(path) as image:
-            return _has_more_frames(image)
+    with _filtered_warnings(), _naming(path), Image.open(path) as image:
+        return _has_more_frames(image)
     return False
 
 

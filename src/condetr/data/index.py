@@ -3,7 +3,7 @@
 import os
 import unicodedata
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -75,8 +75,11 @@ class Index:
         return self.root / file
 
 
-def index_folder(root: Path) -> Index:
+def index_folder(root: Path, *, pass_over: Callable[[InputError], object] | None = None) -> Index:
     """Look up what is below a folder, linked folders included.
+
+    A folder below `root` that cannot be read is passed over if there is somebody to tell; otherwise it raises
+    InputError, as `root` itself does.
 
     What is hidden by a dot, such as `._1.jpg` of macOS and `.ipynb_checkpoints`, is left out, and so is what condetr
     wrote: runs, models, predictions and cleaned copies. A folder that several links lead to, maybe in a circle, is
@@ -91,7 +94,13 @@ def index_folder(root: Path) -> Index:
         if real in seen:
             continue
         seen.add(real)
-        entries = list_folder(root / here)
+        try:
+            entries = list_folder(root / here)
+        except InputError as error:
+            if not here or pass_over is None:
+                raise
+            pass_over(error)
+            continue
         if here and _is_written_by_condetr(root / here, entries):
             own.append(f"{here}/")
             continue

@@ -174,7 +174,7 @@ def training_device(name: str) -> torch.device:
 
 
 def resolve_precision(precision: Precision, *, device: torch.device) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
-    """Return the precision that `auto` means on a device: bf16, otherwise fp16, if it computes faster in it than in fp32."""
+    """Return the precision that `auto` means on a device: bf16 or fp16 if it computes faster in it than in fp32."""
     if precision != "auto":
         return precision
     if has_fast_bf16(device):

@@ -123,13 +123,20 @@ def losses_of(model: Callable[..., Output], criterion: Criterion, batch: Batch, 
 
 
 def has_idle_parameters(config: DetectorConfig) -> bool:
-    """Tell whether some parameters of a detector get no gradient, as in some ablations; tested on a tiny image."""
-    detector = config.build(num_classes=2, pretrained=False).train()
-    batch = collate_images([torch.zeros(3, 64, 64, dtype=torch.uint8)], original_sizes_hw=[(64, 64)])
-    batch = batch._replace(targets=Targets.of([(torch.tensor([0]), torch.tensor([[0.5, 0.5, 0.3, 0.3]]))]))
-    loss = losses_of(detector, config.build_criterion(), batch, num_boxes=1.0)["loss"]
+    """Tell whether some parameters of a detector get no gradient in some batch, as in some ablations.
+
+    It is tested on a tiny image with an object, and on one without, as processes may get either.
+    """
+    detector, criterion = config.build(num_classes=2, pretrained=False).train(), config.build_criterion()
     learning = [parameter for parameter in detector.parameters() if parameter.requires_grad]
-    return any(gradient is None for gradient in torch.autograd.grad(loss, learning, allow_unused=True))
+    batch = collate_images([torch.zeros(3, 64, 64, dtype=torch.uint8)], original_sizes_hw=[(64, 64)])
+    one = Targets.of([(torch.tensor([0]), torch.tensor([[0.5, 0.5, 0.3, 0.3]]))])
+    losses = (
+        losses_of(detector, criterion, batch._replace(targets=targets), num_boxes=1.0)["loss"]
+        for targets in (one, Targets.none(1))
+    )
+    gradients = (torch.autograd.grad(loss, learning, allow_unused=True) for loss in losses)
+    return any(gradient is None for each in gradients for gradient in each)
 
 
 def _mean(reports: Sequence[LossReport]) -> LossReport:

@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from condetr.inference.drawing import draw_detections
+from condetr.inference.rows import plain_detections
 from condetr.inference.sources import is_live
 from condetr.inference.video import Frame, Video, opened, written
 from condetr.labels import LabelMap
@@ -85,17 +86,7 @@ def frame_row(frame: Frame, found: Detections, *, label_map: LabelMap) -> dict[s
     return {
         "frame": frame.number,
         "seconds": round(frame.seconds, 4),
-        "detections": [
-            {
-                "name": name,
-                "category_id": label_map.dataset_ids[label],
-                "score": round(score, 5),
-                "box_xyxy": [round(value, 2) for value in box],
-            }
-            for name, label, score, box in zip(
-                found.names, found.labels.tolist(), found.scores.tolist(), found.boxes_xyxy.tolist(), strict=True
-            )
-        ],
+        "detections": plain_detections(found, label_map=label_map),
     }
 
 

@@ -10,14 +10,17 @@ from torch import Tensor
 
 from condetr.data.images import decode_image, read_image, to_rgb
 from condetr.errors import InputError
-from condetr.inference.download import download, is_url
+from condetr.inference.remote import is_remote, read_remote
 
 Picture = Path | str | bytes | Image.Image | np.ndarray | Tensor
-"""An image file, an address on the web, the content of an image file, a PIL image, an array or a tensor.
+"""An image file, an address on the web or in object storage, the content of a file, a PIL image, an array or a tensor.
 
 Arrays are height x width or height x width x 1, 3 (RGB) or 4 channels (RGBA, whose transparency is dropped), tensors
 have the channels first. Both hold uint8, uint16 (the upper 8 bits are used), or floats from 0 to 1.
 """
+
+Content = Path | bytes
+"""An image file, or what is in it."""
 
 _CHANNELS = (1, 3, 4)
 
@@ -37,17 +40,17 @@ def read_pixels(image: Picture) -> UInt8[Tensor, "3 H W"]:
     return _array_pixels(image, given=_Given(image))
 
 
-def read_source(source: Path | str) -> tuple[Path | bytes, UInt8[np.ndarray, "H W 3"]]:
+def read_source(source: Path | str) -> tuple[Content, UInt8[np.ndarray, "H W 3"]]:
     """Return a file, or the content of what is at an address, and its pixels as `read_pixels` does."""
     if isinstance(source, Path):
         return source, read_image(source).permute(1, 2, 0).numpy()
-    content = download(source)
+    content = read_remote(source)
     return content, decode_image(content, name=source).permute(1, 2, 0).numpy()
 
 
 def _read_named(image: str | Path) -> UInt8[Tensor, "3 H W"]:
-    if isinstance(image, str) and is_url(image):
-        return decode_image(download(image), name=image)
+    if isinstance(image, str) and is_remote(image):
+        return decode_image(read_remote(image), name=image)
     if str(image).strip() in ("", "."):
         raise InputError("the name of the image is empty: give a file or an address")
     return read_image(Path(image))

@@ -21,10 +21,10 @@ from condetr.detectors.detector import Detector
 from condetr.errors import InputError, first_line
 from condetr.inference import DEFAULT_THRESHOLD
 from condetr.inference.detect import detect_batch
-from condetr.inference.download import download, is_url
 from condetr.inference.fastest import Engine, fast_form
 from condetr.inference.model_folder import CONFIG
 from condetr.inference.pixels import Picture, read_pixels
+from condetr.inference.remote import is_remote, read_remote
 from condetr.inference.result import Result
 from condetr.inference.tiles import DEFAULT_OVERLAP, TileFinds, merge_tiles, tiles_of
 from condetr.labels import LabelMap
@@ -272,11 +272,11 @@ class Predictor:
             raise InputError("a batch needs at least one image, got none")
         originals = [read_pixels(image) for image in images]
         sizes_hw = [(image.shape[1], image.shape[2]) for image in originals]
-        resized = [
-            resize_image(image, size_hw=self.transform.eval_hw(size_hw))
-            for image, size_hw in zip(originals, sizes_hw, strict=True)
-        ]
-        return collate_images(resized, original_sizes_hw=sizes_hw)
+        return collate_images([self.resized(image) for image in originals], original_sizes_hw=sizes_hw)
+
+    def resized(self, image: UInt8[Tensor, "3 H W"]) -> UInt8[Tensor, "3 _ _"]:
+        """Return an image in the size in which the detector looks at it."""
+        return resize_image(image, size_hw=self.transform.eval_hw((image.shape[1], image.shape[2])))
 
     def predict_batch(self, batch: Batch, *, limit: int = 100, labels: Sequence[int] | None = None) -> list[Detections]:
         """Return at most `limit` detections of each image of a batch, one for a box; of these classes if any are given.
@@ -293,8 +293,8 @@ class Predictor:
 
 
 def _opened(image: Picture) -> Opened:
-    if isinstance(image, str) and is_url(image):
-        content = download(image)  # kept, so that the result can be drawn without another download
+    if isinstance(image, str) and is_remote(image):
+        content = read_remote(image)  # kept, so that the result can be drawn without another download
         return Opened(content, decode_image(content, name=image))
     return Opened(image, read_pixels(image))
 

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from condetr.data.files import files_below
-from condetr.data.index import SUFFIXES
+from condetr.data.files import files_below, read_text
+from condetr.data.index import SUFFIXES, is_image
 from condetr.errors import InputError, InputWarning
 from condetr.inference.download import file_name_of, is_url
+from condetr.inference.remote import images_below, is_remote
 from condetr.words import counted
 
 _BESIDE_IMAGES = frozenset({".txt", ".json", ".xml", ".yaml", ".yml", ".csv", ".md", ".cache", ".ini", ".db"})
@@ -25,7 +26,7 @@ VIDEO_SUFFIXES = frozenset(
 )
 
 ImageSource = Path | str
-"""An image file, or an address on the web."""
+"""An image file, or an address on the web or in object storage."""
 
 
 class Sources(NamedTuple):
@@ -36,24 +37,47 @@ class Sources(NamedTuple):
     """Files, addresses, streams and cameras, as they were named."""
 
 
-def find_sources(sources: Sequence[str], *, lines: Iterable[str] = ()) -> Sources:
-    """Return the images and videos behind what is named; `-` stands for `lines`, a source on each.
+class _Named(NamedTuple):
+    """A source as it was given."""
 
-    Web addresses are images, or videos by their ending. `camera` and `camera:1` are cameras, and rtsp:// and the like
-    are streams. Video files are named themselves, or by a pattern that matches no image: of a folder only images are
-    taken. Everything else is as `find_images` says. Raises InputError for a source that yields nothing.
+    source: str
+    is_listed: bool
+    """Whether it comes from a list, which may be long and old: what it lacks is not refused, but left out."""
+
+
+def find_sources(sources: Sequence[str], *, lines: Iterable[str] = ()) -> Sources:
+    """Return the images and videos behind what is named; `-` stands for `lines`, and `@FILE` for those of a file.
+
+    Web addresses are images, or videos by their ending. Addresses in object storage, such as s3://bucket/folder, are
+    images, folders or patterns. `camera` and `camera:1` are cameras, and rtsp:// and the like are streams. Video files
+    are named themselves, or by a pattern that matches no image: of a folder only images are taken. A line of a list
+    that ends like an image is not looked up. Everything else is as `find_images` says. Raises InputError for a source
+    that yields nothing; one from a list is left out with an InputWarning.
     """
     images: dict[ImageSource, None] = {}
     videos: dict[str, None] = {}
-    for source in _expanded(sources, lines=lines):
-        if _is_video(source):
-            videos[source] = None
-        elif is_url(source):
-            images[source] = None
-        elif found := _videos_of_pattern(source):
-            videos |= dict.fromkeys(found)
-        else:
-            images |= dict.fromkeys(_images_of(source))
+    refused: InputError | None = None
+    for source, is_listed in _expanded(sources, lines=lines):
+        try:
+            if _is_video(source):
+                videos[source] = None
+            elif is_url(source):
+                images[source] = None
+            elif is_remote(source):
+                images |= dict.fromkeys(images_below(source))
+            elif is_listed and is_image(source) and not glob.has_magic(source):
+                images[Path(source)] = None
+            elif found := _videos_of_pattern(source):
+                videos |= dict.fromkeys(found)
+            else:
+                images |= dict.fromkeys(_images_of(source))
+        except InputError as error:
+            if not is_listed:
+                raise
+            refused = error
+            _warn_of(error)
+    if refused is not None and not images and not videos:
+        raise refused
     return Sources(tuple(images), tuple(videos))
 
 
@@ -64,24 +88,34 @@ def is_live(video: str) -> bool:
 
 def stem_of(source: ImageSource) -> str:
     """Return a source's file name without its ending."""
-    if isinstance(source, str) and is_url(source):
+    if isinstance(source, str) and is_remote(source) and not is_live(source):
         return re.sub(r"[^\w.-]+", "_", Path(file_name_of(source)).stem)
     if isinstance(source, str) and is_live(source):
         return re.sub(r"\W+", "_", source).strip("_")
     return Path(source).stem
 
 
-def _expanded(sources: Sequence[str], *, lines: Iterable[str]) -> Iterator[str]:
+def _expanded(sources: Sequence[str], *, lines: Iterable[str] = ()) -> Iterator[_Named]:
     for source in sources:
         if source == "-":
-            listed = [line.strip() for line in lines if line.strip()]
-            if not listed:
-                raise InputError("- stands for sources on stdin, a line each, but there was none; pipe some in")
-            yield from listed
+            yield from _listed(
+                lines, empty="- stands for sources on stdin, a line each, but there was none; pipe some in"
+            )
+        elif source.startswith("@") and not Path(source).exists():
+            file = Path(source[1:])
+            empty = f"{source} stands for the sources in {file}, a line each, but there is none; write some"
+            yield from _listed(read_text(file).splitlines(), empty=empty)
         elif not source.strip():
             raise InputError("a source is empty: give an image, a folder, a quoted pattern, an address or a video")
         else:
-            yield source
+            yield _Named(source, is_listed=False)
+
+
+def _listed(lines: Iterable[str], *, empty: str) -> Iterator[_Named]:
+    named = [_Named(line.strip(), is_listed=True) for line in lines if line.strip()]
+    if not named:
+        raise InputError(empty)
+    yield from named
 
 
 def _is_video(source: str) -> bool:
@@ -110,7 +144,7 @@ def find_images(sources: Sequence[str]) -> list[Path]:
 
     Raises InputError for a source that yields no image.
     """
-    return list(dict.fromkeys(path for source in _expanded(sources, lines=()) for path in _images_of(source)))
+    return list(dict.fromkeys(path for source, _ in _expanded(sources) for path in _images_of(source)))
 
 
 def _images_of(source: str) -> list[Path]:
@@ -118,7 +152,7 @@ def _images_of(source: str) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        files = list(files_below(path))
+        files = list(files_below(path, pass_over=_warn_of))
         missing = f"the folder {source} holds no image ({', '.join(sorted(SUFFIXES))})"
     else:
         files = [Path(name) for name in glob.glob(source, recursive=True)]  # noqa: PTH207 - absolute patterns
@@ -136,6 +170,10 @@ def _images_of(source: str) -> list[Path]:
             stacklevel=4,
         )
     return found
+
+
+def _warn_of(error: InputError) -> None:
+    warnings.warn(f"left out: {error}", InputWarning, stacklevel=4)
 
 
 def _left_out(files: Iterable[Path]) -> str:

@@ -1,5 +1,6 @@
 """Load weights from any source: a run, a model folder, an official checkpoint, transformers or the hub."""
 
+import hashlib
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -71,6 +72,17 @@ def find_source(weights: Path | str) -> Source:
     folder = fetch(name) if not path.exists() and is_hub_id(name) else find_model_folder(path)
     is_ours = "model_type" not in read_json(folder / CONFIG)
     return Source(folder, "condetr" if is_ours else "transformers")
+
+
+def fingerprint(weights: Path | str) -> str:
+    """Return the SHA-256 of the files of weights, which tells whether two names lead to the same; as `find_source`."""
+    path = find_source(weights).path
+    beside = path.parent.glob(f"{path.stem}.*") if path.is_file() else path.iterdir()  # a graph has two files
+    digest = hashlib.sha256()
+    for file in sorted(file for file in {path, *beside} if file.is_file()):
+        with file.open("rb") as stream:
+            digest.update(f"{file.name}\0{hashlib.file_digest(stream, 'sha256').hexdigest()}\0".encode())
+    return digest.hexdigest()
 
 
 def read(source: Source, *, label_map: LabelMap | None = None) -> LoadedModel:

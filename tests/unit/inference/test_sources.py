@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -167,3 +168,42 @@ def test_a_folder_of_videos_alone_says_to_name_them(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match="or the names of videos"):
         find_sources([str(tmp_path)])
+
+
+def test_a_file_lists_sources_a_line_each(folder: Path) -> None:
+    listed = folder / "list.txt"
+    listed.write_text(f"{folder / 'b.jpg'}\n\n{folder / 'deep'}\n{folder / 'b.jpg'}\n{folder / 'gone.jpg'}\n")
+
+    found = find_sources([f"@{listed}"]).images
+
+    assert found == (folder / "b.jpg", folder / "deep/er/c.jpeg", folder / "gone.jpg")
+
+
+def test_a_folder_of_a_list_that_is_not_there_is_left_out_with_a_sentence(folder: Path) -> None:
+    listed = folder / "list.txt"
+    listed.write_text(f"{folder / 'nowhere'}\n{folder / 'b.jpg'}\n")
+
+    with pytest.warns(InputWarning, match="left out: .*nowhere is neither an image file nor a folder"):
+        assert find_sources([f"@{listed}"]).images == (folder / "b.jpg",)
+
+
+def test_a_list_of_nothing_that_is_there_is_refused(folder: Path) -> None:
+    with pytest.warns(InputWarning), pytest.raises(InputError, match="nowhere is neither"):
+        find_sources(["-"], lines=[str(folder / "nowhere")])
+
+
+@pytest.mark.parametrize("content", ["", "\n \n"])
+def test_an_empty_list_is_refused(folder: Path, content: str) -> None:
+    (folder / "list.txt").write_text(content)
+
+    with pytest.raises(InputError, match="a line each, but there is none"):
+        find_sources([f"@{folder / 'list.txt'}"])
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_folder_in_a_folder_that_cannot_be_read_is_left_out_with_a_sentence(folder: Path) -> None:
+    (folder / "deep").chmod(0)
+
+    with pytest.warns(InputWarning, match="left out: cannot read the folder .*deep: Permission denied"):
+        assert find_sources([str(folder)]).images == (folder / "a.PNG", folder / "b.jpg")
+    (folder / "deep").chmod(0o700)
