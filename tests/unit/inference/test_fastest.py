@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from condetr.data.transforms import LightTransformConfig
 from condetr.detectors.conditional_detr import ConditionalDetrConfig
@@ -38,7 +39,8 @@ def test_the_form_that_takes_least_time_is_chosen_at_the_first_image(
     def form(name: str) -> Any:  # noqa: ANN401
         def make() -> Detector:
             made.append(name)
-            return named(FastDetector, name)(predictor.detector, dtype=fastest.torch.float32, compile=False)
+            made_form: Detector = named(FastDetector, name)(predictor.detector, dtype=torch.float32, compile=False)
+            return made_form
 
         return make
 
@@ -64,7 +66,7 @@ def test_a_remembered_form_is_made_alone(predictor: Predictor, monkeypatch: pyte
 
     assert isinstance(other.detector, Fastest)
     assert isinstance(other.detector.chosen, FastDetector)
-    assert other.detector.chosen.dtype == fastest.torch.bfloat16
+    assert other.detector.chosen.dtype == torch.bfloat16
 
 
 def test_forms_that_cannot_run_a_detector_are_left_out(predictor: Predictor) -> None:
