@@ -1,5 +1,6 @@
 """Prediction of one 800 x 1066 image with Conditional DETR-R50: tensors in, tensors out."""
 
+import importlib.util
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -15,30 +16,37 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.speed.elsewhere import Elsewhere
 from benchmarks.speed.report import Cell, Table
 from benchmarks.speed.timing import PRECISIONS, alternate, matrix_rate
+from condetr.data.batch import Batch, collate_images
+from condetr.data.transforms import PaperTransformConfig
 from condetr.detectors.detector import Detector
-from condetr.optimize.fast import optimize
-from condetr.optimize.machine import DTYPES, keep_memory
+from condetr.inference.fastest import Engine, fast_form
+from condetr.labels import Category, LabelMap
+from condetr.optimize.machine import DTYPES, FastPrecision, keep_memory
 from tests.parity.peers import detector_config, hf, make_peers, random_model
 
 Run = Callable[[], Any]
-
-
 THEIRS = tuple(f"transformers sdpa {precision}" for precision in PRECISIONS)
-OURS = tuple(f"ours, fast {precision}" for precision in PRECISIONS)
-COMPILED = tuple(f"ours, compiled {precision}" for precision in PRECISIONS) if shutil.which("g++") else ()
+ENGINES: tuple[Engine, ...] = ("torch", *(("inductor",) if shutil.which("g++") else ()), *(
+    engine for engine in ("onnxruntime", "openvino") if importlib.util.find_spec(engine)
+))  # fmt: skip
+OURS: dict[str, tuple[Engine, FastPrecision]] = {
+    f"ours, {engine} {precision}": (engine, precision)
+    for engine in ENGINES
+    for precision in PRECISIONS
+    if not (engine == "onnxruntime" and precision == "bf16")
+}
 KEPT = ", memory kept"
-HINTS = {"fp32": "f32", "bf16": "bf16"}
-"""OpenVINO's names."""
 
 
 def measure(*, quick: bool) -> Table:
-    """Time transformers, our reference, our fast form, and the exported graph in OpenVINO and ONNX Runtime.
+    """Time transformers, our reference, and our engines.
 
-    Our fast form runs in a process that keeps the memory it frees, as `condetr predict` does; transformers runs by
-    default settings, and again in that process.
+    Our engines run in a process that keeps the memory it frees, as `condetr predict` does; transformers runs by default
+    settings, and again in that process.
     """
     size_hw = (256, 320) if quick else (800, 1066)
-    images, is_padding = _inputs(size_hw)
+    batch = _batch(size_hw)
+    images, is_padding = batch.normalised(), batch.is_padding
     with (
         tempfile.TemporaryDirectory() as folder,
         Elsewhere(partial(_with_kept_memory, size_hw)) as elsewhere,
@@ -48,10 +56,8 @@ def measure(*, quick: bool) -> Table:
         runs: dict[str, Run] = {
             **_transformers(Path(folder), images, attentions=("sdpa", "eager")),
             "ours, reference fp32": lambda: peers.ours(images, is_padding).final,
-            **{name: partial(elsewhere.run, name) for name in (*(name + KEPT for name in THEIRS), *OURS, *COMPILED)},
+            **{name: partial(elsewhere.run, name) for name in (*(name + KEPT for name in THEIRS), *OURS)},
         }
-        others, notes = _deployed(peers.ours, images, folder=Path(folder))
-        runs |= others
         expected = runs["transformers sdpa fp32"]().logits
         differences = {name: _difference(run(), expected) for name, run in runs.items()}
         seconds = alternate(runs, rounds=2 if quick else 7)
@@ -75,34 +81,33 @@ def measure(*, quick: bool) -> Table:
         headline=_headline(seconds),
         notes=[
             f"floor: {operations / 1e9:.0f} GFLOP at the measured rate of a 3x3 convolution",
-            "our fast form runs in a process that keeps the memory it frees, as condetr predict does",
-            *notes,
+            "our engines run in a process that keeps the memory it frees, as condetr predict does",
+            f"engines that are not installed were not measured: here were {', '.join(ENGINES)}",
         ],
     )
 
 
-def _inputs(size_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    images = torch.randn(1, 3, *size_hw, generator=torch.Generator().manual_seed(0))
-    return images, torch.zeros(1, *size_hw, dtype=torch.bool)
+def _batch(size_hw: tuple[int, int]) -> Batch:
+    pixels = torch.randint(256, (3, *size_hw), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    return collate_images([pixels], original_sizes_hw=[size_hw])
 
 
 def _with_kept_memory(size_hw: tuple[int, int]) -> dict[str, Run]:
     """Return the contenders of the other process; they return their logits."""
     keep_memory()
-    images, is_padding = _inputs(size_hw)
+    batch = _batch(size_hw)
     with tempfile.TemporaryDirectory() as folder:
         peers = make_peers(Path(folder), random_model(detector_config("conditional_detr")))
-        theirs = _transformers(Path(folder), images, attentions=("sdpa",))
-    ours = {
-        name: _fast(peers.ours, images, is_padding, precision=name[-4:], compile=name in COMPILED)
-        for name in (*OURS, *COMPILED)
-    }
+        theirs = _transformers(Path(folder), batch.normalised(), attentions=("sdpa",))
+    ours: dict[str, Run] = {name: partial(_engine(peers.ours, *each).predict, batch) for name, each in OURS.items()}
     runs = {**{name + KEPT: run for name, run in theirs.items()}, **ours}
     return {name: partial(_logits, run) for name, run in runs.items()}
 
 
 def _logits(run: Run) -> np.ndarray:
-    logits: np.ndarray = run().logits.float().numpy()
+    output = run()
+    prediction: Any = getattr(output, "final", output)
+    logits: np.ndarray = prediction.logits.float().numpy()
     return logits
 
 
@@ -119,56 +124,10 @@ def _transformers(folder: Path, images: Tensor, *, attentions: Sequence[str]) ->
     return runs
 
 
-def _fast(
-    detector: Detector,
-    images: Tensor,
-    is_padding: Tensor,
-    *,
-    precision: Any,  # noqa: ANN401
-    compile: bool,
-) -> Run:
-    fast = optimize(detector, precision=precision, compile=compile)
-    return lambda: fast(images, is_padding).final
-
-
-def _deployed(detector: nn.Module, images: Tensor, *, folder: Path) -> tuple[dict[str, Run], list[str]]:
-    """Return the exported graph in OpenVINO and ONNX Runtime, or say what is missing."""
-    try:
-        import onnxruntime
-        import openvino
-    except ImportError as error:
-        return {}, [f"OpenVINO and ONNX Runtime were not measured ({error}): pip install '.[bench]'"]
-    path = folder / "detector.onnx"
-    torch.onnx.export(_Unpadded(detector).eval(), (images,), path, dynamo=True, external_data=False, verbose=False)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    array = images.numpy()
-    runs: dict[str, Run] = {
-        "ONNX Runtime fp32": lambda: session.run(None, {session.get_inputs()[0].name: array})[0],
-    }
-    for name in PRECISIONS:
-        settings = {"INFERENCE_PRECISION_HINT": HINTS[name], "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-        compiled = openvino.Core().compile_model(path, "CPU", settings)
-        runs[f"OpenVINO {name}"] = partial(_first_output, compiled, array)
-    return runs, []
-
-
-def _first_output(compiled: Callable[[Any], Any], array: Any) -> Any:  # noqa: ANN401 - OpenVINO's types
-    return compiled(array)[0]
-
-
-class _Unpadded(nn.Module):
-    """A detector as a function of the images alone."""
-
-    def __init__(self, detector: nn.Module) -> None:
-        super().__init__()
-        self.detector = detector
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        is_padding = torch.zeros(len(images), *images.shape[2:], dtype=torch.bool)
-        logits, boxes_cxcywh = self.detector(images, is_padding).final
-        return logits, boxes_cxcywh
+def _engine(detector: Detector, engine: Engine, precision: FastPrecision) -> Detector:
+    names = LabelMap(tuple(Category(label, f"class {label}") for label in range(91)))
+    transform = PaperTransformConfig()
+    return fast_form(detector, engine=engine, precision=precision, transform=transform, label_map=names)
 
 
 def _operations(detector: nn.Module, images: Tensor, is_padding: Tensor) -> int:
@@ -183,16 +142,12 @@ def _difference(output: Any, expected: Tensor) -> float:  # noqa: ANN401 - six l
 
 
 def _headline(seconds: dict[str, float]) -> dict[str, float]:
+    """Return how many times as fast the best of our engines and torch alone are, in each number format."""
     ratios: dict[str, float] = {}
-    for name, theirs in zip(OURS, THEIRS, strict=True):
-        precision = name[-4:]
-        peers = {
-            "transformers fp32": THEIRS[0],
-            f"transformers {precision}": theirs,
-            f"transformers {precision}, memory kept": theirs + KEPT,
-            f"OpenVINO {precision}": f"OpenVINO {precision}",
-        }
-        ratios |= {
-            f"{precision} over {peer}": seconds[row] / seconds[name] for peer, row in peers.items() if row in seconds
-        }
+    for precision in PRECISIONS:
+        ours = {each: seconds[name] for name, each in OURS.items() if each[1] == precision}
+        best = min(ours, key=lambda each: ours[each])
+        for name, taken in ((f"{best[0]} (the best)", ours[best]), ("torch", ours["torch", precision])):
+            for peer in dict.fromkeys(("fp32", precision, f"{precision}{KEPT}")):
+                ratios[f"{name} {precision} over transformers {peer}"] = seconds[f"transformers sdpa {peer}"] / taken
     return ratios

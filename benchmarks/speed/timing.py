@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 import torch
 from torch.nn import functional as F
 
-from condetr.optimize.machine import has_fast_bf16
+from condetr.optimize.machine import FastPrecision, has_fast_bf16
 
-PRECISIONS = ("fp32", "bf16") if has_fast_bf16(torch.device("cpu")) else ("fp32",)
+PRECISIONS: tuple[FastPrecision, ...] = ("fp32", "bf16") if has_fast_bf16(torch.device("cpu")) else ("fp32",)
 """The number formats that this processor supports natively."""
 
 

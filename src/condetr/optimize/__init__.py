@@ -1,1 +1,1 @@
-"""The fast form of a trained detector, tested to compute the same as the one in `detectors`."""
+"""Parts of detectors in forms that a device computes faster, tested to compute the same."""
