@@ -62,7 +62,9 @@ def measure(*, quick: bool) -> Table:
         differences = {name: _difference(run(), expected) for name, run in runs.items()}
         seconds = alternate(runs, rounds=2 if quick else 7)
         operations = _operations(peers.ours, images, is_padding)
-    floors = {precision: 1e3 * operations / matrix_rate(DTYPES[precision]) for precision in PRECISIONS}
+    floors: dict[str, float] = {
+        precision: 1e3 * operations / matrix_rate(DTYPES[precision]) for precision in PRECISIONS
+    }
     rows: list[tuple[Cell, ...]] = [
         (
             name,

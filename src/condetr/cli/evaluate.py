@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from condetr.cli.options import AsJson, Device, Overwrite, Precision, Weights, print_json, say_what_was_understood
+from condetr.cli.options import (
+    AsJson,
+    Device,
+    Overwrite,
+    Precision,
+    Weights,
+    optimised,
+    print_json,
+    say_what_was_understood,
+)
 from condetr.words import ap_difference_text, ap_text
 
 PADDED_BATCH = 8
@@ -54,7 +63,7 @@ def evaluate(
     if out is not None:
         require_free(out, overwrite=overwrite)
     keep_memory()
-    predictor = load(weights, device=device).optimize(precision, engine="auto" if precision == "auto" else "torch")
+    predictor = optimised(load(weights, device=device), precision)
     part = open_part(data, weights=weights, split=split, skip_unreadable=skip_unreadable)
     truth = in_classes_of(predictor.label_map, part.split, weights=weights, data=data)
     for finding in part.findings:

@@ -3,11 +3,14 @@
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from condetr.inference import DEFAULT_THRESHOLD
+
+if TYPE_CHECKING:
+    from condetr.inference.predictor import Predictor
 
 Weights = Annotated[
     Path, typer.Argument(metavar="WEIGHTS", help="Run folder, model folder, official .pth, exported graph or hub id.")
@@ -52,6 +55,16 @@ def say_what_was_understood(data: Path, *, quiet: bool = False) -> None:
     if not quiet and is_first_process():
         for line in (source.understood, *source.notes):
             typer.echo(line)
+
+
+def optimised(predictor: "Predictor", precision: Literal["fp32", "bf16", "auto"]) -> "Predictor":
+    """Return the predictor in torch, or for `auto` in the fastest engine, of which it is said that it takes a while."""
+    if precision != "auto":
+        return predictor.optimize(precision, engine="torch")
+    typer.echo(
+        "auto: unless it is known already, the fastest engine is found on the first image, in a minute", err=True
+    )
+    return predictor.optimize()
 
 
 def is_first_process() -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from condetr.cli.options import AsJson, Device, Overwrite, Precision, Threshold, Weights
+from condetr.cli.options import AsJson, Device, Overwrite, Precision, Threshold, Weights, optimised
 from condetr.cli.predict_files import Outputs, Wanted, predict_files
 from condetr.cli.predict_shards import DEFAULT_BATCH, DEFAULT_SHARD, Engine, Means, ShardOutputs, predict_shards
 
@@ -109,7 +109,7 @@ def predict(  # noqa: PLR0913 - its options
         outputs = Outputs(
             out, kinds=kinds, has_pictures=pictures is not False, threshold=least, min_score=min_score or 0.0
         )
-        fast = predictor.optimize(precision, engine="auto" if precision == "auto" else "torch")
+        fast = optimised(predictor, precision)
         predict_files(fast, chosen, wanted=wanted, outputs=outputs, frames=frames, as_json=as_json)
     else:
         shards = ShardOutputs(
