@@ -2,6 +2,7 @@
 
 import json
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -61,9 +62,9 @@ def optimised(predictor: "Predictor", precision: Literal["fp32", "bf16", "auto"]
     """Return the predictor in torch, or for `auto` in the fastest engine, of which it is said that it takes a while."""
     if precision != "auto":
         return predictor.optimize(precision, engine="torch")
-    typer.echo(
-        "auto: unless it is known already, the fastest engine is found on the first image, in a minute", err=True
-    )
+    typer.echo("auto: unless known already, the fastest engine is found on the first image, in a minute", err=True)
+    if find_spec("openvino") is None:
+        typer.echo("auto: OpenVINO, which is often the fastest on a CPU, is missing: pip install openvino", err=True)
     return predictor.optimize()
 
 

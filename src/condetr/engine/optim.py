@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Discriminator, Field
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from condetr.config import settings
 from condetr.engine.muon import Muon
@@ -310,8 +311,8 @@ class Ema(nn.Module):
     def update(self, detector: nn.Module) -> None:
         """Move the average towards a detector's weights; the first update copies them."""
         updates = int(self.n_averaged)
-        weight = 1 - min(self.decay, (1 + updates) / (10 + updates)) if updates else 1.0
-        torch._foreach_lerp_(_floating(self.module), _floating(detector), weight)
+        decay = min(self.decay, (1 + updates) / (10 + updates)) if updates else 0.0
+        get_ema_multi_avg_fn(decay)(_floating(self.module), _floating(detector), self.n_averaged)
         for averaged, current in zip(self.module.buffers(), detector.buffers(), strict=True):
             if not averaged.is_floating_point():
                 averaged.copy_(current)

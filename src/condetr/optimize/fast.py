@@ -33,7 +33,7 @@ def optimize(detector: Detector, *, precision: FastPrecision = "auto", compile: 
     dtype = resolve_dtype(precision, device=device)
     if is_slow(dtype, device=device):
         sentence = "bf16 is no faster than fp32 on this machine: use fp32 or auto"
-        warnings.warn(sentence, InputWarning, stacklevel=4)  # the caller, beyond torch's no_grad and Predictor.optimize
+        warnings.warn(sentence, InputWarning, stacklevel=6)  # who called Predictor.optimize
     if compile and device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++", "cl"))):
         raise InputError("torch.compile needs a C++ compiler on a CPU, and there is none: install g++, or leave it out")
     fast = copy.deepcopy(detector).eval().requires_grad_(False)
@@ -67,8 +67,10 @@ class FastDetector(Detector):
         try:
             with nullcontext() if self.dtype == torch.float32 else torch.autocast(images.device.type, dtype=self.dtype):
                 output: Output = self.detector(images, is_padding)
-        except torch._dynamo.exc.TorchDynamoException as error:
-            raise InputError(f"torch.compile cannot compile this detector ({first_line(error)})") from None
+        except RuntimeError as error:
+            if not self.is_compiled:
+                raise
+            raise InputError(f"torch.compile cannot run this detector ({first_line(error)}): take torch") from None
         return output
 
     def found(self, output: Any, *, limit: int) -> list[Found]:  # noqa: ANN401 - what the detector returns
