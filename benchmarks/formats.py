@@ -37,7 +37,7 @@ FORMATS: Mapping[str, tuple[str, Sequence[str]]] = {
     "ONNX": ("detector.onnx", ()),
     "ONNX, fp16 weights": ("half.onnx", ("--fp16",)),
     "ONNX, detections": ("detections.onnx", ("--detections",)),
-    "OpenVINO": ("detector.xml", ()),
+    "OpenVINO": ("graph.xml", ()),
     "OpenVINO, int8": ("small.xml", ("--int8", "DATA")),
 }
 """Each with its file and the options of `condetr convert`. A .pt2 is written, but not read: it may hold code."""
