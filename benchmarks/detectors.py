@@ -18,9 +18,10 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.markdown import table_lines
-from benchmarks.training import cores, keep, train
+from benchmarks.training import keep, train
 from condetr.config import override
 from condetr.engine.config import TrainConfig
+from condetr.optimize.machine import usable_cores
 from condetr.recipes.registry import recipe
 from condetr.words import ap_text
 
@@ -43,7 +44,7 @@ def main(
     *,
     weights: Annotated[Path, typer.Option(help="MobileNetV2, as `condetr weights mobilenetv2` writes it.")],
     epochs: Annotated[int, typer.Option(help="Of each training; the rate drops after four fifths.")] = 50,
-    threads: Annotated[int, typer.Option(help="Of each training.")] = cores(),
+    threads: Annotated[int, typer.Option(help="Of each training.")] = usable_cores(),
     only: Annotated[list[str] | None, typer.Option(help="A recipe; may be repeated. By default all.")] = None,
 ) -> None:
     """Train, evaluate and time what is missing, and write the table."""
@@ -91,7 +92,7 @@ def _timed(config: TrainConfig, run: Path, *, data: Path) -> dict[str, float]:
 
     with tempfile.TemporaryDirectory() as folder:
         short = override(config, [f"epochs={SHORT}", f"schedule.drop_epoch={SHORT}", f"evaluate_every={SHORT}"])
-        train(short, Path(folder) / "run", data=data, threads=cores())
+        train(short, Path(folder) / "run", data=data, threads=usable_cores())
         with (Path(folder) / "run" / "timing.csv").open() as rows:
             *_, last = csv.DictReader(rows)
     keep_memory()

@@ -37,8 +37,3 @@ def keep(folder: Path, kept: Path) -> None:
     kept.mkdir(parents=True, exist_ok=True)
     for name in KEPT:
         shutil.copyfile(folder / name, kept / name)
-
-
-def cores() -> int:
-    """Return the number of processors that this process may use."""
-    return len(os.sched_getaffinity(0))

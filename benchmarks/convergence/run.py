@@ -19,7 +19,8 @@ from rich.console import Console
 
 from benchmarks.convergence import plan
 from benchmarks.convergence.pretrain import pretrain
-from benchmarks.training import cores, keep, train
+from benchmarks.training import keep, train
+from condetr.optimize.machine import usable_cores
 from condetr.scenes.digits import write_digit_scenes
 from condetr.scenes.shapes import write_scenes
 from condetr.words import ap_text
@@ -55,7 +56,7 @@ def main(
         for run in runs_of(setting, name):
             chains[run.trunk_name].append(run)
         with ThreadPoolExecutor(parallel) as pool:
-            list(pool.map(lambda chain: _train_all(chain, scenes, threads=cores() // parallel), chains.values()))
+            list(pool.map(lambda chain: _train_all(chain, scenes, threads=usable_cores() // parallel), chains.values()))
 
 
 def scenes_of(setting: plan.Setting) -> Path:

@@ -14,9 +14,10 @@ from rich.console import Console
 
 from benchmarks.minutes import plan
 from benchmarks.minutes.summarise import RESULTS, table_of
-from benchmarks.training import cores, keep, train
+from benchmarks.training import keep, train
 from condetr.engine.config import TrainConfig
 from condetr.errors import InputError
+from condetr.optimize.machine import usable_cores
 from condetr.recipes.registry import recipe as recipe_of
 
 RUNS = Path("runs/minutes")
@@ -55,7 +56,7 @@ def _train_once(config: TrainConfig, name: str, *, data: Path) -> None:
     if (RESULTS / name / "results.json").exists():
         return
     Console().print(f"training {name}", highlight=False)
-    train(replace(config, recipe=name), RUNS / name, data=data, threads=cores())
+    train(replace(config, recipe=name), RUNS / name, data=data, threads=usable_cores())
     keep(RUNS / name, RESULTS / name)
 
 

@@ -113,15 +113,13 @@ def predict(  # noqa: PLR0913 - its options
         predict_files(fast, chosen, wanted=wanted, outputs=outputs, frames=frames, as_json=as_json)
     else:
         shards = ShardOutputs(
-            *(
-                out,
-                kind,
-                least if min_score is None else min_score,
-                shard_size or DEFAULT_SHARD,
-                part,
-                resume,
-                overwrite,
-            )
+            folder=out,
+            format=kind,
+            min_score=least if min_score is None else min_score,
+            shard_size=shard_size or DEFAULT_SHARD,
+            part=part,
+            resume=resume,
+            overwrite=overwrite,
         )
         means = Means(engine, workers, device)
         predict_shards(

@@ -12,9 +12,9 @@ from jaxtyping import Int
 from condetr.data.dataset import Finding
 from condetr.data.images import ImageHeader, read_image
 from condetr.doctor.looks import Look, look_at, lookalikes
-from condetr.doctor.machine import usable_cores
 from condetr.doctor.quick import EXAMPLES
 from condetr.errors import InputError
+from condetr.optimize.machine import usable_cores
 from condetr.words import counted
 
 Severity = Literal["error", "warning", "info"]

@@ -1,7 +1,5 @@
 """What the machine offers to a training."""
 
-import os
-import sys
 from typing import NamedTuple
 
 import psutil
@@ -11,6 +9,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from condetr.detectors.detector import Detector
 from condetr.detectors.registry import DetectorConfig
+from condetr.optimize.machine import usable_cores
 
 
 class Machine(NamedTuple):
@@ -41,13 +40,6 @@ def this_machine() -> Machine:
         gpu=properties.name if properties else None,
         gpu_bytes=properties.total_memory if properties else 0,
     )
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def gib(count: int) -> str:

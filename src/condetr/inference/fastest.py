@@ -2,7 +2,7 @@
 
 import importlib.util
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import version
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from condetr.detectors.exported import ExportedDetector
 from condetr.errors import InputError
 from condetr.exports.engines import in_engine
 from condetr.labels import LabelMap
-from condetr.optimize.fast import FastDetector, optimize
+from condetr.optimize.fast import ForInference, optimize
 from condetr.optimize.machine import FastPrecision, has_fast_bf16
 from condetr.shapes import Found, Output, Targets
 from condetr.storage.remembered import remembered
@@ -52,7 +52,7 @@ def fast_form(
     With `auto`, the fastest one is chosen at the first batch, and then remembered. Raises InputError for an unknown
     engine, for one that is not installed, and if it cannot run this detector.
     """
-    if isinstance(detector, FastDetector | Fastest | ExportedDetector):
+    if isinstance(detector, ForInference | ExportedDetector):
         return detector
     if engine not in ("auto", *ENGINES):
         raise InputError(f"there is no engine {engine!r}: choose auto, {', '.join(ENGINES)}")
@@ -80,14 +80,11 @@ def fast_form(
     return Fastest(detector, forms)
 
 
-class Fastest(Detector):
+class Fastest(ForInference):
     """The fastest form of a detector on this machine, found by timing all of them on the first batch."""
 
     def __init__(self, detector: Detector, forms: Mapping[str, Form]) -> None:
-        super().__init__()
-        self.strides, self.most_objects = detector.strides, detector.most_objects
-        self.score_function, self.any_object = detector.score_function, detector.any_object
-        self.looks_at = detector.looks_at
+        super().__init__(detector)
         self.forms = forms
         self.chosen: Detector | None = None
         size = sum(parameter.numel() for parameter in detector.parameters())
@@ -96,10 +93,8 @@ class Fastest(Detector):
     def predict(self, batch: Batch) -> Output:
         """Predict from a batch, in the form that is the fastest for the size of the first one."""
         if self.chosen is None:
-            libraries = {package for packages in AUTOMATIC.values() for package in packages} & {
-                name.partition(" ")[0] for name in self.forms
-            }
-            versions = ", ".join(f"{name} {version(name)}" for name in sorted({"torch", *libraries}))
+            engines = {name.partition(" ")[0] for name in self.forms} & AUTOMATIC.keys()
+            versions = ", ".join(f"{name} {version(name)}" for name in sorted({"torch", *engines}))
             shape, threads = tuple(batch.pixels.shape), counted(torch.get_num_threads(), "thread")
             what = f"the fastest of {', '.join(self.forms)} for {self.name}, images of {shape}, {threads}, {versions}"
             made: dict[str, Detector] = {}
@@ -121,10 +116,6 @@ class Fastest(Detector):
         """Return the detections, as the original detector does."""
         assert self.chosen is not None
         return self.chosen.found(output, limit=limit)
-
-    def keep_classes(self, rows: Sequence[int]) -> None:
-        """Raise an error, because weights are constants here."""
-        raise InputError("restrict the classes of a detector before it is optimised")
 
 
 def _fastest(forms: Mapping[str, Form], batch: Batch, made: dict[str, Detector]) -> str:

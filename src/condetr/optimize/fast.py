@@ -43,16 +43,27 @@ def optimize(detector: Detector, *, precision: FastPrecision = "auto", compile: 
     return FastDetector(fast.to(memory_format=torch.channels_last), dtype=dtype, compile=compile).eval()
 
 
-class FastDetector(Detector):
-    """A detector for inference, in one number format."""
+class ForInference(Detector):
+    """A form of a detector whose weights are constants."""
 
-    def __init__(self, detector: Detector, *, dtype: torch.dtype, compile: bool) -> None:
+    def __init__(self, detector: Detector) -> None:
         super().__init__()
-        self.detector = detector
-        self.dtype = dtype
         self.strides, self.most_objects = detector.strides, detector.most_objects
         self.score_function, self.any_object = detector.score_function, detector.any_object
         self.looks_at = detector.looks_at
+
+    def keep_classes(self, rows: Sequence[int]) -> None:
+        """Raise an error, because weights are constants here."""
+        raise InputError("restrict the classes of a detector before it is optimised")
+
+
+class FastDetector(ForInference):
+    """A detector in one number format."""
+
+    def __init__(self, detector: Detector, *, dtype: torch.dtype, compile: bool) -> None:
+        super().__init__(detector)
+        self.detector = detector
+        self.dtype = dtype
         self.is_compiled = compile
         if compile:
             detector.compile(options=dict(COMPILER_OPTIONS))
@@ -76,7 +87,3 @@ class FastDetector(Detector):
     def found(self, output: Any, *, limit: int) -> list[Found]:  # noqa: ANN401 - what the detector returns
         """Return the detections, as the original detector does."""
         return self.detector.found(output, limit=limit)
-
-    def keep_classes(self, rows: Sequence[int]) -> None:
-        """Raise an error, because weights are constants here."""
-        raise InputError("restrict the classes of a detector before it is optimised")

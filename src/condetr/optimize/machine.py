@@ -3,6 +3,7 @@
 import ctypes
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable
 from typing import Literal
@@ -38,6 +39,13 @@ def keep_memory() -> bool:
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch reads it when it first allocates
     mallopt = ctypes.CDLL(None).mallopt
     return all(mallopt(*setting) for setting in ((MMAP_MAX, 0), (TRIM_THRESHOLD, 2**31 - 1), (TOP_PAD, 2**28)))
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def resolve_dtype(precision: FastPrecision, *, device: torch.device) -> torch.dtype:

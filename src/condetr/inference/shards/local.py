@@ -16,6 +16,7 @@ from condetr.errors import RunError
 from condetr.inference.predictor import Predictor
 from condetr.inference.shards.job import Done, Folder, Job, Shard
 from condetr.inference.shards.work import Worker
+from condetr.optimize.machine import usable_cores
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -40,12 +41,7 @@ def default_workers(device: str | None) -> int:
         return 1
     import psutil
 
-    return max(1, min(num_cores(), int(psutil.virtual_memory().available) // _BYTES_OF_A_WORKER))
-
-
-def num_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(usable_cores(), int(psutil.virtual_memory().available) // _BYTES_OF_A_WORKER))
 
 
 def run_here(
@@ -76,7 +72,7 @@ def run_in_processes(
         workers,
         mp_context=context,
         initializer=_start,
-        initargs=(make_predictor, job, folder, context.Value("i", 0), counter, stop, max(1, num_cores() // workers)),
+        initargs=(make_predictor, job, folder, context.Value("i", 0), counter, stop, max(1, usable_cores() // workers)),
     )
     remaining, told = iter(shards), 0
     with pool:
