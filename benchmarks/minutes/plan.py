@@ -14,10 +14,17 @@ class Change:
     settings: tuple[str, ...] = ()
     rates: float = 1.0
     """By which both learning rates are multiplied."""
+    costs: bool = False
+    """Whether a step takes another time than the recipe's."""
 
 
 def _dense(**probabilities: float) -> Change:
-    return Change(settings=tuple(f"data.transform.dense.{name}={value}" for name, value in probabilities.items()))
+    settings = tuple(f"data.transform.dense.{name}={value}" for name, value in probabilities.items())
+    return Change(settings=settings, costs=True)
+
+
+def _costly(*settings: str) -> Change:
+    return Change(settings=settings, costs=True)
 
 
 def _schedule(kind: str, *settings: str) -> Change:
@@ -31,7 +38,7 @@ def _loss(kind: str, weight: float) -> Change:
 
 
 def _muon(rate: float) -> Change:
-    return Change(settings=("optimizer.kind=muon", f"optimizer.muon_rate={rate}"))
+    return _costly("optimizer.kind=muon", f"optimizer.muon_rate={rate}")
 
 
 CHANGES: dict[str, Change] = {
@@ -39,7 +46,8 @@ CHANGES: dict[str, Change] = {
     # Rates and steps.
     "rate2": Change(rates=2.0),
     "rate4": Change(rates=4.0),
-    "batch4": Change(settings=("data.batch_size=4",)),
+    "batch4": _costly("data.batch_size=4"),
+    "batch16": _costly("data.batch_size=16"),
     "linear": _schedule("linear"),
     "cosine": _schedule("cosine"),
     "wsd": _schedule("wsd", "decay_to=0.95", "final_factor=0.02"),
@@ -65,10 +73,18 @@ CHANGES: dict[str, Change] = {
     "zoom": _dense(zoom_out=0.5, iou_crop=0.8),
     "dense": _dense(mosaic=0.5, zoom_out=0.5, iou_crop=0.8, mixup=0.5, copy_blend=0.5),
     # Queries.
-    "groups1": Change(settings=("detector.query_groups=1",)),
-    "groups2": Change(settings=("detector.query_groups=2",)),
-    "groups4": Change(settings=("detector.query_groups=4",)),
-    "denoising3": Change(settings=("detector.denoising_groups=3",)),
+    "groups1": _costly("detector.query_groups=1"),
+    "groups2": _costly("detector.query_groups=2"),
+    "groups4": _costly("detector.query_groups=4"),
+    "denoising3": _costly("detector.denoising_groups=3"),
+    # The backbone and its images.
+    "stride8": _costly("detector.backbone.output_stride=8"),
+    "stride32": _costly("detector.backbone.output_stride=32"),
+    "size256": _costly("data.transform.size_hw=[256,256]"),
+    "backbone_rate": Change(settings=("optimizer.backbone_lr=0.0004",)),
+    "frozen0": _costly("detector.backbone.frozen_stages=0"),
+    "frozen3": _costly("detector.backbone.frozen_stages=3"),
+    "queries300": _costly("detector.num_queries=300"),
 }
 
 
@@ -81,3 +97,8 @@ def changed(config: TrainConfig, name: str) -> TrainConfig:
         rates = {rate: getattr(config.optimizer, rate) * change.rates for rate in ("lr", "backbone_lr")}
         config = override(config, [*(f"optimizer.{rate}={value}" for rate, value in rates.items()), *change.settings])
     return config
+
+
+def costly_part(name: str) -> str:
+    """Return the changes of a joined name whose steps take another time than the recipe's, joined again."""
+    return "+".join(part for part in name.split("+") if CHANGES[part].costs)

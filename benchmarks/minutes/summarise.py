@@ -35,7 +35,7 @@ def table_of(group: Path) -> list[str]:
     """
     runs = runs_in(group)
     ranked = sorted(runs, key=lambda name: -fmean(_ap(each) for each in runs[name].values()))
-    columns = ("change", "AP", "AP50", "gain in AP", "epochs", "steps", "minutes", "seeds")
+    columns = ("change", "AP", "AP50", "gain in AP", "epochs", "steps", "seeds")
     return table_lines(columns, (_row(name, runs[name], base=runs.get(BASE, {})) for name in ranked))
 
 
@@ -54,10 +54,10 @@ def _row(name: str, by_seed: Mapping[int, Results], *, base: Mapping[int, Result
     gain = f"{fmean(gains):+.3f}" if gains else ""
     if len(gains) > 1:
         gain += f" ({min(gains):+.3f} to {max(gains):+.3f})"
-    means = {count: fmean(float(each[count]) for each in runs) for count in ("epochs", "steps", "train_seconds")}
+    means = {count: fmean(float(each[count]) for each in runs) for count in ("epochs", "steps")}
     return [
         *(name, ap_text(fmean(map(_ap, runs))), ap_text(fmean(_ap(each, at="AP50") for each in runs)), gain),
-        *(f"{means['epochs']:.0f}", f"{means['steps']:.0f}", f"{means['train_seconds'] / 60:.1f}", str(len(runs))),
+        *(f"{means['epochs']:.0f}", f"{means['steps']:.0f}", str(len(runs))),
     ]
 
 
