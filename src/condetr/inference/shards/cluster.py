@@ -87,7 +87,7 @@ class _Actor:
         here = Predictor(
             sent.detector, transform=sent.transform, label_map=sent.label_map, threshold=sent.own_threshold
         )
-        self.worker = Worker(here.optimize(job.precision, engine="torch"), job, folder)
+        self.worker = Worker(here.optimize(job.precision, engine=job.engine), job, folder)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         return {"done": json.dumps(self.worker.do(Shard(**json.loads(row["shard"])))._asdict())}
