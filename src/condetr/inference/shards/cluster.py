@@ -12,6 +12,8 @@ from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from condetr.errors import InputError, RunError, first_line
 from condetr.inference.predictor import Predictor
 from condetr.inference.shards.job import Done, Folder, Job, Shard
@@ -81,7 +83,10 @@ class _Actor:
         import ray
 
         os.chdir(start)  # files may be named from there
-
+        if not ray.get_gpu_ids():
+            torch.set_num_threads(
+                1
+            )  # of its core, whatever OMP_NUM_THREADS says: other numbers of threads round otherwise
         keep_memory()
         sent = ray.get(model)
         here = Predictor(
