@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from condetr.inference import fastest
 from tests.cli.conftest import Command, Ended
 
 Begin = Callable[..., Ended]
@@ -136,6 +137,28 @@ def test_other_settings_do_not_continue_a_prediction(
     assert ended.code == 2
     assert ended.err.endswith(f"was begun with {complaint}: give the same as then, or name another folder with --out\n")
     assert content(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("engine", ["torch", "onnxruntime", "openvino"])
+def test_the_fastest_engine_is_chosen_once_for_all_shards(
+    predict: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    pytest.importorskip(engine)
+    pytest.importorskip("onnxscript")
+    monkeypatch.setattr(fastest, "remembered", lambda what, *, measure: f"{engine} in fp32")
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert predict(whole, "--precision", "auto").code in (0, None)
+    assert predict(cut, "--precision", "auto").code in (0, None)
+    begun = json.loads((cut / "manifest.json").read_text())
+    assert (begun["engine"], begun["precision"]) == (engine, "fp32")
+
+    (cut / "done" / "000001.json").unlink()
+    (cut / "shards" / "000001.jsonl").unlink()
+    monkeypatch.setattr(fastest, "remembered", lambda what, *, measure: "torch in bf16")  # another machine
+    ended = predict(cut, "--precision", "auto", "--resume")
+
+    assert ended.code in (0, None), ended.err
+    assert content(cut) == content(whole)
 
 
 def test_other_images_or_weights_do_not_continue_a_prediction(

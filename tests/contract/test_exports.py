@@ -10,7 +10,6 @@ import torch
 
 from condetr.data.transforms import LightTransformConfig, TransformConfig
 from condetr.errors import InputError
-from condetr.exports.engines import SUFFIXES, Engine
 from condetr.exports.files import FORMATS, read_graph
 from condetr.exports.graph import Options
 from condetr.inference.model_folder import LoadedModel
@@ -69,21 +68,6 @@ def test_an_exported_detector_finds_what_it_found_before(config: Any, suffix: st
         for one, other in zip(found, wanted, strict=True):
             assert_same(one, other)
             assert one.names == tuple(LABELS.names[label] for label in one.labels)
-
-
-@pytest.mark.parametrize("engine", SUFFIXES)
-def test_an_engine_finds_what_torch_finds(config: Any, engine: Engine) -> None:  # noqa: ANN401
-    if importlib.util.find_spec(engine) is None:
-        pytest.skip(f"{engine} is not installed")
-    model = built(config, transform=LightTransformConfig(size_hw=(96, 120)))
-    ours = Predictor(model.detector, transform=model.transform, label_map=LABELS, device="cpu")
-    expected = list(ours.predict_all(pictures(), threshold=0.0, limit=7))
-
-    other = ours.optimize("fp32", engine=engine)
-
-    for one, wanted in zip(other.predict_all(pictures(), threshold=0.0, limit=7), expected, strict=True):
-        assert_same(one, wanted)
-    assert other.optimize().detector is other.detector
 
 
 def test_a_detector_without_a_graph_has_no_engine(config: Any) -> None:  # noqa: ANN401

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 import typer
 
@@ -15,6 +15,7 @@ from condetr.words import counted
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
+    from condetr.inference.fastest import Engine as InferenceEngine
     from condetr.inference.predictor import Predictor
     from condetr.inference.rows import Format
     from condetr.inference.shards.job import Done, Folder, Job, Shard
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 Engine = Literal["local", "ray"]
 DEFAULT_BATCH = 8
 DEFAULT_SHARD = 1000
+BLANK = (480, 640, 3)
+"""The image on which engines are timed."""
 
 
 class Means(NamedTuple):
@@ -69,8 +72,11 @@ def predict_shards(
         require_ray()
         require_weights(find_source(weights))  # a graph cannot be sent to other machines
     part, sources = Part.parse(outputs.part), list(map(str, images))
-    job = _job(sources, predictor, weights=weights, wanted=wanted, outputs=outputs)
     folder = Folder(outputs.folder, outputs.format)
+    form: Form = ("torch", wanted.precision)
+    if wanted.precision == "auto" and means.engine == "local":
+        form = _fastest_form(predictor, folder, wanted=wanted, outputs=outputs, means=means)
+    job = _job(sources, predictor, weights=weights, wanted=wanted, outputs=outputs, form=form)
     with folder.begun(job, resume=outputs.resume, overwrite=outputs.overwrite, part=part):
         mine = [number for number in range(job.num_shards) if part.has(number)]
         done = {each.number: each for each in map(folder.done, mine) if each is not None}
@@ -100,8 +106,45 @@ class Size(NamedTuple):
     """Of them, before."""
 
 
+Form = tuple["InferenceEngine", "FastPrecision"]
+
+
+def _fastest_form(
+    predictor: "Predictor", folder: "Folder", *, wanted: Wanted, outputs: ShardOutputs, means: Means
+) -> Form:
+    """Return the engine and the number format in which all workers compute, so that shards do not depend on which.
+
+    A prediction that is continued keeps its own.
+    """
+    import numpy as np
+    import torch
+
+    from condetr.cli.options import optimised
+    from condetr.inference.fastest import Fastest
+    from condetr.optimize.machine import usable_cores
+
+    if outputs.resume and folder.manifest.is_file():
+        begun = folder.begun_with()
+        return begun.get("engine", "torch"), begun.get("precision", "auto")
+    fast = optimised(predictor, "auto").detector
+    if not isinstance(fast, Fastest):  # on a GPU, or a graph
+        return "torch", "auto"
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, usable_cores() // _num_workers(means)))
+    batch = predictor.make_batch([np.zeros(BLANK, np.uint8)] * (wanted.batch_size or DEFAULT_BATCH))
+    engine, _, precision = fast.choose(batch).partition(" in ")
+    torch.set_num_threads(threads)
+    return cast("Form", (engine, precision))
+
+
 def _job(
-    sources: Sequence[str], predictor: "Predictor", *, weights: Path, wanted: Wanted, outputs: ShardOutputs
+    sources: Sequence[str],
+    predictor: "Predictor",
+    *,
+    weights: Path,
+    wanted: Wanted,
+    outputs: ShardOutputs,
+    form: Form,
 ) -> "Job":
     from condetr.inference.shards.job import Job, digest_of
     from condetr.interop.loading import fingerprint
@@ -118,7 +161,8 @@ def _job(
         overlap=wanted.overlap,
         batch_size=wanted.batch_size or DEFAULT_BATCH,
         shard_size=outputs.shard_size,
-        precision=wanted.precision,
+        engine=form[0],
+        precision=form[1],
         categories=predictor.label_map.to_list(),
     )
 
@@ -157,21 +201,26 @@ def _started(
     means: Means,
     advance: "Callable[[float], object]",
 ) -> "Generator[Done]":
-    from condetr.inference.shards.local import default_workers, run_here, run_in_processes
+    from condetr.inference.shards.local import run_here, run_in_processes
 
-    precision = job.precision
     if means.engine == "ray":
         from condetr.inference.shards.cluster import run_on_ray
 
         return run_on_ray(shards, predictor, job, folder, workers=means.workers, advance=advance)
-    workers = min(means.workers or default_workers(means.device), job.num_shards)
+    workers = min(_num_workers(means), job.num_shards)
     if workers == 1:
-        return run_here(shards, predictor.optimize(precision, engine="torch"), job, folder, advance=advance)
-    make = partial(_make_predictor, weights=weights, precision=precision, device=means.device)
+        return run_here(shards, predictor.optimize(job.precision, engine=job.engine), job, folder, advance=advance)
+    make = partial(_make_predictor, weights=weights, form=(job.engine, job.precision), device=means.device)
     return run_in_processes(shards, make, job, folder, workers=workers, advance=advance)
 
 
-def _make_predictor(number: int, *, weights: Path, precision: "FastPrecision", device: str | None) -> "Predictor":
+def _num_workers(means: Means) -> int:
+    from condetr.inference.shards.local import default_workers
+
+    return means.workers or default_workers(means.device)
+
+
+def _make_predictor(number: int, *, weights: Path, form: Form, device: str | None) -> "Predictor":
     """Make the predictor of a worker; workers share the GPUs out among themselves, unless one is named."""
     import torch
 
@@ -181,7 +230,8 @@ def _make_predictor(number: int, *, weights: Path, precision: "FastPrecision", d
     keep_memory()
     if device in (None, "cuda") and torch.cuda.is_available():
         device = f"cuda:{number % torch.cuda.device_count()}"
-    return load(weights, device=device).optimize(precision, engine="torch")
+    engine, precision = form
+    return load(weights, device=device).optimize(precision, engine=engine)
 
 
 def _say(folder: "Folder", job: "Job", done: Sequence["Done"], *, num_complete: int, as_json: bool) -> None:

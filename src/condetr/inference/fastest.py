@@ -93,15 +93,21 @@ class Fastest(ForInference):
     def predict(self, batch: Batch) -> Output:
         """Predict from a batch, in the form that is the fastest for the size of the first one."""
         if self.chosen is None:
-            engines = {name.partition(" ")[0] for name in self.forms} & AUTOMATIC.keys()
-            versions = ", ".join(f"{name} {version(name)}" for name in sorted({"torch", *engines}))
-            shape, threads = tuple(batch.pixels.shape), counted(torch.get_num_threads(), "thread")
-            what = f"the fastest of {', '.join(self.forms)} for {self.name}, images of {shape}, {threads}, {versions}"
-            made: dict[str, Detector] = {}
-            name = remembered(what, measure=lambda: _fastest(self.forms, batch, made))
-            self.chosen = made.get(name) or self.forms[name]()
+            self.choose(batch)
+        assert self.chosen is not None
         output: Output = self.chosen.predict(batch)
         return output
+
+    def choose(self, batch: Batch) -> str:
+        """Make the form that is the fastest for batches of this size; return its name, such as `openvino in bf16`."""
+        engines = {name.partition(" ")[0] for name in self.forms} & AUTOMATIC.keys()
+        versions = ", ".join(f"{name} {version(name)}" for name in sorted({"torch", *engines}))
+        shape, threads = tuple(batch.pixels.shape), counted(torch.get_num_threads(), "thread")
+        what = f"the fastest of {', '.join(self.forms)} for {self.name}, images of {shape}, {threads}, {versions}"
+        made: dict[str, Detector] = {}
+        name = remembered(what, measure=lambda: _fastest(self.forms, batch, made))
+        self.chosen = made.get(name) or self.forms[name]()
+        return name
 
     def forward(
         self,

@@ -12,6 +12,8 @@ from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from condetr.errors import InputError, RunError, first_line
 from condetr.inference.predictor import Predictor
 from condetr.inference.shards.job import Done, Folder, Job, Shard
@@ -81,13 +83,16 @@ class _Actor:
         import ray
 
         os.chdir(start)  # files may be named from there
-
+        if not ray.get_gpu_ids():
+            torch.set_num_threads(
+                1
+            )  # of its core, whatever OMP_NUM_THREADS says: other numbers of threads round otherwise
         keep_memory()
         sent = ray.get(model)
         here = Predictor(
             sent.detector, transform=sent.transform, label_map=sent.label_map, threshold=sent.own_threshold
         )
-        self.worker = Worker(here.optimize(job.precision, engine="torch"), job, folder)
+        self.worker = Worker(here.optimize(job.precision, engine=job.engine), job, folder)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         return {"done": json.dumps(self.worker.do(Shard(**json.loads(row["shard"])))._asdict())}

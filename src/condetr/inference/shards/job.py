@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 import condetr
 from condetr.errors import InputError
+from condetr.inference.fastest import Engine
 from condetr.inference.rows import SUFFIXES, Format
 from condetr.optimize.machine import FastPrecision
 from condetr.storage.atomic import replaced_file, require_free, write_json, write_text
@@ -42,6 +43,7 @@ class Job:
     overlap: float
     batch_size: int
     shard_size: int
+    engine: Engine
     precision: FastPrecision
     categories: list[dict[str, Any]]
 
@@ -134,6 +136,14 @@ class Folder:
                 _remove_drafts(place, part)
             yield
 
+    def begun_with(self) -> dict[str, Any]:
+        """Return the settings of the prediction that was begun here; raises InputError if they cannot be read."""
+        try:
+            begun = json.loads(self.manifest.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.manifest} cannot be read ({error}): name another folder with --out") from None
+        return begun if isinstance(begun, dict) else {}
+
     @property
     def shards(self) -> Path:
         """The folder of results."""
@@ -203,13 +213,10 @@ class Folder:
             write_json(draft, {**asdict(job), "condetr": condetr.__version__})
 
     def _require_same(self, job: Job) -> None:
-        try:
-            begun = json.loads(self.manifest.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{self.manifest} cannot be read ({error}): name another folder with --out") from None
+        begun = self.begun_with()
         for name, value in asdict(job).items():
-            if not isinstance(begun, dict) or name not in begun or begun[name] != value:
-                before = begun.get(name) if isinstance(begun, dict) else None
+            if name not in begun or begun[name] != value:
+                before = begun.get(name)
                 raise InputError(
                     f"{self.path} was begun with {_difference(name, before, value)}: give the same as then, or name "
                     "another folder with --out"
@@ -244,5 +251,5 @@ def _difference(name: str, before: object, now: object) -> str:
         return _WORDS[name]
     if name == "images":
         return f"{counted(int(str(before)), 'image')}, and now there are {now:,}"
-    option = {"categories": "classes of the weights"}.get(name, f"--{name.replace('_', '-')}")
+    option = {"categories": "classes of the weights", "engine": "the engine"}.get(name, f"--{name.replace('_', '-')}")
     return f"{option} {before}, and now it is {now}"

@@ -20,6 +20,7 @@ JOB = Job(
     overlap=0.2,
     batch_size=8,
     shard_size=3,
+    engine="torch",
     precision="fp32",
     categories=[],
 )
