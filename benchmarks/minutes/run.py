@@ -99,12 +99,14 @@ def _train_once(config: TrainConfig, name: str, *, data: Path, threads: int) -> 
 
 
 def _seconds(group: str, name: str) -> Seconds:
-    """Return what was timed; a change whose steps cost as much as the recipe's has its time."""
-    timed = f"{plan.costly_part(name) or BASE}.json"
-    path = RESULTS / group / "seconds" / timed
-    if not path.exists():
-        raise InputError(f"the steps of {name!r} were not timed: run this first with --time, on an idle machine")
-    return Seconds(**json.loads(path.read_text()))
+    """Return what was timed; all changes have the rest of the recipe, and most its steps."""
+    timed = {}
+    for part in (BASE, plan.costly_part(name) or BASE):
+        path = RESULTS / group / "seconds" / f"{part}.json"
+        if not path.exists():
+            raise InputError(f"the steps of {part!r} were not timed: run this first with --time, on an idle machine")
+        timed[part] = Seconds(**json.loads(path.read_text()))
+    return timed[part]._replace(rest=timed[BASE].rest)
 
 
 def _time(configs: dict[str, TrainConfig], group: str, *, data: Path) -> None:
