@@ -175,7 +175,10 @@ def evaluate_predictor(
     workers: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
-    """Return the COCO metrics of a loaded model, and its detections; `progress` is called after each batch with its number of images."""
+    """Return the COCO metrics of a loaded model, and its detections.
+
+    `progress` is called after each batch with its number of images.
+    """
     return evaluate_shares(
         predictor.detector,
         split=split,

@@ -171,7 +171,9 @@ def test_ap_from_matches_is_that_of_the_evaluation(case: Case) -> None:
 
 
 @given(cases, st.lists(st.integers(0, 3), min_size=4, max_size=4), st.randoms(use_true_random=False))
-def test_an_image_that_was_drawn_twice_counts_as_two_images(case: Case, times: list[int], chance: random.Random) -> None:
+def test_an_image_that_was_drawn_twice_counts_as_two_images(
+    case: Case, times: list[int], chance: random.Random
+) -> None:
     # Between images, equal scores are ordered by image id, which a copy does not share.
     scores = iter(chance.sample(range(1000), 100))
     case = {

@@ -62,17 +62,12 @@ def evaluate(
 ) -> None:
     """Evaluate a model on a data set: COCO's average precision and recall, overall and for each class."""
     say_what_was_understood(data, quiet=as_json)
-    from condetr.errors import InputError
     from condetr.interop.loading import load
     from condetr.metrics.matches import MATCHES, find_matches
     from condetr.optimize.machine import keep_memory
     from condetr.runs.part import in_classes_of, open_part
-    from condetr.storage.atomic import require_free
 
-    if out is not None:
-        require_free(out, overwrite=overwrite)
-    elif matches:
-        raise InputError("--matches writes a file: name its folder with --out")
+    _require_place(out, overwrite=overwrite, matches=matches)
     keep_memory()
     predictor = optimised(load(weights, device=device), precision)
     part = open_part(data, weights=weights, split=split, skip_unreadable=skip_unreadable)
@@ -102,10 +97,20 @@ def evaluate(
             _show_padding(content["padding_check"])
     if out is not None:
         _write(out / "results.json", content)
-        if matches:
-            find_matches(truth, evaluation.detections).save(out / MATCHES)
+    if out is not None and matches:
+        find_matches(truth, evaluation.detections).save(out / MATCHES)
     if as_json:
         print_json(content)
+
+
+def _require_place(out: Path | None, *, overwrite: bool, matches: bool) -> None:
+    from condetr.errors import InputError
+    from condetr.storage.atomic import require_free
+
+    if out is not None:
+        require_free(out, overwrite=overwrite)
+    elif matches:
+        raise InputError("--matches writes a file: name its folder with --out")
 
 
 def _evaluate(predictor: "Predictor", split: "Split", *, batch_size: int, workers: int) -> "Evaluation":

@@ -67,7 +67,9 @@ class Matches:
     @cached_property
     def _classes(self) -> tuple[_OfClass, ...]:
         order = np.argsort(-self.scores, kind="stable")
-        return tuple(self._of_class(label, order[self.labels[order] == label]) for label in range(self.objects.shape[1]))
+        return tuple(
+            self._of_class(label, order[self.labels[order] == label]) for label in range(self.objects.shape[1])
+        )
 
     def _of_class(self, label: int, ranked: Int[np.ndarray, " N"]) -> _OfClass:
         hits, ignored = self.is_hit[ranked].T, ~self.counts[ranked].T
@@ -103,7 +105,11 @@ def _fit(arrays: Mapping[str, np.ndarray]) -> bool:
         **dict.fromkeys(("images", "labels", "scores"), (found,)),
         **dict.fromkeys(("is_hit", "counts"), (found, len(IOUS))),
     }
-    kinds = dict.fromkeys(("image_ids", "objects", "images", "labels"), "i") | {"scores": "f", "is_hit": "b", "counts": "b"}
+    kinds = dict.fromkeys(("image_ids", "objects", "images", "labels"), "i") | {
+        "scores": "f",
+        "is_hit": "b",
+        "counts": "b",
+    }
     return all(
         arrays[name].shape == shape and arrays[name].dtype.kind == kinds[name] for name, shape in shapes.items()
     ) and bool(np.isin(arrays["images"], np.arange(images)).all())

@@ -53,6 +53,6 @@ def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes) -> None:
 def test_parts_that_do_not_fit_are_refused(tmp_path: Path, wrong: dict[str, np.ndarray]) -> None:
     matches = find_matches(SPLIT, FOUND)
     whole = {name: getattr(matches, name) for name in Matches.__dataclass_fields__}
-    np.savez(tmp_path / "matches.npz", **{**whole, **wrong})  # type: ignore[arg-type]
+    np.savez(tmp_path / "matches.npz", **{**whole, **wrong})
     with pytest.raises(InputError, match="its parts do not fit one another"):
         Matches.load(tmp_path / "matches.npz")
