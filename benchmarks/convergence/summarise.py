@@ -200,7 +200,7 @@ def _label(axis: Axes, *, ylabel: str, title: str) -> None:
 
 
 def _summarise(found: dict[str, Any]) -> None:
-    """Put the headline ratio of each setting into summary.json, with geometric means over all and over those of a map."""
+    """Put the headline ratio of each setting into summary.json, and geometric means over all and for each map."""
     summary = json.loads(SUMMARY.read_text()) if SUMMARY.exists() else {}
     by_setting = {setting: headline(values["detr"]) for setting, values in found.items() if values["detr"]}
     compared = [kinds for values in found.values() for kinds in (values["faster"], values["faster_than_paper"])]

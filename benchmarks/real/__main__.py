@@ -33,15 +33,15 @@ def run_stages(
 ) -> None:
     """Train, evaluate and time what is missing, stage by stage."""
     workshop, detectors = _plan(data, weights=weights, only=detector)
-    for name in stage or STAGES:
-        if name == "tune":
-            tune(workshop, detectors, parallel=parallel)
-        elif name == "final":
-            final(workshop, detectors, parallel=parallel)
-        elif name == "speed":
-            speed(workshop, detectors)
-        else:
-            raise InputError(f"there is no stage {name}; choose among {', '.join(STAGES)}")
+    if unknown := set(stage or ()) - set(STAGES):
+        raise InputError(f"there is no stage {unknown.pop()}; choose among {', '.join(STAGES)}")
+    wanted = stage or STAGES
+    if "tune" in wanted:
+        tune(workshop, detectors, parallel=parallel)
+    if "final" in wanted:
+        final(workshop, detectors, parallel=parallel)
+    if "speed" in wanted:
+        speed(workshop, detectors)
 
 
 @app.command("summarise")
@@ -69,6 +69,8 @@ def _plan(data: list[str], *, weights: Path, only: list[str] | None) -> tuple[Wo
     if not weights.is_file():
         raise InputError(f"{weights} is no file: write it with `condetr weights mobilenetv2`")
     detectors = {name: [each for each in plan.DATA[name].seeds if not only or each in only] for name in sources}
+    if not all(detectors.values()):
+        raise InputError(f"the plan trains none of {', '.join(only or [])} on {', '.join(sources)}: see plan.py")
     return Workshop(sources=sources, weights=weights), detectors
 
 

@@ -30,11 +30,10 @@ def prepare(source: Path, folder: Path, *, lists: Path, share: float = 1.0) -> N
     """
     if folder.exists():
         return
-    records: dict[str, ImageRecord] = {}
-    for split in recognise(source).splits:
-        found = open_split(source, split=split)
-        label_map = found.label_map
-        records |= {record.path.stem: record for record in found.records}
+    found = [open_split(source, split=split) for split in recognise(source).splits]
+    label_map = found[0].label_map
+    assert all(split.label_map == label_map for split in found)  # training ids mean the same in every split
+    records = {record.path.stem: record for split in found for record in split.records}
     with replaced_folder(folder) as draft:
         (draft / "annotations").mkdir()
         (draft / "images").mkdir()

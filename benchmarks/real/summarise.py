@@ -12,6 +12,7 @@ from scipy.stats import gmean
 from benchmarks.markdown import table_lines
 from benchmarks.real import plan
 from benchmarks.real.run import best_of, last_of
+from condetr.data.transforms import LightTransformConfig
 from condetr.metrics.matches import MATCHES, Matches
 from condetr.recipes.cost import cost_of
 from condetr.report.convergence import Unit
@@ -117,7 +118,10 @@ def _detectors(data: str, found: dict[str, Trained]) -> list[str]:
     rows = []
     for each in sorted(found.values(), key=lambda each: -each.side.ap[:, -1].mean()):
         config = each.runs[0][-1].config(weights=Path("weights"))
-        cost = cost_of(config.detector, num_classes=_num_classes(each), size_hw=config.data.transform.size_hw)
+        transform = config.data.transform
+        assert isinstance(transform, LightTransformConfig)
+        assert transform.size_hw is not None
+        cost = cost_of(config.detector, num_classes=_num_classes(each), size_hw=transform.size_hw)
         time = each.side.progress.get("seconds")
         curve = None if time is None else Curve(time / 60, each.side.ap.mean(axis=0))
         rows.append(
@@ -130,7 +134,12 @@ def _detectors(data: str, found: dict[str, Trained]) -> list[str]:
             )
         )
     columns = (
-        *("", f"AP on test after {plan.DATA[data].longest} epochs", f"in {equal:.1f} minutes", "minutes of all epochs"),
+        *(
+            "",
+            f"AP on test after {plan.DATA[data].longest} epochs",
+            f"in {equal:.1f} minutes" if minutes else "in equal minutes",
+            "minutes of all epochs",
+        ),
         *("million parameters", "GMACs", "images/s in training", "images/s in prediction"),
     )
     return table_lines(columns, rows)

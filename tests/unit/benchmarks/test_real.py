@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import save_file
 
 from benchmarks import training
 from benchmarks.real import plan, run
 from benchmarks.real.data import SPLITS, prepare, some_of
 from benchmarks.real.run import Workshop
 from benchmarks.real.summarise import summary
+from condetr.backbones.resnet import SmallResNetConfig
 from condetr.cli.main import main
 from condetr.data.sources import open_data, open_split
 from condetr.errors import InputError
@@ -122,7 +124,8 @@ def tiny_plan(monkeypatch: pytest.MonkeyPatch, source: Path, lists: Path, tmp_pa
     monkeypatch.setattr(plan, "DATA", {"bolts": data})
     monkeypatch.setattr(training.subprocess, "run", run_here)
     monkeypatch.setattr(run, "usable_cores", lambda: 1)
-    (tmp_path / "weights").touch()
+    backbone = SmallResNetConfig(widths=(4, 4), blocks=(1,)).build(pretrained=False)
+    save_file(backbone.state_dict(), tmp_path / "weights")
     return Workshop(
         sources={"bolts": source},
         weights=tmp_path / "weights",
