@@ -91,7 +91,7 @@ def test_the_data_is_read_by_its_lists(source: Path, lists: Path, tmp_path: Path
 
 def test_a_data_set_that_lacks_an_image_is_refused(source: Path, lists: Path, tmp_path: Path) -> None:
     (lists / "bolts" / "test.txt").write_text("99\n")
-    with pytest.raises(InputError, match="bolts lacks the image 99 of test: give the whole data set"):
+    with pytest.raises(InputError, match="bolts has no image 99, which test needs: give the whole data set"):
         prepare(source, tmp_path / "prepared", lists=lists / "bolts")
     assert not (tmp_path / "prepared").exists()
 
@@ -125,10 +125,10 @@ def tiny_plan(monkeypatch: pytest.MonkeyPatch, source: Path, lists: Path, tmp_pa
     monkeypatch.setattr(training.subprocess, "run", run_here)
     monkeypatch.setattr(run, "usable_cores", lambda: 1)
     backbone = SmallResNetConfig(widths=(4, 4), blocks=(1,)).build(pretrained=False)
-    save_file(backbone.state_dict(), tmp_path / "weights")
+    save_file(backbone.state_dict(), tmp_path / "weights.safetensors")
     return Workshop(
         sources={"bolts": source},
-        weights=tmp_path / "weights",
+        weights=tmp_path / "weights.safetensors",
         runs=tmp_path / "runs",
         results=tmp_path / "results",
         lists=lists,
