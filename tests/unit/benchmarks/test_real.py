@@ -122,7 +122,7 @@ def tiny_plan(monkeypatch: pytest.MonkeyPatch, source: Path, lists: Path, tmp_pa
     seeds = dict.fromkeys(plan.PAIR, 1)
     data = plan.Data(longest=4, seeds=seeds, shares={Fraction(1, 2): ("detr",)})
     monkeypatch.setattr(plan, "DATA", {"bolts": data})
-    monkeypatch.setattr(training.subprocess, "run", run_here)
+    monkeypatch.setattr(subprocess, "run", run_here)
     monkeypatch.setattr(run, "usable_cores", lambda: 1)
     backbone = SmallResNetConfig(widths=(4, 4), blocks=(1,)).build(pretrained=False)
     save_file(backbone.state_dict(), tmp_path / "weights.safetensors")
@@ -151,7 +151,7 @@ def test_the_whole_plan_runs_and_is_told_in_tables(tiny_plan: Workshop, monkeypa
     results = json.loads((tiny_plan.results / "bolts" / f"detr-{best}-4e-seed1" / "results.json").read_text())
     assert (results["epochs"], results["best_epoch"], results["train_images"]) == (4, 4, 6)
 
-    monkeypatch.setattr(training.subprocess, "run", None)  # all is complete: nothing is trained again
+    monkeypatch.setattr(subprocess, "run", None)  # all is complete: nothing is trained again
     run.tune(tiny_plan, detectors, parallel=1)
     run.final(tiny_plan, detectors, parallel=1)
 
