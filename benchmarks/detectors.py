@@ -6,20 +6,14 @@ the test images, with all cores: nothing else may run meanwhile. Runs are under 
 table under benchmarks/results/detectors.
 """
 
-import csv
 import json
-import subprocess
-import sys
-import tempfile
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from benchmarks.markdown import table_lines
-from benchmarks.training import keep, train
-from condetr.config import override
+from benchmarks.training import evaluate, keep, prediction_speed, train, training_speed
 from condetr.engine.config import TrainConfig
 from condetr.optimize.machine import usable_cores
 from condetr.recipes.registry import recipe
@@ -35,8 +29,6 @@ RECIPES = {
     "tsp_rcnn_mobilenet": "TSP-RCNN",
 }
 RUNS, RESULTS = Path("runs/detectors"), Path("benchmarks/results/detectors")
-SHORT = 2
-"""Epochs of the training that is timed; the first one warms up."""
 
 
 def main(
@@ -56,9 +48,13 @@ def main(
             train(config, run, data=data, threads=threads)
             keep(run, kept)
         if not (kept / "test.json").exists():
-            _write(kept / "test.json", _evaluated(run, data=data))
+            _write(kept / "test.json", evaluate(run, data=data, split="test", threads=usable_cores()))
         if not (kept / "speed.json").exists():
-            _write(kept / "speed.json", _timed(config, run, data=data))
+            speeds = {
+                "training": training_speed(config, data=data, threads=usable_cores()),
+                "prediction": prediction_speed(run, data=data, split="test"),
+            }
+            _write(kept / "speed.json", speeds)
     if not only:
         table = _table(RESULTS / name, epochs=epochs)
         (RESULTS / name / "README.md").write_text(table)
@@ -75,35 +71,6 @@ def _config(name: str, *, weights: Path, epochs: int) -> TrainConfig:
         f"epochs={epochs}",
         f"schedule.drop_epoch={epochs * 4 // 5}",
     )
-
-
-def _evaluated(run: Path, *, data: Path) -> dict[str, Any]:
-    command = [sys.executable, "-m", "condetr", "evaluate", str(run), "--data", str(data), "--split", "test", "--json"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
-    results: dict[str, Any] = json.loads(done.stdout)
-    return {key: results[key] for key in ("AP", "AP50", "AP75", "images", "split", "precision")}
-
-
-def _timed(config: TrainConfig, run: Path, *, data: Path) -> dict[str, float]:
-    """Return the images a second in training and in prediction, one at a time in fp32, decoding included."""
-    from condetr.interop.loading import load
-    from condetr.optimize.machine import keep_memory
-    from condetr.runs.part import open_part
-
-    with tempfile.TemporaryDirectory() as folder:
-        short = override(config, [f"epochs={SHORT}", f"schedule.drop_epoch={SHORT}", f"evaluate_every={SHORT}"])
-        train(short, Path(folder) / "run", data=data, threads=usable_cores())
-        with (Path(folder) / "run" / "timing.csv").open() as rows:
-            *_, last = csv.DictReader(rows)
-    keep_memory()
-    predictor = load(run, device="cpu").optimize("fp32", engine="torch")
-    part = open_part(data, weights=run, split="test", skip_unreadable=False)
-    paths = [record.path for record in part.split.records]
-    predictor.predict(paths[0])
-    start = time.perf_counter()
-    for path in paths:
-        predictor.predict(path)
-    return {"training": float(last["images_per_second"]), "prediction": len(paths) / (time.perf_counter() - start)}
 
 
 def _table(results: Path, *, epochs: int) -> str:

@@ -88,7 +88,7 @@ def _row(
     _best_scores(predictor, split)
     milliseconds = 1e3 * (time.perf_counter() - began) / len(scores)
     size = f"{sum(file.stat().st_size for file in files) / 1e6:.1f}" if files else ""
-    ap = ap_text(evaluate_predictor(predictor, split).AP)
+    ap = ap_text(evaluate_predictor(predictor, split).results.AP)
     return name, ap, f"{np.abs(scores - expected).max():.1e}", f"{milliseconds:.1f}", size
 
 

@@ -1,13 +1,11 @@
 """Train the runs of the plan: `python -m benchmarks.convergence.run --setting stride32 --stage search`.
 
 Each run is one `condetr train` and may be stopped and started again; complete ones are skipped. Schedules that differ
-only in their length share the epochs before their drops: a run at a constant rate continues from drop to drop, and each
-schedule continues from a copy of it. The result is bit for bit the same as if each had been trained separately. The
-data and the run folders are under runs/convergence; settings and logs are copied to benchmarks/results/convergence.
+only in their length share the epochs before their drops (`benchmarks.training`). The data and the run folders are under
+runs/convergence; settings and logs are copied to benchmarks/results/convergence.
 """
 
 import json
-import shutil
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +17,7 @@ from rich.console import Console
 
 from benchmarks.convergence import plan
 from benchmarks.convergence.pretrain import pretrain
-from benchmarks.training import keep, train
+from benchmarks.training import branch_off, keep, train
 from condetr.optimize.machine import usable_cores
 from condetr.scenes.digits import write_digit_scenes
 from condetr.scenes.shapes import write_scenes
@@ -98,28 +96,10 @@ def _train_all(chain: Sequence[plan.Run], scenes: Path, *, threads: int) -> None
     """Train schedules that share their first epochs, the shortest first."""
     for run in sorted(chain, key=lambda run: run.epochs):
         if not (RESULTS / run.name / "results.json").exists():
-            _branch_off(run, scenes, threads=threads)
-            train(run.config(), RUNS / run.name, data=scenes, threads=threads)
+            folder, trunk = RUNS / run.name, RUNS / run.trunk_name
+            branch_off(folder, trunk, run.trunk_config(), data=scenes, threads=threads)
+            train(run.config(), folder, data=scenes, threads=threads)
             _keep(run)
-
-
-def _branch_off(run: plan.Run, scenes: Path, *, threads: int) -> None:
-    """Start the run from a checkpoint before its learning rate drops, unless it has started."""
-    folder, trunk = RUNS / run.name, RUNS / run.trunk_name
-    if folder.exists() or _epochs_of(trunk) > run.drop_epoch:
-        return
-    if _epochs_of(trunk) < run.drop_epoch:
-        train(run.trunk_config(), trunk, data=scenes, threads=threads)
-    draft = folder.with_name(f"{folder.name}.draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    shutil.copytree(trunk, draft)
-    draft.rename(folder)
-
-
-def _epochs_of(folder: Path) -> int:
-    """Return the number of completed epochs of a training."""
-    rows = folder / "metrics.csv"
-    return len(rows.read_text().splitlines()) - 1 if rows.exists() else 0
 
 
 def _keep(run: plan.Run) -> None:

@@ -5,7 +5,7 @@ import math
 import typing
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean
+from statistics import geometric_mean, mean
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -200,18 +200,24 @@ def _label(axis: Axes, *, ylabel: str, title: str) -> None:
 
 
 def _summarise(found: dict[str, Any]) -> None:
-    """Put the headline ratios into summary.json, beside those of other benchmarks."""
+    """Put the headline ratio of each setting into summary.json, and geometric means over all and for each map."""
     summary = json.loads(SUMMARY.read_text()) if SUMMARY.exists() else {}
-    schedules = {setting: values["detr"] for setting, values in found.items() if values["detr"]}
-    by_map = {
-        name: headline([each for setting in settings for each in schedules.get(setting, [])])
-        for name, settings in plan.MAPS.items()
-    }
+    by_setting = {setting: headline(values["detr"]) for setting, values in found.items() if values["detr"]}
     compared = [kinds for values in found.values() for kinds in (values["faster"], values["faster_than_paper"])]
-    aided = [each for kinds in compared for aid in plan.FASTER if aid in kinds for each in kinds[aid]["longer"]]
-    summary["convergence"] = {**by_map, "faster_than_paper": headline(aided)}
-    summary["convergence_by_setting"] = {setting: headline(each) for setting, each in schedules.items()}
+    aided = [headline(kinds[aid]["longer"]) for kinds in compared for aid in plan.FASTER if aid in kinds]
+    summary["convergence"] = {
+        "geometric_mean": _mean([*by_setting.values()]),
+        **{name: _mean([by_setting.get(setting) for setting in settings]) for name, settings in plan.MAPS.items()},
+        "faster_than_paper": _mean(aided),
+    }
+    summary["convergence_by_setting"] = by_setting
     SUMMARY.write_text(json.dumps(summary, indent=2, sort_keys=True) + "\n")
+
+
+def _mean(ratios: Sequence[float | None]) -> float | None:
+    """Return the geometric mean of those that are known."""
+    known = [ratio for ratio in ratios if ratio is not None]
+    return geometric_mean(known) if known else None
 
 
 if __name__ == "__main__":

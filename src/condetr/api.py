@@ -15,7 +15,7 @@ from condetr.data.sources import DataSplits, open_data
 from condetr.engine.callbacks import Callback
 from condetr.engine.config import TrainConfig
 from condetr.engine.processes import training_device
-from condetr.engine.results import TrainResult, evaluate_shares
+from condetr.engine.results import Evaluation, TrainResult, evaluate_shares
 from condetr.engine.train import train as train_on
 from condetr.errors import InputError, InputWarning
 from condetr.inference.predictor import Predictor
@@ -164,7 +164,7 @@ def evaluate(
     if part.trained_on:
         warnings.warn(f"evaluating {part.title(weights=weights, data=data)}", InputWarning, stacklevel=2)
     truth = in_classes_of(predictor.label_map, part.split, weights=weights, data=data)
-    return evaluate_predictor(predictor, truth, batch_size=batch_size, workers=workers)
+    return evaluate_predictor(predictor, truth, batch_size=batch_size, workers=workers).results
 
 
 def evaluate_predictor(
@@ -174,12 +174,15 @@ def evaluate_predictor(
     batch_size: int = 1,
     workers: int = 0,
     progress: Callable[[int], None] | None = None,
-) -> CocoResults:
-    """Return the COCO metrics of a loaded model; `progress` is called after each batch with its number of images."""
+) -> Evaluation:
+    """Return the COCO metrics of a loaded model, and its detections.
+
+    `progress` is called after each batch with its number of images.
+    """
     return evaluate_shares(
         predictor.detector,
         split=split,
         loader=eval_loader(split, predictor.transform.build_eval(), batch_size=batch_size, workers=workers),
         device=predictor.device,
         progress=progress,
-    ).results
+    )

@@ -11,8 +11,11 @@ from PIL import Image
 
 from condetr.config import override, to_yaml
 from condetr.engine.config import TrainConfig
+from condetr.metrics.matches import find_matches
 from condetr.report.comparison import compare_runs, draw_comparison
+from condetr.report.sides import compare_two_sides
 from tests.cli.conftest import Command
+from tests.unit.metrics.test_coco import HERE, THERE, guess, split_of, truth
 
 
 def write_run(
@@ -109,6 +112,93 @@ def test_what_does_not_touch_the_numbers_does_not_part_seeds(
     for run, assignments in zip(runs, ([], ["seed=1", assignment]), strict=True):
         (run / "config.yaml").write_text(to_yaml(override(TrainConfig(), assignments)))
     assert text in condetr("compare", *runs).out
+
+
+def write_schedule(folder: Path, *, epochs: int, ap: float, seed: int = 1, kind: str = "detr", width: int = 8) -> Path:
+    """Write a complete schedule of so many epochs."""
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(
+        f"seed: {seed}\nepochs: {epochs}\nschedule: {{drop_epoch: {epochs - 1}}}\n"
+        f"detector: {{kind: {kind}, dim: {width}}}\n"
+    )
+    (folder / "metrics.csv").write_text(f"epoch,step,AP\n1,9,0.9\n{epochs},{9 * epochs},{ap}\n")
+    (folder / "timing.csv").write_text(f"epoch,step,seconds\n1,9,60\n{epochs},{9 * epochs},{60 * epochs}\n")
+    (folder / "results.json").write_text("{}")
+    return folder
+
+
+def two_sides(tmp_path: Path, *, seeds: range = range(1, 4)) -> tuple[list[Path], list[Path]]:
+    """Return schedules of two sides, of which the first needs a quarter of the epochs."""
+    ours, theirs = [
+        [
+            write_schedule(
+                tmp_path / f"{kind}-{epochs}e-seed{seed}", epochs=epochs, ap=ap + seed / 100, seed=seed, kind=kind
+            )
+            for epochs, ap in zip(lengths, (0.2, 0.3, 0.4, 0.5), strict=False)
+            for seed in seeds
+        ]
+        for kind, lengths in (("conditional_detr", (10, 20, 40, 80)), ("detr", (40, 80, 160)))
+    ]
+    return ours, theirs
+
+
+def test_two_sides_of_complete_schedules_have_a_ratio_with_an_interval(condetr: Command, tmp_path: Path) -> None:
+    ours, theirs = two_sides(tmp_path)
+    ended = condetr("compare", *ours, "--against", *theirs, "--out", tmp_path / "out")
+    assert ended.code == 0, ended.err
+    assert "conditional_detr needs at least 3." in ended.out
+    assert "times fewer epochs than detr (95 %) to AP 0.420, which detr has after 160 epochs; estimate 4.0" in ended.out
+    assert "AP at the end of complete schedules" in ended.out
+    assert "warning: the interval is over seeds alone, not over images (--evaluation)" in ended.out
+    assert "fewer than 3 seeds" not in ended.out
+    assert "differ in schedule" not in ended.out
+    written = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    low, high = written["rows"][-1]["ratios"]["epochs"]["interval"]
+    assert 3 < low < 4 < high < 5
+    assert written["rows"][-1]["ratios"]["seconds"]["estimate"] == pytest.approx([4, 4])
+    assert [each["after"] for each in written["AP_differences"]] == [40, 80, 2400, 4800]
+    assert np.subtract(*written["AP_differences"][0]["ap"]) == pytest.approx(0.2)
+    assert (tmp_path / "out" / "comparison.png").stat().st_size > 10_000
+
+
+def test_images_are_drawn_where_matches_were_kept(tmp_path: Path) -> None:
+    ours, theirs = two_sides(tmp_path, seeds=range(1, 2))
+    split = split_of(*(truth(HERE, THERE, image_id=number) for number in range(1, 9)))
+    for run in (*ours, *theirs):
+        found = int(run.name.split("-")[1].removesuffix("e")) / (20 if run in ours else 80)
+        detections = {n: guess(HERE, scores=(n / 10,)) for n in range(1, 1 + int(2 * found))}
+        (run / "test").mkdir()
+        find_matches(split, detections).save(run / "test" / "matches.npz")
+    content = compare_two_sides(ours, theirs, evaluation="test", draws=40).to_dict()
+    assert content["rows"][-1]["ratios"]["epochs"]["estimate"] == pytest.approx([4, 4])
+    # Both sides find the same in equal parts of their time, so no draw of the images changes the ratio.
+    assert content["rows"][-1]["ratios"]["epochs"]["interval"] == pytest.approx([4, 4])
+    assert content["rows"][-1]["AP"] == pytest.approx(26 / 101)  # 4 of 16 objects, all surely
+    assert content["warnings"] == [
+        "1 seed a side: what another seed changes is unknown; the interval is over images alone"
+    ]
+
+
+def test_runs_that_do_not_make_two_sides_are_refused_in_one_line(condetr: Command, tmp_path: Path) -> None:
+    ours, theirs = two_sides(tmp_path, seeds=range(1, 3))
+    wide = write_schedule(tmp_path / "wide", epochs=10, ap=0.2, seed=3, kind="conditional_detr", width=16)
+    again = write_schedule(tmp_path / "again", epochs=10, ap=0.2, kind="conditional_detr")
+    stopped = write_schedule(tmp_path / "stopped", epochs=90, ap=0.2, kind="conditional_detr")
+    (stopped / "results.json").unlink()
+    cases = {
+        (*ours, wide): "differ in detector.dim: the runs of a side may differ only in their seed and their length",
+        (*ours, again): "conditional_detr-10e-seed1 and again have the same seed and the same 10 epochs",
+        (*ours, stopped): "stopped has not ended: go on with it, or leave it out",
+        (*ours[:-1],): "conditional_detr lacks 80 epochs for seed 2: give that run, too",
+    }
+    for runs, sentence in cases.items():
+        ended = condetr("compare", *runs, "--against", *theirs)
+        assert (ended.code, len(ended.err.strip().splitlines())) == (2, 1)
+        assert sentence in ended.err
+    evaluated = condetr("compare", *ours, "--against", *theirs, "--evaluation", "test")
+    assert "test/matches.npz cannot be read" in evaluated.err
+    assert "name the runs of the other with --against" in condetr("compare", *ours, "--evaluation", "test").err
+    assert condetr("compare", *ours, "--against").code == 2
 
 
 def append_log(folder: Path, *, ap: list[float], first_epoch: int) -> None:

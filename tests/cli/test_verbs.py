@@ -8,6 +8,7 @@ import pytest
 
 from condetr.api import evaluate
 from condetr.cli.main import main
+from condetr.metrics.matches import Matches
 from tests.cli.conftest import TINY, Command
 
 
@@ -41,13 +42,19 @@ def test_the_settings_of_a_run_are_a_recipe(trained: Path, condetr: Command) -> 
 
 
 def test_evaluate_finds_the_numbers_of_the_training_again(trained: Path, condetr: Command, tmp_path: Path) -> None:
-    ended = condetr("evaluate", trained / "run", "--data", trained / "shapes", "--out", tmp_path / "x")
+    ended = condetr("evaluate", trained / "run", "--data", trained / "shapes", "--out", tmp_path / "x", "--matches")
     assert ended.code == 0, ended.err
     found = json.loads((tmp_path / "x" / "results.json").read_text())
     trained_results = json.loads((trained / "run" / "results.json").read_text())
     assert found["AP"] == trained_results["AP"]
     assert found["AR_100"] == trained_results["AR_100"]
+    assert Matches.load(tmp_path / "x" / "matches.npz").ap() == pytest.approx(found["AP"])
     assert f"AP {found['AP']:.3f}   AP50 {found['AP50']:.3f}" in ended.out
+
+
+def test_matches_need_a_folder(trained: Path, condetr: Command) -> None:
+    ended = condetr("evaluate", trained / "run", "--data", trained / "shapes", "--matches")
+    assert (ended.code, ended.err) == (2, "condetr: --matches writes a file: name its folder with --out\n")
 
 
 def edited_shapes(trained: Path, folder: Path, **changes: object) -> Path:

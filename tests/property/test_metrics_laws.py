@@ -1,5 +1,6 @@
 import contextlib
 import io
+import random
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from pycocotools.cocoeval import COCOeval
 from condetr.data.dataset import ImageRecord, Split
 from condetr.labels import Category, LabelMap
 from condetr.metrics.coco import CocoResults, evaluate_coco
+from condetr.metrics.matches import find_matches
 from condetr.metrics.matching import confusion_matrix, precision_recall
 from condetr.shapes import Detections
 
@@ -160,3 +162,24 @@ def test_every_object_stands_once_in_the_confusion_matrix(case: Case) -> None:
     rows = confusion_matrix(split, found, threshold=0.5).sum(axis=1)
 
     assert rows[:-1].tolist() == [row.boxes for row in evaluate_coco(split, found).per_class]
+
+
+@given(cases)
+def test_ap_from_matches_is_that_of_the_evaluation(case: Case) -> None:
+    split, found = split_of(case), found_in(case)
+    np.testing.assert_allclose(find_matches(split, found).ap(), evaluate_coco(split, found).AP, atol=1e-12)
+
+
+@given(cases, st.lists(st.integers(0, 3), min_size=4, max_size=4), st.randoms(use_true_random=False))
+def test_an_image_that_was_drawn_twice_counts_as_two_images(
+    case: Case, times: list[int], chance: random.Random
+) -> None:
+    # Between images, equal scores are ordered by image id, which a copy does not share.
+    scores = iter(chance.sample(range(1000), 100))
+    case = {
+        image_id: (objects, [thing._replace(score=float(next(scores))) for thing in things])
+        for image_id, (objects, things) in case.items()
+    }
+    drawn = dict(enumerate(case[image_id] for image_id, n in zip(sorted(case), times, strict=False) for _ in range(n)))
+    sampled = find_matches(split_of(case), found_in(case)).ap(np.array(times[: len(case)]))
+    np.testing.assert_allclose(sampled, evaluate_coco(split_of(drawn), found_in(drawn)).AP, atol=1e-12)

@@ -1,20 +1,40 @@
 """`condetr compare`: how fast runs converge, side by side."""
 
-from collections.abc import Mapping
-from itertools import groupby
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from string import ascii_uppercase
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
+from condetr.cli.compare_sides import difference_lines, show_sides
 from condetr.cli.options import AsJson, Overwrite, print_json
 from condetr.words import ap_text
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from rich.table import Table
 
     from condetr.report.convergence import Comparison, Need, SpeedUp, Unit
+
+
+class CompareCommand(TyperCommand):
+    """Takes several runs after `--against`, as a shell's pattern gives them."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer has a click of its own
+        """Read the arguments as if the option stood before each of these runs."""
+        return super().parse_args(ctx, _before_each("--against", args))
+
+
+def _before_each(option: str, arguments: Sequence[str]) -> list[str]:
+    repeated: list[str] = []
+    after = False
+    for argument in arguments:
+        after = argument == option or (after and not argument.startswith("-"))
+        repeated += [option, argument] if after and repeated[-1:] != [option] and argument != option else [argument]
+    return repeated
 
 
 def compare(
@@ -22,6 +42,21 @@ def compare(
         list[Path], typer.Argument(metavar="RUN...", help="Run folders, or log.txt of official DETR-family trainings.")
     ],
     *,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="RUN...",
+            help="Runs of another side. A side's runs differ in their seed and length alone: the ratio of epochs to "
+            "equal AP then has a 95 % interval.",
+        ),
+    ] = None,
+    evaluation: Annotated[
+        str | None,
+        typer.Option(
+            help="With --against: compare what `condetr evaluate RUN --matches --out RUN/EVALUATION` found, and draw "
+            "images, too."
+        ),
+    ] = None,
     levels: Annotated[str | None, typer.Option(help="AP levels such as 0.2,0.3; by default round ones.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for comparison.png and comparison.json.")] = None,
     overwrite: Overwrite = False,
@@ -32,18 +67,27 @@ def compare(
     Runs that differ only in the seed form a group, with a confidence interval. Differences in data, batch, schedule
     or evaluation are listed.
     """
-    from condetr.report.comparison import compare_runs
+    from condetr.errors import InputError
+    from condetr.report.comparison import compare_runs, draw_comparison, draw_groups
+    from condetr.report.sides import compare_two_sides
     from condetr.storage.atomic import require_free
 
     if out is not None:
         require_free(out, overwrite=overwrite)
-    comparison = compare_runs(runs, levels=_levels(levels))
-    if out is not None:
-        _write(out, comparison)
-    if as_json:
-        print_json(comparison.to_dict())
+    if against is None:
+        if evaluation is not None:
+            raise InputError("--evaluation is for two sides: name the runs of the other with --against")
+        comparison = compare_runs(runs, levels=_levels(levels))
+        content, figure, show = comparison.to_dict(), draw_comparison(comparison), partial(_show, comparison)
     else:
-        _show(comparison, out=out)
+        sides = compare_two_sides(runs, against, levels=_levels(levels) or [], evaluation=evaluation)
+        content, figure, show = sides.to_dict(), draw_groups(sides.groups), partial(show_sides, sides)
+    if out is not None:
+        _write(out, content, figure)
+    if as_json:
+        print_json(content)
+    else:
+        show(out=out)
 
 
 def _levels(text: str | None) -> list[float] | None:
@@ -124,11 +168,7 @@ def _remarks(comparison: "Comparison", headings: Mapping[str, str]) -> list[str]
         remarks.append(
             "For several seeds: the geometric mean, and the ratio's 95 % interval if both groups have several."
         )
-    for topic, differences in groupby(comparison.differences, key=lambda difference: difference.topic):
-        remarks.append(f"They differ in {topic}:")
-        for difference in differences:
-            values = ", ".join(f"{_value(value)} in {headings[name]}" for name, value in difference.values.items())
-            remarks.append(f"  {difference.setting}: {values}")
+    remarks += difference_lines(comparison.differences, headings)
     if comparison.unknown:
         unknown = ", ".join(headings[name] for name in comparison.unknown)
         remarks.append(
@@ -138,16 +178,11 @@ def _remarks(comparison: "Comparison", headings: Mapping[str, str]) -> list[str]
     return remarks
 
 
-def _value(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _write(out: Path, comparison: "Comparison") -> None:
-    from condetr.report.comparison import draw_comparison
+def _write(out: Path, content: dict[str, Any], figure: "Figure") -> None:
     from condetr.storage.atomic import replaced_file, write_json
 
     out.mkdir(parents=True, exist_ok=True)
     with replaced_file(out / "comparison.json") as draft:
-        write_json(draft, comparison.to_dict())
+        write_json(draft, content)
     with replaced_file(out / "comparison.png") as draft:
-        draw_comparison(comparison).savefig(draft)
+        figure.savefig(draft)

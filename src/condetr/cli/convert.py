@@ -185,7 +185,7 @@ def _convert_to_int8(
         )
         before = Predictor(model.detector, transform=model.transform, label_map=model.label_map)
         results = {
-            name: evaluate_predictor(predictor, val).to_dict()
+            name: evaluate_predictor(predictor, val).results.to_dict()
             for name, predictor in (("source", before), ("int8", load(destination)))
         }
     ap = {name: {key: found[key] for key in ("AP", "AP50")} for name, found in results.items()}

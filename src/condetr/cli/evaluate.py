@@ -21,6 +21,7 @@ PADDED_BATCH = 8
 
 if TYPE_CHECKING:
     from condetr.data.dataset import Split
+    from condetr.engine.results import Evaluation
     from condetr.inference.predictor import Predictor
     from condetr.metrics.coco import CocoResults
 
@@ -42,6 +43,12 @@ def evaluate(
     device: Device = None,
     precision: Precision = "fp32",
     out: Annotated[Path | None, typer.Option(help="Folder for results.json.")] = None,
+    matches: Annotated[
+        bool,
+        typer.Option(
+            "--matches", help="Also write matches.npz to --out: `condetr compare` then samples the images, too."
+        ),
+    ] = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
     padding_check: Annotated[
@@ -56,12 +63,11 @@ def evaluate(
     """Evaluate a model on a data set: COCO's average precision and recall, overall and for each class."""
     say_what_was_understood(data, quiet=as_json)
     from condetr.interop.loading import load
+    from condetr.metrics.matches import MATCHES, find_matches
     from condetr.optimize.machine import keep_memory
     from condetr.runs.part import in_classes_of, open_part
-    from condetr.storage.atomic import require_free
 
-    if out is not None:
-        require_free(out, overwrite=overwrite)
+    _require_place(out, overwrite=overwrite, matches=matches)
     keep_memory()
     predictor = optimised(load(weights, device=device), precision)
     part = open_part(data, weights=weights, split=split, skip_unreadable=skip_unreadable)
@@ -69,7 +75,8 @@ def evaluate(
     for finding in part.findings:
         if finding.severity == "warning":
             typer.echo(finding.sentence, err=True)
-    results = _evaluate(predictor, truth, batch_size=batch_size, workers=workers)
+    evaluation = _evaluate(predictor, truth, batch_size=batch_size, workers=workers)
+    results = evaluation.results
     if not as_json:
         _show(results, title=part.title(weights=weights, data=data))
     content: dict[str, Any] = {
@@ -84,17 +91,29 @@ def evaluate(
     }
     if padding_check:
         other_size = 1 if batch_size > 1 else PADDED_BATCH
-        other = _evaluate(predictor, truth, batch_size=other_size, workers=workers)
+        other = _evaluate(predictor, truth, batch_size=other_size, workers=workers).results
         content["padding_check"] = _compare_batches({batch_size: results, other_size: other})
         if not as_json:
             _show_padding(content["padding_check"])
     if out is not None:
         _write(out / "results.json", content)
+    if out is not None and matches:
+        find_matches(truth, evaluation.detections).save(out / MATCHES)
     if as_json:
         print_json(content)
 
 
-def _evaluate(predictor: "Predictor", split: "Split", *, batch_size: int, workers: int) -> "CocoResults":
+def _require_place(out: Path | None, *, overwrite: bool, matches: bool) -> None:
+    from condetr.errors import InputError
+    from condetr.storage.atomic import require_free
+
+    if out is not None:
+        require_free(out, overwrite=overwrite)
+    elif matches:
+        raise InputError("--matches writes a file: name its folder with --out")
+
+
+def _evaluate(predictor: "Predictor", split: "Split", *, batch_size: int, workers: int) -> "Evaluation":
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress
 

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import typer
 
 import condetr
-from condetr.cli.compare import compare
+from condetr.cli.compare import CompareCommand, compare
 from condetr.cli.convert import convert
 from condetr.cli.demo import demo
 from condetr.cli.doctor import doctor
@@ -49,7 +49,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for verb in (demo, synth, doctor, sanity, train, evaluate, predict, explain, ui, compare, convert, weights, recipes):
-    app.command()(verb)
+    app.command(cls=CompareCommand if verb is compare else None)(verb)
 app.add_typer(config_app, name="config")
 
 

@@ -71,6 +71,8 @@ class TrainConfig:
     are planned from the first steps."""
     evaluate_every: Count = 1
     """Epochs between evaluations; the last epoch is always evaluated."""
+    keep: Literal["best", "last"] = "best"
+    """The model that is kept: `best` by AP, or `last`: that is no choice by validation images."""
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 10.0
     """Minutes between checkpoints inside an epoch, the most that a power cut can lose; 0 saves after every step."""
     process_timeout_minutes: Annotated[float, Field(gt=0, le=1440)] = 10.0

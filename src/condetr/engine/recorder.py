@@ -120,13 +120,13 @@ class Recorder:
             logger.log_metrics(numbers, step=self.progress.step)
 
     def keep_best(self, evaluation: Evaluation, *, epoch: int) -> None:
-        """Write the model if it is the best so far; without AP, the latest one counts as the best."""
+        """Write the model if it is the best so far, or the last is to be kept; without AP, it counts as the best."""
         progress, stopping, ap = self.progress, self.config.early_stopping, evaluation.results.AP
         least_rise = stopping.min_delta if stopping and progress.best_epoch else 0.0
         progress.evaluations_since_best += 1
         if not ap <= progress.patience_ap + least_rise:
             progress.patience_ap, progress.evaluations_since_best = ap, 0
-        if ap <= progress.best_ap:
+        if ap <= progress.best_ap and self.config.keep == "best":
             return
         progress.best_ap, progress.best_epoch, self.best = ap, epoch, evaluation.detections
         if self.is_first_process:

@@ -40,7 +40,7 @@ class RunFacts:
 
     recipe: str
     best_epoch: int
-    """The epoch of the best model, counted from 1."""
+    """The epoch of the model that was kept, counted from 1; by default the best one."""
     last: LastScores
     epochs: int
     steps: int

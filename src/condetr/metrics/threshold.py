@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from faster_coco_eval.core.mask import iou as coco_overlap
 from jaxtyping import Bool, Float
 
-from condetr.boxes import to_xywh
 from condetr.data.dataset import ImageRecord, Split
+from condetr.metrics.marks import mark
 from condetr.shapes import Detections
 
 SAME_OBJECT_IOU = 0.5
@@ -63,15 +62,5 @@ class _Marked(NamedTuple):
 
 
 def _mark(record: ImageRecord, found: Detections) -> _Marked:
-    is_hit, counts = np.zeros(len(found), bool), np.ones(len(found), bool)
-    if len(found) and len(record.labels):
-        overlap = coco_overlap(to_xywh(found.boxes_xyxy), to_xywh(record.boxes_xyxy), record.is_crowd.tolist())
-        overlap[found.labels[:, None] != record.labels] = 0
-        is_free = ~record.is_crowd
-        for rank in np.flatnonzero((overlap >= SAME_OBJECT_IOU).any(axis=1)):
-            of_free = np.where(is_free, overlap[rank], 0)
-            target = int(np.argmax(of_free))
-            is_hit[rank] = of_free[target] >= SAME_OBJECT_IOU
-            is_free[target] &= not is_hit[rank]
-            counts[rank] = is_hit[rank] or not (overlap[rank, record.is_crowd] >= SAME_OBJECT_IOU).any()
+    is_hit, counts = (each[:, 0] for each in mark(record, found, ious=(SAME_OBJECT_IOU,)))
     return _Marked(found.scores[counts], is_hit[counts])

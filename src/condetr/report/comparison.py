@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from matplotlib.figure import Figure
 from condetr.config import read_yaml
 from condetr.errors import InputError
 from condetr.inference.drawing import PALETTE
-from condetr.report.convergence import UNITS, Comparison, Run, Unit, compare
+from condetr.metrics.matches import MATCHES, Matches
+from condetr.report.convergence import UNITS, Comparison, Group, Run, Unit, compare
 from condetr.runs.contents import NUMERICALLY_NEUTRAL, read_history
 from condetr.runs.folder import RunFolder
 
@@ -32,22 +34,27 @@ def compare_runs(paths: Sequence[Path | str], *, levels: Sequence[float] | None 
 
 def draw_comparison(comparison: Comparison) -> Figure:
     """Draw AP against epochs, steps and time, as far as every run recorded them; a colour for each group."""
-    units = [unit for unit in UNITS if all(unit in group.units for group in comparison.groups)]
+    return draw_groups(comparison.groups)
+
+
+def draw_groups(groups: Sequence[Group]) -> Figure:
+    """Draw the runs of each group in a colour."""
+    units = [unit for unit in UNITS if all(unit in group.units for group in groups)]
     figure = Figure(figsize=(1.2 + 4.4 * max(len(units), 1), 3.6), dpi=150, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(units), sharey=True, squeeze=False)[0]
     for axes, unit in zip(panels, units, strict=True):
-        _draw(axes, comparison, unit=unit)
+        _draw(axes, groups, unit=unit)
     panels[0].set_ylabel("AP", color=INK)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=max(1, len(units)), frameon=False, fontsize=9)
     return figure
 
 
-def _draw(axes: Axes, comparison: Comparison, *, unit: Unit) -> None:
-    longest = max(float(run.progress[unit][-1]) for group in comparison.groups for run in group.runs)
+def _draw(axes: Axes, groups: Sequence[Group], *, unit: Unit) -> None:
+    longest = max(float(run.progress[unit][-1]) for group in groups for run in group.runs)
     scale, label = _scale(unit, longest=longest)
-    for number, group in enumerate(comparison.groups):
+    for number, group in enumerate(groups):
         for index, run in enumerate(group.runs):
             axes.plot(
                 [0, *(run.progress[unit] / scale)],
@@ -80,15 +87,25 @@ LOG = "log.txt"
 FACTS = ("train_images", "val_images")
 
 
-def read_runs(paths: Sequence[Path]) -> list[Run]:
+def read_runs(paths: Sequence[Path], *, evaluation: str | None = None) -> list[Run]:
     """Read run folders, and the log.txt of official trainings or folders that hold one.
 
+    With `evaluation`, the AP of a run is that of RUN/EVALUATION/matches.npz, at its end.
     Runs are named after their folders, or by their given paths if two folders have the same name. Raises InputError for
     paths that are neither, are damaged, or were never evaluated.
     """
     folders = [(path.parent if path.is_file() else path).resolve().name for path in paths]
     unique = len(set(folders)) == len(folders)
-    return [_read(path, name=folder if unique else str(path)) for path, folder in zip(paths, folders, strict=True)]
+    runs = [_read(path, name=folder if unique else str(path)) for path, folder in zip(paths, folders, strict=True)]
+    if evaluation is None:
+        return runs
+    return [_evaluated(run, path / evaluation / MATCHES) for run, path in zip(runs, paths, strict=True)]
+
+
+def _evaluated(run: Run, file: Path) -> Run:
+    matches = Matches.load(file)
+    ends = {unit: progress[-1:] for unit, progress in run.progress.items()}
+    return replace(run, ap=np.array([matches.ap()]), progress=ends, matches=matches)
 
 
 def _read(path: Path, *, name: str) -> Run:
@@ -116,6 +133,7 @@ def _read_folder(run: RunFolder, *, name: str) -> Run:
             if column in history and np.isfinite(history[column][was_evaluated]).all()
         },
         settings=_read_settings(run),
+        is_complete=run.results.is_file(),
     )
 
 

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from scipy import stats
 
 from condetr.errors import InputError
+from condetr.metrics.matches import Matches
 
 Unit = Literal["epochs", "steps", "seconds"]
 UNITS: tuple[Unit, ...] = get_args(Unit)
@@ -26,6 +27,10 @@ class Run:
     """The progress of the training at each of these evaluations, in the recorded units."""
     settings: Mapping[str, Any] | None = None
     """Each setting by its path, and counts of images; None if they are not recorded."""
+    is_complete: bool = True
+    """False if it has not ended."""
+    matches: Matches | None = None
+    """What its only AP was computed from, if it is that of an evaluation afterwards."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +136,7 @@ def compare(runs: Sequence[Run], *, levels: Sequence[float] | None = None) -> Co
     return Comparison(
         groups=groups,
         rows=tuple(_row(group, first=groups[0], level=level) for level in chosen for group in groups),
-        differences=tuple(_differences(groups)),
+        differences=tuple(differences(groups)),
         unknown=tuple(run.name for run in runs if run.settings is None),
     )
 
@@ -225,7 +230,7 @@ def _interval(theirs: Sequence[float | None], mine: Sequence[float | None]) -> t
     return float(low), float(high)
 
 
-def _differences(groups: Sequence[Group]) -> list[Difference]:
+def differences(groups: Sequence[Group]) -> list[Difference]:
     """Return the settings that differ between groups, apart from the detector and its losses."""
     settings = {group.name: group.runs[0].settings for group in groups}
     told = {name: values for name, values in settings.items() if values is not None}

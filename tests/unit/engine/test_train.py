@@ -315,6 +315,12 @@ def test_early_stopping_ends_a_run_that_does_not_improve(tiny: Config, tmp_path:
     assert "ended early, after epoch 3: AP has not risen in 2 evaluations (early_stopping.patience)" in said.getvalue()
 
 
+def test_the_last_model_is_kept_where_that_is_set(tiny: Config, tmp_path: Path) -> None:
+    fixed = tiny(optimizer=OptimizerConfig(lr=1e-12, backbone_lr=0.0))  # AP stays what it is after the first epoch
+    kept = {keep: train(replace(fixed, keep=keep), out=tmp_path / keep).facts.best_epoch for keep in ("best", "last")}
+    assert kept == {"best": 1, "last": 3}
+
+
 def test_a_detr_with_cross_entropy_trains_in_bf16(tiny: Config, tmp_path: Path) -> None:
     small = tiny().detector
     detector = DetrConfig(
