@@ -44,14 +44,15 @@ def doctor(
     """
     from condetr.data.recognise import recognise
 
-    recognise(data)  # before anything heavy is imported
+    source = recognise(data)  # before anything heavy is imported
     from condetr.doctor.advice import memory_finding
-    from condetr.doctor.clean import write_cleaned
+    from condetr.doctor.clean import require_image_files, write_cleaned
     from condetr.recipes.advice import Adviser
     from condetr.storage.atomic import require_free
 
     if fix is not None:
         require_free(fix, overwrite=None)
+        require_image_files(source)
     adviser = Adviser(recipe)
     examination = _examine(data, adviser)
     memory = memory_finding(

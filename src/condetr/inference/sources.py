@@ -10,8 +10,9 @@ from typing import NamedTuple
 from condetr.data.files import files_below, read_text
 from condetr.data.index import SUFFIXES, is_image
 from condetr.errors import InputError, InputWarning
-from condetr.inference.download import file_name_of, is_url
-from condetr.inference.remote import images_below, is_remote
+from condetr.inference.download import file_name_of
+from condetr.inference.remote import images_below
+from condetr.storage.remote import is_remote, is_url
 from condetr.words import counted
 
 _BESIDE_IMAGES = frozenset({".txt", ".json", ".xml", ".yaml", ".yml", ".csv", ".md", ".cache", ".ini", ".db"})
