@@ -80,9 +80,9 @@ def _take_turns(out: Path, rounds: int, settings: list[str]) -> None:
     keep_memory()
     config = override(recipe("conditional_detr_mobilenet", "detector.backbone.weights=none"), settings)
     assert not has_idle_parameters(config.detector)
-    search, no_search = (
-        launch(config, device=torch.device("cpu"), has_idle_parameters=lambda on=on: on) for on in (True, False)
-    )
+    cpu = torch.device("cpu")
+    search = launch(config, device=cpu, has_idle_parameters=lambda: True)
+    no_search = launch(config, device=cpu, has_idle_parameters=lambda: False)
     share = IMAGES // search.world_size
     mine = _batch(first=search.global_rank * share, images=share)
     whole = _batch(first=0, images=IMAGES)
