@@ -204,6 +204,7 @@ def test_an_image_that_is_gone_is_a_sentence(bucket: str) -> None:
     [
         ("memory://nothing/here", "memory://nothing/here (cannot be listed|holds no files)"),
         ("nosuch://a/b", "nosuch://a/b cannot be opened: Protocol not known"),
+        ("memory://bucket/scenes/images", "holds 9 images but no annotations: put them beside the images"),
         ("memory://bucket/scenes/annotations", "holds no images, of 2 files there: give the address of a folder"),
     ],
 )

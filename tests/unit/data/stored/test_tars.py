@@ -12,6 +12,7 @@ from PIL import Image
 from condetr.data.images import read_headers, read_image
 from condetr.data.sources import DataSplits, open_data
 from condetr.errors import InputError
+from condetr.inference.sources import find_images
 from condetr.scenes.shapes import write_scenes
 from tests import layouts
 
@@ -151,6 +152,13 @@ def test_members_that_lead_out_or_are_hidden_are_no_images(tmp_path: Path) -> No
     pack(tmp_path / "train" / "0.tar", {"a.png": image, "b.png": image, "../c.png": image, "._a.png": image})
 
     assert len(open_data(tmp_path).train) + len(open_data(tmp_path).val) == 2
+
+
+def test_images_to_predict_are_not_taken_from_tar_files(tmp_path: Path) -> None:
+    pack(tmp_path / "0.tar", {"a.png": one_image(tmp_path)})
+
+    with pytest.raises(InputError, match="holds no image"):
+        find_images([str(tmp_path)])
 
 
 def test_headers_of_members_are_those_of_files(tmp_path: Path) -> None:
