@@ -110,7 +110,9 @@ def _images(address: str, home: Path) -> dict[str, Stored]:
         )
     copies = _copy(files, home, known=known.get("copies", {}))
     if not copies:
-        raise InputError(f"{address} holds {counted(len(found), 'image')} but no annotations: put them beside the images")
+        raise InputError(
+            f"{address} holds {counted(len(found), 'image')} but no annotations: put them beside the images"
+        )
     _tidy(home / "images", keep={each.key for each in found.values()})
     with replaced_file(home / "listing.json") as draft:
         draft.write_text(json.dumps({"listed": time.time(), "copies": copies, "images": found}), encoding="utf-8")
