@@ -14,9 +14,11 @@ TABLES = (
     "training",
     "loading",
     "reading",
+    "sources",
     "evaluation",
     "memory",
     "scaling",
+    "processes",
     "streaming",
     *ON_GPU,
 )

@@ -28,7 +28,7 @@ def measure(*, quick: bool) -> Table:
     keep_memory()  # otherwise transformers takes up to twice as long, depending on the state of the heap
     images = 4 if quick else 16
     with tempfile.TemporaryDirectory() as folder:
-        split = _write_images(Path(folder), count=images)
+        split = write_images(Path(folder), count=images)
         transform = PaperTransformConfig()
         evaluation = eval_loader(split, transform.build_eval(), batch_size=BATCH)
         training = train_loader(split, transform.build_train(), batch_size=BATCH, seed=0)
@@ -83,7 +83,7 @@ def _annotations(records: tuple[ImageRecord, ...]) -> list[dict[str, Any]]:
     ]
 
 
-def _write_images(folder: Path, *, count: int) -> Split:
+def write_images(folder: Path, *, count: int) -> Split:
     """Write photographs of a kind: smooth fields with some noise, which compress like photographs."""
     rng, shapes = np.random.default_rng(0), random.Random(0)
     records = []

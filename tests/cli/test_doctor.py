@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from condetr.scenes.shapes import write_scenes
 from tests.cli.conftest import Coco, Command, Train
 
 NOISE = np.random.default_rng(0).integers(256, size=(32, 32, 3), dtype=np.uint8)
@@ -478,3 +479,20 @@ def write_yolo(folder: Path, *, lists: bool) -> Path:
     entries = {split: f"{split}.txt" if lists else f"images/{split}" for split in ("train", "val")}
     (folder / "data.yaml").write_text(json.dumps({**entries, "path": str(folder), "names": ["cat", "dog"]}))
     return folder
+
+
+def test_images_at_an_address_are_examined_and_get_no_cleaned_copy(
+    condetr: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONDETR_CACHE", str(tmp_path / "cache"))
+    write_scenes(tmp_path / "scenes", num_images=6, val_images=2, seed=1, size=32)
+    address = f"file://{tmp_path}/scenes"
+
+    examined = condetr("doctor", address)
+    fixed = condetr("doctor", address, "--fix", tmp_path / "out")
+
+    assert examined.code == 0, examined.err
+    assert f"--data {address}" in examined.out
+    assert (fixed.code, fixed.out) == (2, "")
+    assert "--fix makes links to image files, but those of" in fixed.err
+    assert not (tmp_path / "out").exists()

@@ -52,10 +52,15 @@ def start(scenes: Path) -> Start:
     """Start `condetr train` on the scenes, in two processes if so wished; output is read by `finish`."""
 
     def start(
-        out: Path, *settings: str, processes: int = 1, by: Launcher = TORCHRUN, **options: tuple[str, ...]
+        out: Path,
+        *settings: str,
+        data: Path | str = scenes,
+        processes: int = 1,
+        by: Launcher = TORCHRUN,
+        **options: tuple[str, ...],
     ) -> "subprocess.Popen[str]":
         before, after = by if processes == 2 else ([], [])
-        command = [*before, *CONDETR, *arguments(scenes, out, *settings, **options), *after]
+        command = [*before, *CONDETR, *arguments(data, out, *settings, **options), *after]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         return subprocess.Popen(
             command,
@@ -69,7 +74,7 @@ def start(scenes: Path) -> Start:
     return start
 
 
-def arguments(data: Path, out: Path, *settings: str, backbone: tuple[str, ...] = SMALL_RESNET) -> list[str]:
+def arguments(data: Path | str, out: Path, *settings: str, backbone: tuple[str, ...] = SMALL_RESNET) -> list[str]:
     """Return the arguments of a tiny training that continues where it stopped, and saves after every step."""
     chosen = (*SMALL, *(f"detector.backbone.{setting}" for setting in backbone), *settings)
     options = [part for setting in chosen for part in ("--set", setting)]

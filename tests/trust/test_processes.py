@@ -112,3 +112,22 @@ def test_a_process_that_torchrun_started_starts_no_others(
     ended = condetr(*arguments(scenes, tmp_path / "run"), "--devices", "2")
     assert (ended.code, ended.out) == (2, "")
     assert "--devices 2 does not agree with torchrun, which started 3: leave it out" in ended.err
+
+
+def test_two_processes_that_were_stopped_end_bit_for_bit_like_two_that_were_not(start: Start, tmp_path: Path) -> None:
+    settings = ("epochs=10", "data.batch_size=2", "data.workers=0", "ema.decay=0.9")
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    stopped = start(cut, *settings, processes=2, by=DEVICES)
+    wait_for(lambda: last_saved(cut) > 0, stopped)
+    stopped.send_signal(signal.SIGTERM)
+    stopped.communicate(timeout=60)
+    step = torch.load(cut / "checkpoints" / "last.ckpt", weights_only=True)["progress"]["step"]
+    for run in (cut, whole):
+        finish(start(run, *settings, processes=2, by=DEVICES))
+
+    assert 0 < step < 40
+    for name in ("metrics.csv", "best/model.safetensors", "predictions.json"):
+        assert (cut / name).read_bytes() == (whole / name).read_bytes(), f"{name}, after step {step}"
+    states = [torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in (cut, whole)]
+    for part in ("detector", "ema"):
+        torch.testing.assert_close(states[0][part], states[1][part], rtol=0, atol=0)

@@ -44,14 +44,15 @@ def doctor(
     """
     from condetr.data.recognise import recognise
 
-    recognise(data)  # before anything heavy is imported
+    source = recognise(data)  # before anything heavy is imported
     from condetr.doctor.advice import memory_finding
-    from condetr.doctor.clean import write_cleaned
+    from condetr.doctor.clean import require_image_files, write_cleaned
     from condetr.recipes.advice import Adviser
     from condetr.storage.atomic import require_free
 
     if fix is not None:
         require_free(fix, overwrite=None)
+        require_image_files(source)
     adviser = Adviser(recipe)
     examination = _examine(data, adviser)
     memory = memory_finding(
@@ -121,8 +122,11 @@ def _print_overview(console: "Console", data: Path, examination: "Examination") 
     from rich.markup import escape
     from rich.table import Table
 
+    from condetr.data.stored.mirror import address_of
+
     splits = ", ".join(f"{name} {len(split):,}" for name, split in examination.splits.items())
-    console.print(f"[bold]{escape(str(data))}[/]  {escape(examination.source.understood)}", soft_wrap=True)
+    named = escape(address_of(data) or str(data))
+    console.print(f"[bold]{named}[/]  {escape(examination.source.understood)}", soft_wrap=True)
     for note in examination.source.notes:
         console.print(f"[dim]{escape(note)}[/]", soft_wrap=True)
     console.print(f"images: {escape(splits)}", soft_wrap=True)

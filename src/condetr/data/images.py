@@ -4,11 +4,10 @@ import io
 import struct
 import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -17,7 +16,10 @@ from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from condetr.data.index import LACKING
+from condetr.data.stored.facts import Fact, find_out
+from condetr.data.stored.places import content_of, open_image
 from condetr.errors import InputError, InputWarning
+from condetr.storage.remote import StorageError
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -61,7 +63,9 @@ def read_image(path: Path) -> UInt8[Tensor, "3 H W"]:
     Raises InputError, which names the file, where it is missing, truncated, too large, no image, or of a kind of pixels
     whose range is not known.
     """
-    return _decode(path, name=str(path))
+    with _naming(path):
+        content = content_of(path)
+    return _decode(path if content is None else io.BytesIO(content), name=str(path))
 
 
 def decode_image(content: bytes, *, name: str) -> UInt8[Tensor, "3 H W"]:
@@ -106,8 +110,9 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def read_headers(paths: Sequence[Path]) -> list[ImageHeader | InputError]:
     """Read the header of every file and look whether JPEG and PNG files reach their end; pixels are not decoded."""
-    with _filtered_warnings(), ThreadPoolExecutor(max_workers=8) as pool:
-        return list(pool.map(_read_header, paths))
+    with _filtered_warnings():
+        found = find_out(paths, _read_header, what="headers")
+    return [each if isinstance(each, InputError) else _unpacked(each) for each in found]
 
 
 def warn_of_frames(paths: Sequence[Path]) -> None:
@@ -190,9 +195,14 @@ class _FilteredWarnings:
 _filtered_warnings = _FilteredWarnings()
 
 
-def _read_header(path: Path) -> ImageHeader | InputError:
+def _unpacked(fact: Fact) -> ImageHeader:
+    (height, width), *flags = cast(list[Any], fact)
+    return ImageHeader((height, width), *flags)
+
+
+def _read_header(path: Path) -> list[Any] | InputError:
     try:
-        with _naming(path), path.open("rb") as file, Image.open(file) as image:
+        with _naming(path), open_image(path) as file, Image.open(file) as image:
             pixels_start = file.tell() if image.format == "JPEG" else 0
             if not _reaches_end(file, image.format, start=pixels_start):
                 return InputError(f"{path} is truncated: the end of the {image.format} data is missing")
@@ -200,18 +210,21 @@ def _read_header(path: Path) -> ImageHeader | InputError:
             width, height = _stored_wh(image)
             is_16_bit = _is_16_bit(image)  # before the next line, which for a PNG decodes it
             is_turned = _orientation(image) in (5, 6, 7, 8)
-            return ImageHeader(
+            header = ImageHeader(
                 size_hw=(width, height) if is_turned else (height, width),
                 is_turned=is_turned,
                 is_16_bit=is_16_bit,
                 has_more_frames=_has_more_frames(image),
             )
+            return list(header)
+    except StorageError:
+        raise
     except InputError as error:
         return error
 
 
 def _opens_with_more_frames(path: Path) -> bool:
-    with _filtered_warnings(), _naming(path), Image.open(path) as image:
+    with _filtered_warnings(), _naming(path), open_image(path) as file, Image.open(file) as image:
         return _has_more_frames(image)
     return False
 
@@ -244,7 +257,7 @@ def _orientation(image: Image.Image) -> int:
         return 1  # broken EXIF data
 
 
-def _reaches_end(file: BinaryIO, image_format: str | None, *, start: int) -> bool:
+def _reaches_end(file: io.BufferedReader, image_format: str | None, *, start: int) -> bool:
     """Look for the end mark behind byte `start`; other bytes may follow it, as cameras append videos."""
     mark = _END_MARKS.get(image_format or "")
     if mark is None:

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from PIL import features
 
+from condetr.data.stored.places import stored_below
+from condetr.data.stored.tars import enter_tars
 from condetr.errors import InputError
 
 _NEVER_DATA = frozenset({"__macosx", "__pycache__", "node_modules", "lost+found", "$recycle.bin"})
@@ -84,6 +86,8 @@ def index_folder(root: Path, *, pass_over: Callable[[InputError], object] | None
     What is hidden by a dot, such as `._1.jpg` of macOS and `.ipynb_checkpoints`, is left out, and so is what condetr
     wrote: runs, models, predictions and cleaned copies. A folder that several links lead to, maybe in a circle, is
     looked up once, under its own name where that is below.
+
+    Where no image is below, those in tar files count as if they had been unpacked beside them.
     """
     found: dict[str, Sequence[str]] = {}
     own: list[str] = []
@@ -114,7 +118,18 @@ def index_folder(root: Path, *, pass_over: Callable[[InputError], object] | None
         inner = [name for name in entries.folders if name not in hidden and name.lower() not in _NEVER_DATA]
         waiting.extendleft(join(here, name) for name in reversed(inner))
         waiting.extend(join(here, name) for name in entries.links if name not in hidden)
+    if not any(is_image(name) for names in found.values() for name in names):
+        _look_into_tars(root, found)
+    stored = _grouped((folder_of(file), name_of(file)) for file in stored_below(root))
+    found |= {folder: [*dict.fromkeys((*found.get(folder, ()), *names))] for folder, names in stored.items()}
     return Index(root, found, tuple(own))
+
+
+def _look_into_tars(root: Path, folders: Mapping[str, Sequence[str]]) -> None:
+    for folder, names in folders.items():
+        tars = [name for name in names if name.lower().endswith(".tar")]
+        if tars:
+            enter_tars(root / folder, tars, wanted=is_image)
 
 
 def list_folder(folder: Path) -> Entries:

@@ -4,7 +4,9 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +18,7 @@ from condetr.data.batch import Batch, Sample, collate
 from condetr.data.dataset import ImageRecord, Split
 from condetr.data.dense import Dense, Phase, Transform
 from condetr.data.images import read_image
+from condetr.data.stored.places import Places, enter_all, entered
 from condetr.errors import InputError
 
 
@@ -244,7 +247,7 @@ class _Pipeline:
             collate_fn=_unchanged,
             num_workers=workers,
             persistent_workers=workers > 0,
-            worker_init_fn=_leave_signals_to_the_training,
+            worker_init_fn=partial(_begin, places=entered()),
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),  # its own, so that iterating draws nothing from the global random state
         )
@@ -284,8 +287,12 @@ def _workers_here() -> int:
     return 1 if info is None else info.num_workers
 
 
-def _leave_signals_to_the_training(worker: int) -> None:
-    """Let a signal to the whole group, such as Ctrl-C, stop the training in its own way, not by killing its readers."""
+def _begin(worker: int, *, places: Mapping[Path, Places]) -> None:
+    """Let a worker find stored images, and leave signals to the training.
+
+    A signal to the whole group, such as Ctrl-C, is to stop the training in its own way, not by killing its readers.
+    """
+    enter_all(places)
     if sys.platform == "win32":
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     else:

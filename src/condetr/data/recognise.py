@@ -11,6 +11,7 @@ from condetr.data.layouts.voc import find_voc
 from condetr.data.layouts.yolo import find_yolo, yolo_file
 from condetr.data.raw import Source
 from condetr.data.seen import what_is_there
+from condetr.data.stored.mirror import address_of, mirror
 from condetr.data.tools.registry import TOOLS, tool_file
 from condetr.errors import InputError
 
@@ -34,7 +35,15 @@ _WORTH_ASKING = 0.1  # of the images: so many others in another layout are not p
 
 
 def recognise(path: Path) -> Source:
-    """Find out which layout a path holds; raises InputError where it holds none, or several that do not go together."""
+    """Find out which layout a path holds; raises InputError where it holds none, or several that do not go together.
+
+    A path made of an address, such as s3://bucket/data, stands for a copy of the annotations there, with the images.
+    """
+    address = address_of(path)
+    if address is not None:
+        copied = mirror(address)
+        source = recognise(copied.folder)
+        return replace(source, notes=(*source.notes, copied.told))
     if not path.exists():
         raise InputError(f"there is no file or folder {path}")
     if path.is_file():
@@ -69,7 +78,8 @@ def _of_file(path: Path) -> Source:
     if of_tool is not None:
         return of_tool
     if path.suffix.lower() in _ARCHIVES:
-        raise InputError(f"{path} is an archive: unpack it, and give the folder")
+        cure = "give the folder that holds it" if path.suffix.lower() == ".tar" else "unpack it, and give the folder"
+        raise InputError(f"{path} is an archive: {cure}")
     read = _FILES.get(path.suffix.lower())
     if read is None:
         raise InputError(

@@ -12,6 +12,8 @@ import numpy as np
 from condetr.data.dataset import Finding, ImageRecord, Split
 from condetr.data.findings import Fault
 from condetr.data.splits import held_out_count
+from condetr.data.stored.mirror import address_of
+from condetr.data.stored.places import stored_below
 from condetr.data.transforms import LightTransformConfig
 from condetr.doctor.clean import common_folder, described_by
 from condetr.doctor.decide import DROPPED_BY_READERS, decide
@@ -91,7 +93,7 @@ def advise(
     if not num_images:
         return Advice(plan.recipe, (), instead=f"the split {summary.train.name!r} has no image to train on")
     validation = _validation(summary, num_images=num_images)
-    data = f"--data {shlex.quote(str(summary.data))}"
+    data = f"--data {shlex.quote(address_of(summary.data) or str(summary.data))}"
     parts = (
         [Part(plan.recipe, plan.summary), Part(data, f"{num_images:,} training images")],
         () if start is None else _start(start),
@@ -118,6 +120,12 @@ def with_cleaning(examination: Examination, summary: DataSummary, *, advise: Cal
         )
     if not _needs_cleaning(examination):
         return advise(summary)
+    if stored_below(examination.source.root):
+        return Advice(
+            examination.plan.recipe,
+            (),
+            instead="correct the annotations, which a training refuses: a cleaned copy needs image files",
+        )
     folder = summary.data if summary.data.is_dir() else examination.source.root
     folder = folder if folder.name not in ("", "..") else folder.resolve()
     copy = folder.with_name(f"{folder.name}-cleaned")

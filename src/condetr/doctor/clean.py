@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from condetr.data.files import absolute
 from condetr.data.raw import Source
+from condetr.data.stored.places import stored_below
 from condetr.doctor.decide import Decisions, decide
 from condetr.doctor.examine import Examination
 from condetr.doctor.rewrite import OWN_LAYOUTS, rewrite
@@ -55,6 +56,15 @@ def write_cleaned(examination: Examination, *, pointed_at: Path, out: Path) -> C
         changed=len(decisions.changed),
         undecided=len(decisions.undecided),
     )
+
+
+def require_image_files(source: Source) -> None:
+    """Raise InputError if images are no files, to which a cleaned copy would link."""
+    if stored_below(source.root):
+        raise InputError(
+            f"--fix makes links to image files, but those of {source.root} are in tar files or in a storage: unpack "
+            "them, or correct the annotations by what the doctor lists"
+        )
 
 
 def described_by(examination: Examination, pointed_at: Path) -> Path:

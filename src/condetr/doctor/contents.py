@@ -1,6 +1,7 @@
 """What only the content of image files tells: whether it can be decoded, shows anything, and is there only once."""
 
 import hashlib
+import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,11 +11,13 @@ import numpy as np
 from jaxtyping import Int
 
 from condetr.data.dataset import Finding
-from condetr.data.images import ImageHeader, read_image
+from condetr.data.images import ImageHeader, decode_image, read_image
+from condetr.data.stored.places import content_of
 from condetr.doctor.looks import Look, look_at, lookalikes
 from condetr.doctor.quick import EXAMPLES
 from condetr.errors import InputError
 from condetr.optimize.machine import usable_cores
+from condetr.storage.remote import StorageError
 from condetr.words import counted
 
 Severity = Literal["error", "warning", "info"]
@@ -124,12 +127,16 @@ def _without_contrast(contents: Mapping[Path, Content], headers: Mapping[Path, I
 
 
 def _read(path: Path) -> Content:
+    digest = str(path)
     try:
-        with path.open("rb") as file:
+        content = content_of(path)
+        with path.open("rb") if content is None else io.BytesIO(content) as file:
             digest = hashlib.file_digest(file, "blake2b").hexdigest()
-        look = look_at(read_image(path))
+        look = look_at(read_image(path) if content is None else decode_image(content, name=str(path)))
+    except StorageError:
+        raise
     except OSError as error:
-        return Content(digest=str(path), broken=f"cannot read {path}: {error.strerror}", look=None)
+        return Content(digest, broken=f"cannot read {path}: {error.strerror}", look=None)
     except InputError as error:
         return Content(digest, broken=str(error), look=None)
     return Content(digest, broken=None, look=look)

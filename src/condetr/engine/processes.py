@@ -55,12 +55,15 @@ def boxes_per_process(fabric: Fabric, batch: Batch) -> float:
 
 
 @torch.no_grad()
-def average_statistics(fabric: Fabric, *modules: nn.Module) -> None:
-    """Give the batch norms of all processes the same statistics, so that they evaluate, and save, the same detector."""
-    if fabric.world_size == 1:
-        return
-    for buffer in (buffer for module in modules for buffer in module.buffers() if buffer.is_floating_point()):
-        buffer.copy_(fabric.all_reduce(buffer, reduce_op="mean"))  # type: ignore[arg-type]
+def share_statistics(fabric: Fabric, *modules: nn.Module) -> None:
+    """Give all processes the first one's statistics of batch norms, so that they evaluate the same detector.
+
+    A mean over the processes could not be resumed exactly, because a checkpoint has those of the first process alone.
+    DDP, too, begins every step with them.
+    """
+    if fabric.world_size > 1:
+        for buffer in (buffer for module in modules for buffer in module.buffers()):
+            torch.distributed.broadcast(buffer, src=0)
 
 
 @contextmanager

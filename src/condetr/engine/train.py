@@ -32,7 +32,7 @@ from condetr.engine.initial import initialise
 from condetr.engine.interrupt import StopRequest
 from condetr.engine.loaders import Loaders, data_findings, make_loaders
 from condetr.engine.nonfinite import SkippedSteps
-from condetr.engine.processes import average_statistics, launch, lost_processes_named
+from condetr.engine.processes import launch, lost_processes_named, share_statistics
 from condetr.engine.recorder import Recorder
 from condetr.engine.results import Evaluation, TrainResult, evaluate_shares, write_results
 from condetr.engine.step import Stepper, has_idle_parameters
@@ -336,7 +336,7 @@ class Training:
         is_last = epoch * self.loaders.steps_per_epoch >= self.total_steps
         if epoch % self.config.evaluate_every and not is_last:
             return {}
-        average_statistics(self.fabric, self.stepper.detector, self.stepper.averaged)
+        share_statistics(self.fabric, self.stepper.detector, self.stepper.averaged)
         evaluation = self._evaluate(self.stepper.averaged)
         results = evaluation.results
         self.recorder.keep_best(evaluation, epoch=epoch)

@@ -15,11 +15,6 @@ SECONDS_OF_SILENCE, SECONDS_IN_ALL = 20, 120
 _CHUNK = 2**18
 
 
-def is_url(source: str) -> bool:
-    """Tell whether a source is an address on the web."""
-    return source.lower().startswith(("http://", "https://"))
-
-
 def file_name_of(url: str) -> str:
     """Return the last part of an address's path, `image` where there is none."""
     return unquote(urlsplit(url).path).rstrip("/").rpartition("/")[2] or "image"

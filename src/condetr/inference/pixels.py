@@ -10,7 +10,8 @@ from torch import Tensor
 
 from condetr.data.images import decode_image, read_image, to_rgb
 from condetr.errors import InputError
-from condetr.inference.remote import is_remote, read_remote
+from condetr.inference.remote import read_remote
+from condetr.storage.remote import is_remote
 
 Picture = Path | str | bytes | Image.Image | np.ndarray | Tensor
 """An image file, an address on the web or in object storage, the content of a file, a PIL image, an array or a tensor.

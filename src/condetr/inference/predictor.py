@@ -24,12 +24,13 @@ from condetr.inference.detect import detect_batch
 from condetr.inference.fastest import Engine, fast_form
 from condetr.inference.model_folder import CONFIG
 from condetr.inference.pixels import Picture, read_pixels
-from condetr.inference.remote import is_remote, read_remote
+from condetr.inference.remote import read_remote
 from condetr.inference.result import Result
 from condetr.inference.tiles import DEFAULT_OVERLAP, TileFinds, merge_tiles, tiles_of
 from condetr.labels import LabelMap
 from condetr.optimize.machine import FastPrecision
 from condetr.shapes import Detections
+from condetr.storage.remote import is_remote
 
 
 class Opened(NamedTuple):

@@ -9,9 +9,11 @@ from typing import NamedTuple
 
 from condetr.data.files import files_below, read_text
 from condetr.data.index import SUFFIXES, is_image
+from condetr.data.stored.places import stored_at
 from condetr.errors import InputError, InputWarning
-from condetr.inference.download import file_name_of, is_url
-from condetr.inference.remote import images_below, is_remote
+from condetr.inference.download import file_name_of
+from condetr.inference.remote import images_below
+from condetr.storage.remote import is_remote, is_url
 from condetr.words import counted
 
 _BESIDE_IMAGES = frozenset({".txt", ".json", ".xml", ".yaml", ".yml", ".csv", ".md", ".cache", ".ini", ".db"})
@@ -152,7 +154,7 @@ def _images_of(source: str) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        files = list(files_below(path, pass_over=_warn_of))
+        files = [file for file in files_below(path, pass_over=_warn_of) if stored_at(file) is None]
         missing = f"the folder {source} holds no image ({', '.join(sorted(SUFFIXES))})"
     else:
         files = [Path(name) for name in glob.glob(source, recursive=True)]  # noqa: PTH207 - absolute patterns

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from condetr.config import assign, override
+from condetr.data.stored.mirror import address_of
 from condetr.engine.config import TrainConfig
 from condetr.errors import InputError
 from condetr.recipes import registry
@@ -69,7 +70,7 @@ def _advised(options: Mapping[str, Any], *, console: "Console") -> tuple[str, li
         raise InputError("no data to train on: name a folder or file with --data (or the setting data.path)")
     data = Path(options["data"])
     seen = glance(data, train_split=options.get("train_split"), val_split=options.get("val_split"))
-    doctor = f"`condetr doctor {shlex.quote(str(data))}`"
+    doctor = f"`condetr doctor {shlex.quote(address_of(data) or str(data))}`"
     if seen.refused is not None:
         raise InputError(
             f"{seen.refused}; {doctor} lists everything that is wrong, and with --fix OUT writes a copy without it"

@@ -4,12 +4,13 @@ import json
 import os
 import zlib
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from condetr.data.dataset import ImageRecord
 from condetr.data.sources import DataSplits
+from condetr.data.stored.facts import find_out
+from condetr.data.stored.places import open_image, size_of
 from condetr.errors import InputError
 from condetr.inference.model_folder import WEIGHTS
 from condetr.runs.folder import RunFolder
@@ -34,14 +35,10 @@ class ImagesUsed:
         """Return the images that a training on these splits uses."""
         parts = [[record.path.absolute() for record in split.records] for split in (splits.train, splits.val)]
         root = _common_folder([path for paths in parts for path in paths])
-        with ThreadPoolExecutor() as pool:
-            training, validation = (
-                {
-                    path.relative_to(root or path.anchor).as_posix(): mark
-                    for path, mark in zip(paths, marks, strict=True)
-                }
-                for paths, marks in ((paths, pool.map(_mark, paths)) for paths in parts)
-            )
+        training, validation = (
+            {path.relative_to(root or path.anchor).as_posix(): mark for path, mark in _marks(paths).items()}
+            for paths in parts
+        )
         return ImagesUsed(training=training, validation=validation)
 
     @staticmethod
@@ -75,9 +72,10 @@ def are_among(records: Sequence[ImageRecord], used: Mapping[str, str]) -> list[b
     names: dict[str, list[str]] = {}
     for name in used:
         names.setdefault(name.rpartition("/")[2], []).append(name)
+    marks = _marks([record.path for record in records if record.path.name in names])
     return [
         any(
-            f"/{record.path.absolute().as_posix()}".endswith(f"/{name}") and used[name] == _mark(record.path)
+            f"/{record.path.absolute().as_posix()}".endswith(f"/{name}") and used[name] == marks[record.path]
             for name in names.get(record.path.name, [])
         )
         for record in records
@@ -91,9 +89,13 @@ def _common_folder(paths: Sequence[Path]) -> str:
         return ""
 
 
+def _marks(paths: Sequence[Path]) -> dict[Path, str]:
+    return {path: str(mark) for path, mark in zip(paths, find_out(paths, _mark, what="marks"), strict=True)}
+
+
 def _mark(path: Path) -> str:
     """Return the size of a file and a checksum of its middle: similar images often begin or end with the same bytes."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
+    size = size_of(path)
+    with open_image(path) as file:
         file.seek(max(0, (size - _READ) // 2))
         return f"{size}-{zlib.crc32(file.read(_READ)):08x}"

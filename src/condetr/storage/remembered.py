@@ -22,8 +22,7 @@ _known: dict[str, bool | str] = {}
 def remembered(what: str, *, measure: Callable[[], T]) -> T:
     """Return what was measured here under this name, and measure it the first time.
 
-    The cache is the folder in the variable CONDETR_CACHE, by default the system's; its files may be deleted at any
-    time. Where it cannot be written, each process measures once.
+    Files in the cache may be deleted at any time. Where it cannot be written, each process measures once.
     """
     name = f"{what}, on {platform.node()}"
     if name not in _known:
@@ -34,8 +33,13 @@ def remembered(what: str, *, measure: Callable[[], T]) -> T:
     return cast(T, _known[name])
 
 
+def cache_folder() -> Path:
+    """Return the folder in the variable CONDETR_CACHE, by default the system's for caches."""
+    return Path(os.environ.get("CONDETR_CACHE") or user_cache_path("condetr"))
+
+
 def _from_cache(name: str, measure: Callable[[], bool | str]) -> bool | str:
-    folder = Path(os.environ.get("CONDETR_CACHE") or user_cache_path("condetr")) / "measured"
+    folder = cache_folder() / "measured"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
     with FileLock(path.with_suffix(".lock")):  # processes that start together measure one after the other

@@ -9,11 +9,12 @@ from PIL import Image
 
 from condetr.errors import InputError
 from condetr.inference import download as web
-from condetr.inference.download import download, file_name_of, is_url
+from condetr.inference.download import download, file_name_of
 from condetr.inference.model_folder import LoadedModel
 from condetr.inference.pixels import read_pixels
 from condetr.inference.predictor import Predictor
 from condetr.inference.sources import find_sources, stem_of
+from condetr.storage.remote import is_url
 
 
 def png() -> bytes:

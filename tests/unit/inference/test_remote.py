@@ -7,8 +7,9 @@ from PIL import Image
 
 from condetr.errors import InputError
 from condetr.inference.pixels import read_pixels
-from condetr.inference.remote import images_below, is_remote, read_remote
+from condetr.inference.remote import images_below, read_remote
 from condetr.inference.sources import find_sources, stem_of
+from condetr.storage.remote import is_remote
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from condetr.inference.look import Look, Unread
 from condetr.inference.predictor import Predictor
-from condetr.inference.remote import is_remote
 from condetr.inference.rows import ImageRow, encoded
 from condetr.inference.shards.job import Done, Folder, Job, Shard
 from condetr.inference.sources import ImageSource
+from condetr.storage.remote import is_remote
 
 READERS = 4
 """Threads of a process that read images ahead, while its detector computes."""
