@@ -59,7 +59,7 @@ def run_on_ray(
     most = int(ray.cluster_resources().get("GPU" if has_gpus else "CPU", 1))
     model = ray.put(predictor)  # kept here for as long as the work lasts: a worker that starts anew asks for it
     done = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-        _Actor,
+        _Actor,  # type: ignore[arg-type]  # of a class, Ray makes actors
         fn_constructor_args=(model, job, folder, Path.cwd()),
         compute=ray.data.ActorPoolStrategy(size=min(workers or most, len(rows))),
         num_cpus=1,
