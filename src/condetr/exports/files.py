@@ -114,7 +114,6 @@ def read_graph(path: Path, *, is_own: bool = False, bf16: bool = False) -> Expor
     if options is None:
         given = f"takes {', '.join(opened.inputs)} and returns {', '.join(opened.outputs)}"
         raise InputError(f"{path} is no graph that condetr wrote: it {given}; write it again")
-    _require_true(about, opened.shapes, path=path)
     try:
         detector = ExportedDetector(
             partial(_run, opened, num_classes=len(about.label_map), path=path),
@@ -125,6 +124,7 @@ def read_graph(path: Path, *, is_own: bool = False, bf16: bool = False) -> Expor
         )
     except InputError as error:
         raise InputError(f"{path} cannot be used: {error}; write it again") from None
+    _require_true(about, opened.shapes, path=path)
     return Exported(detector, about, opened.library)
 
 
@@ -158,6 +158,6 @@ def _run(opened: Opened, arrays: Sequence[np.ndarray], *, num_classes: int, path
     labels = dict(zip(opened.outputs, outputs, strict=True)).get("labels")
     if labels is not None and labels.size and labels.max() >= num_classes:
         raise InputError(
-            f"{path} finds class {labels.max()}, but its label_map ends at {num_classes - 1}; write it again"
+            f"{path} finds class {labels.max()}, but its label_map has {num_classes} classes; write it again"
         )
     return outputs
