@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 ON_GPU = ("gpu", "hours")
-ASKED_FOR = ("cluster",)  # it needs Ray
+ASKED_FOR = ("cluster", "eight_bits")  # they need Ray, and NNCF
 TABLES = (
     "inference",
     "losses",
@@ -28,7 +28,10 @@ def main() -> None:
     """Run each table in a process of its own, so that none inherits another's memory or threads."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
     parser.add_argument(
-        "tables", nargs="*", metavar="TABLE", help=f"any of {', '.join(TABLES)}; by default these; or {ASKED_FOR[0]}"
+        "tables",
+        nargs="*",
+        metavar="TABLE",
+        help=f"any of {', '.join(TABLES)}; by default these; or {', '.join(ASKED_FOR)}",
     )
     parser.add_argument("--quick", action="store_true", help="fewer runs on smaller inputs; nothing is written")
     parser.add_argument("--threads", type=int, default=os.cpu_count())

@@ -45,7 +45,7 @@ def measure(*, quick: bool) -> Table:
     settings, and again in that process.
     """
     size_hw = (256, 320) if quick else (800, 1066)
-    batch = _batch(size_hw)
+    batch = one_image(size_hw)
     images, is_padding = batch.normalised(), batch.is_padding
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -89,7 +89,8 @@ def measure(*, quick: bool) -> Table:
     )
 
 
-def _batch(size_hw: tuple[int, int]) -> Batch:
+def one_image(size_hw: tuple[int, int]) -> Batch:
+    """Return a batch of one image of noise."""
     pixels = torch.randint(256, (3, *size_hw), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     return collate_images([pixels], original_sizes_hw=[size_hw])
 
@@ -97,11 +98,11 @@ def _batch(size_hw: tuple[int, int]) -> Batch:
 def _with_kept_memory(size_hw: tuple[int, int]) -> dict[str, Run]:
     """Return the contenders of the other process; they return their logits."""
     keep_memory()
-    batch = _batch(size_hw)
+    batch = one_image(size_hw)
     with tempfile.TemporaryDirectory() as folder:
         peers = make_peers(Path(folder), random_model(detector_config("conditional_detr")))
         theirs = _transformers(Path(folder), batch.normalised(), attentions=("sdpa",))
-    ours: dict[str, Run] = {name: partial(_engine(peers.ours, *each).predict, batch) for name, each in OURS.items()}
+    ours: dict[str, Run] = {name: partial(fast_engine(peers.ours, *each).predict, batch) for name, each in OURS.items()}
     runs = {**{name + KEPT: run for name, run in theirs.items()}, **ours}
     return {name: partial(_logits, run) for name, run in runs.items()}
 
@@ -126,7 +127,8 @@ def _transformers(folder: Path, images: Tensor, *, attentions: Sequence[str]) ->
     return runs
 
 
-def _engine(detector: Detector, engine: Engine, precision: FastPrecision) -> Detector:
+def fast_engine(detector: Detector, engine: Engine, precision: FastPrecision) -> Detector:
+    """Return the form of a detector that an engine runs."""
     names = LabelMap(tuple(Category(label, f"class {label}") for label in range(91)))
     transform = PaperTransformConfig()
     return fast_form(detector, engine=engine, precision=precision, transform=transform, label_map=names)

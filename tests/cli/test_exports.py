@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import onnx
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from condetr.data.transforms import LightTransformConfig
 from condetr.detectors.detr import DetrConfig
@@ -109,6 +111,77 @@ def test_a_graph_of_something_else_is_refused(weights: Path, data: Path, tmp_pat
     assert "ONNX Runtime cannot read" in ended.err
 
 
+def edit(path: Path, **texts: str) -> None:
+    """Change the metadata of a graph, as somebody might by hand."""
+    model = onnx.load(path)
+    for each in model.metadata_props:
+        each.value = texts.get(each.key, each.value)
+    onnx.save(model, path)
+
+
+ONE_CLASS = '[{"training_id": 0, "dataset_id": 3, "name": "bolt"}]'
+
+
+EDITS: dict[tuple[str, ...], list[tuple[dict[str, str], str]]] = {
+    (): [
+        ({"label_map": ONE_CLASS}, "has 3 columns of logits, but label_map and scores speak of 2"),
+        ({"label_map": "[]"}, "has 3 columns of logits, but label_map and scores speak of 1"),
+        ({"label_map": '{"bolt": 3}'}, "holds no usable label_map"),
+        ({"label_map": "bolt, nut"}, "holds metadata that cannot be read"),
+        ({"scores": "sigmoid"}, "has 3 columns of logits, but label_map and scores speak of 2"),
+        ({"scores": "percent"}, "scores are one of sigmoid, softmax, got percent"),
+        ({"size_hw": "[40, 56]"}, "takes images of any size, but size_hw says 40 x 56"),
+        ({"transform": "[]"}, "transform has settings of its own below it, got []"),
+        ({"transform": '{"kind": "light", "size_hw": [0, 56]}'}, "greater than or equal to 1"),
+        ({"threshold": "NaN"}, "threshold"),
+    ],
+    ("--size", "40x56"): [
+        ({"size_hw": "null"}, "takes images of 40 x 56, but size_hw says any size"),
+        ({"size_hw": "[40]"}, "size_hw"),
+        (
+            {"transform": '{"kind": "light", "size_hw": [48, 56]}'},
+            "takes images of 40 x 56, but transform says 48 x 56",
+        ),
+    ],
+    ("--detections",): [({"label_map": "[]"}, "but its label_map has 0 classes; write it again")],
+}
+"""Changes of the metadata of a graph with some options, and what is said of them."""
+
+
+@pytest.mark.parametrize("options", EDITS, ids=str)
+def test_edited_metadata_are_refused(
+    options: tuple[str, ...], weights: Path, data: Path, tmp_path: Path, condetr: Command
+) -> None:
+    path = tmp_path / "x.onnx"
+    assert condetr("convert", weights, path, *options).code == 0
+    written = path.read_bytes()
+
+    for texts, sentence in EDITS[options]:
+        path.write_bytes(written)
+        edit(path, **texts)
+        ended = condetr("predict", path, data / "val" / "5.png", "--out", tmp_path / "out", "--json")
+        assert (ended.code, ended.err.strip().count("\n")) == (2, 0), ended.err
+        assert sentence in ended.err
+        assert "x.onnx" in ended.err
+
+
+@needs_openvino
+def test_a_label_map_of_other_length_is_refused_in_openvinos_file(
+    weights: Path, data: Path, tmp_path: Path, condetr: Command
+) -> None:
+    path = tmp_path / "x.xml"
+    assert condetr("convert", weights, path).code == 0
+    text = path.read_text(encoding="utf-8")
+    cut = re.sub(r", \{(&quot;|')?[^{]*nut[^}]*\}", "", text)
+    assert cut != text
+    path.write_text(cut, encoding="utf-8")
+
+    ended = condetr("evaluate", path, "--data", data, "--json")
+
+    assert (ended.code, ended.err.count("\n")) == (2, 1), ended.err
+    assert "has 3 columns of logits, but label_map and scores speak of 2" in ended.err
+
+
 @needs_openvino
 def test_openvinos_files_belong_together(weights: Path, data: Path, tmp_path: Path, condetr: Command) -> None:
     path, beside = tmp_path / "x.xml", tmp_path / "x.bin"
@@ -132,6 +205,22 @@ def test_openvinos_files_belong_together(weights: Path, data: Path, tmp_path: Pa
         ended = condetr("evaluate", path, "--data", data, "--json")
         assert (ended.code, ended.err.count("\n")) == (2, 1), ended.err
         assert sentence in ended.err
+
+
+@needs_openvino
+def test_the_weights_of_another_training_are_refused(
+    weights: Path, data: Path, tmp_path: Path, condetr: Command
+) -> None:
+    assert condetr("convert", weights, tmp_path / "old.xml").code == 0
+    file = weights / "model.safetensors"
+    save_file({name: 2 * tensor for name, tensor in load_file(file).items()}, file)
+    assert condetr("convert", weights, tmp_path / "new.xml").code == 0
+    (tmp_path / "old.bin").replace(tmp_path / "new.bin")
+
+    ended = condetr("evaluate", tmp_path / "new.xml", "--data", data, "--json")
+
+    assert (ended.code, ended.err.count("\n")) == (2, 1), ended.err
+    assert "new.bin holds the weights of another graph than" in ended.err
 
 
 @needs_openvino
@@ -203,7 +292,14 @@ def test_a_graph_of_another_form_is_compared_and_taken(
 @pytest.mark.parametrize(
     ("name", "options", "sentence"),
     [
-        ("x.onnx", ("--size", "640"), "--size is a height and a width in pixels such as 640x960, got 640"),
+        (
+            "x.onnx",
+            ("--size", "640"),
+            "--size is a height and a width in pixels such as 640x960, at most 8192, got 640",
+        ),
+        ("x.onnx", ("--size", "9999x64"), "got 9999x64"),
+        (f"{300 * 'x'}.onnx", (), "File name too long; name another one"),
+        ("weights/config.json/x.onnx", (), "config.json is a file, but the results need a folder"),
         ("x.onnx", ("--size", "0x64"), "got 0x64"),
         ("x.onnx", ("--size", "-1x64"), "got -1x64"),
         ("x.pth", ("--fp16",), "are for graphs, not for"),

@@ -30,6 +30,8 @@ OTHER_FILES = {
 """Weights in formats of other libraries, which condetr does not write."""
 FILE_TYPE = re.compile(r"\.[a-z]{2}[a-z0-9]*")
 """What the type of a file looks like."""
+LARGEST_SIDE = 2**13
+"""Of images in settings, too."""
 MOST_LOST = 0.01
 """How much AP 8 bits may cost: a point."""
 SHOWN_MISFITS = 40
@@ -80,6 +82,7 @@ def convert(
     from condetr.interop.loading import Source
     from condetr.interop.verify import measure_difference, measure_graph
 
+    _require_possible(destination)
     _require_known(destination, to=to)
     by_name = FILES.get(destination.suffix.lower())
     to = to or by_name or "condetr"
@@ -126,6 +129,18 @@ def convert(
     if not difference.is_small:
         typer.echo(f"condetr: {destination} is not the same function as {source}; do not use it", err=True)
         raise typer.Exit(1)
+
+
+def _require_possible(destination: Path) -> None:
+    """Raise InputError if a part of the destination's path is a file, or if no file can have such a name."""
+    from condetr.errors import InputError
+    from condetr.storage.atomic import require_free
+
+    require_free(destination.parent, overwrite=True)
+    try:
+        destination.exists()
+    except OSError as error:
+        raise InputError(f"cannot write to {destination}: {error.strerror}; name another one") from None
 
 
 def _require_known(destination: Path, *, to: str | None) -> None:
@@ -208,9 +223,12 @@ def _size_hw(text: str) -> tuple[int, int]:
     from condetr.errors import InputError
 
     match = re.fullmatch(r"(\d{1,4})x(\d{1,4})", text)
-    if match is None or "0" in match.groups():
-        raise InputError(f"--size is a height and a width in pixels such as 640x960, got {text}")
-    return int(match[1]), int(match[2])
+    height, width = map(int, match.groups()) if match else (0, 0)
+    if not 1 <= min(height, width) <= max(height, width) <= LARGEST_SIDE:
+        raise InputError(
+            f"--size is a height and a width in pixels such as 640x960, at most {LARGEST_SIDE}, got {text}"
+        )
+    return height, width
 
 
 def _require_replaceable(destination: Path, *, source: str, overwrite: bool) -> None:

@@ -1,15 +1,17 @@
 """Write and read detectors as graphs, in the format that a file's name says."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from condetr.data.batch import Batch
 from condetr.data.transforms import EvalTransformConfig, LightTransformConfig, StretchConfig
 from condetr.detectors.detector import Detector
 from condetr.detectors.exported import ExportedDetector, graph_inputs
-from condetr.errors import InputError
+from condetr.errors import InputError, RunError, first_line
 from condetr.exports import onnx_file, openvino_files, torch_file
 from condetr.exports.about import About
 from condetr.exports.graph import PLAIN, Options, trace
@@ -114,7 +116,7 @@ def read_graph(path: Path, *, is_own: bool = False, bf16: bool = False) -> Expor
         raise InputError(f"{path} is no graph that condetr wrote: it {given}; write it again")
     try:
         detector = ExportedDetector(
-            opened.run,
+            partial(_run, opened, num_classes=len(about.label_map), path=path),
             score_function=about.score_function,
             size_hw=about.size_hw,
             finds=options.detections,
@@ -122,4 +124,40 @@ def read_graph(path: Path, *, is_own: bool = False, bf16: bool = False) -> Expor
         )
     except InputError as error:
         raise InputError(f"{path} cannot be used: {error}; write it again") from None
+    _require_true(about, opened.shapes, path=path)
     return Exported(detector, about, opened.library)
+
+
+def _require_true(about: About, shapes: Mapping[str, Sequence[int | None]], *, path: Path) -> None:
+    """Raise InputError if the metadata do not fit the sizes in the graph, so that somebody has changed them."""
+    *_, columns = shapes.get("logits") or (None,)
+    classes = len(about.label_map) + (about.score_function == "softmax")
+    if columns not in (None, classes):
+        names = "label_map and scores"
+        raise InputError(f"{path} has {columns} columns of logits, but {names} speak of {classes}; write it again")
+    fitted_hw = None if about.transform.kind == "paper" else about.transform.size_hw
+    told = {"size_hw": about.size_hw} | ({} if about.size_hw is None else {"transform": fitted_hw})
+    taken_hw = tuple(shapes.get("pixels") or ())[2:]
+    for name, size_hw in told.items():
+        if taken_hw not in ((), size_hw or (None, None)):
+            raise InputError(
+                f"{path} takes images of {_said(taken_hw)}, but {name} says {_said(size_hw)}; write it again"
+            )
+
+
+def _said(size_hw: Sequence[int | None] | None) -> str:
+    return "any size" if size_hw is None or None in size_hw else " x ".join(map(str, size_hw))
+
+
+def _run(opened: Opened, arrays: Sequence[np.ndarray], *, num_classes: int, path: Path) -> Sequence[np.ndarray]:
+    """Run a graph; raises RunError if its library does not, InputError if it finds a class without a name."""
+    try:
+        outputs = opened.run(arrays)
+    except Exception as error:  # each library has its own
+        raise RunError(f"{opened.library} does not run {path}, do not use it: {first_line(error)}") from None
+    labels = dict(zip(opened.outputs, outputs, strict=True)).get("labels")
+    if labels is not None and labels.size and labels.max() >= num_classes:
+        raise InputError(
+            f"{path} finds class {labels.max()}, but its label_map has {num_classes} classes; write it again"
+        )
+    return outputs

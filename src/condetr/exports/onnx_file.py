@@ -66,6 +66,10 @@ def read(path: Path) -> Opened:
         inputs=inputs,
         outputs=[value.name for value in session.get_outputs()],
         run=run,
+        shapes={
+            value.name: [size if isinstance(size, int) else None for size in value.shape]
+            for value in (*session.get_inputs(), *session.get_outputs())
+        },
     )
 
 

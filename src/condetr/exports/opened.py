@@ -16,3 +16,5 @@ class Opened(NamedTuple):
     inputs: Sequence[str]
     outputs: Sequence[str]
     run: Run
+    shapes: Mapping[str, Sequence[int | None]] = {}
+    """The sizes of inputs and outputs, as far as the library tells them, None where any will do."""

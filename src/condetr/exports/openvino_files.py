@@ -1,5 +1,6 @@
 """A graph as OpenVINO's two files: the steps (.xml), and beside it the weights (.bin)."""
 
+import hashlib
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +19,8 @@ from condetr.storage.atomic import replaced_file
 WEIGHTS_SUFFIX = ".bin"
 ABOUT = "condetr_graph"
 """Where in the file the metadata are."""
+CHECKSUM, BLANK = "weights_sha256", "0" * 64
+"""Among the metadata: the SHA-256 of the weights' file, as OpenVINO takes the weights of any graph that has as many."""
 
 
 def require_writer() -> None:
@@ -56,12 +59,13 @@ def _converted(graph: Graph, *, name: str) -> Any:  # noqa: ANN401 - OpenVINO ha
 def _write_model(path: Path, model: Any, *, texts: Mapping[str, str], half: bool) -> None:  # noqa: ANN401
     """Write both files of OpenVINO's model, or none of them; `half` stores its weights in 16 bits."""
     openvino = _load_openvino(what=str(path))
-    for key, text in texts.items():
+    for key, text in {**texts, CHECKSUM: BLANK}.items():
         model.set_rt_info(text, [ABOUT, key])
     beside = path.with_suffix(WEIGHTS_SUFFIX)
     with replaced_file(path) as steps, replaced_file(beside) as weights:
         openvino.save_model(model, steps, compress_to_fp16=half)
         steps.with_suffix(WEIGHTS_SUFFIX).replace(weights)
+        steps.write_bytes(steps.read_bytes().replace(BLANK.encode(), _checksum(weights).encode()))
         path.unlink(missing_ok=True)  # if the process dies here, nobody reads old steps with new weights
 
 
@@ -85,6 +89,9 @@ def read(path: Path, *, bf16: bool = False) -> Opened:
         compiled = core.compile_model(model, "CPU", settings)
     except Exception as error:  # its exceptions have no common name
         raise InputError(f"OpenVINO cannot read {path} ({_reason(error)}); write it again") from None
+    texts = _texts(model)
+    if texts.get(CHECKSUM) not in (None, _checksum(beside)):
+        raise InputError(f"{beside} holds the weights of another graph than {path}; copy both files again")
 
     def run(arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         results = compiled(list(arrays))
@@ -92,10 +99,11 @@ def read(path: Path, *, bf16: bool = False) -> Opened:
 
     return Opened(
         library=f"OpenVINO {openvino.__version__.partition('-')[0]}",
-        texts=_texts(model),
+        texts=texts,
         inputs=[_name(port) for port in model.inputs],
         outputs=[_name(port) for port in model.outputs],
         run=run,
+        shapes={_name(port): _shape(port) for port in (*model.inputs, *model.outputs)},
     )
 
 
@@ -109,6 +117,11 @@ def _load_openvino(*, what: str) -> Any:  # noqa: ANN401
     return openvino
 
 
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _texts(model: Any) -> dict[str, str]:  # noqa: ANN401
     told = model.get_rt_info([ABOUT]).value if model.has_rt_info([ABOUT]) else None
     return {key: str(each) for key, each in told.items()} if isinstance(told, dict) else {}
@@ -116,6 +129,11 @@ def _texts(model: Any) -> dict[str, str]:  # noqa: ANN401
 
 def _name(port: Any) -> str:  # noqa: ANN401
     return min(port.get_names(), default="a tensor without a name")
+
+
+def _shape(port: Any) -> list[int | None]:  # noqa: ANN401
+    shape = port.partial_shape
+    return [size.get_length() if size.is_static else None for size in shape] if shape.rank.is_static else []
 
 
 def _reason(error: Exception) -> str:

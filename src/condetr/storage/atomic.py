@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ def replaced_file(path: Path) -> Iterator[Path]:
             draft.replace(path)
             _flush(path.parent)
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):  # the draft's name is too long, which writing to it has said
+            draft.unlink(missing_ok=True)
 
 
 @contextmanager

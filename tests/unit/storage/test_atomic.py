@@ -165,3 +165,10 @@ def test_a_file_name_that_is_not_utf_8_comes_back_from_json(tmp_path: Path) -> N
     write_text(tmp_path / "a.json", json.dumps(name, ensure_ascii=False))
 
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == name
+
+
+def test_a_name_with_no_room_for_a_draft_is_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / (250 * "x")
+
+    with pytest.raises(RunError, match="File name too long; nothing was written there"), replaced_file(path) as draft:
+        draft.write_text("new")
