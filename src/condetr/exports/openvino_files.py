@@ -81,7 +81,11 @@ def read(path: Path, *, bf16: bool = False) -> Opened:
     if not beside.is_file():
         raise InputError(f"{beside} does not exist, which holds the weights of {path}; copy both files")
     precision = "bf16" if bf16 else "f32"
-    settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    settings = {
+        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "ENABLE_CPU_PINNING": False,  # otherwise the processes of one machine share its first core
+    }
     try:
         core = openvino.Core()
         core.set_property({"ENABLE_MMAP": False})  # the file may be replaced or removed while the graph is in use
