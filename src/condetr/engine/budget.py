@@ -1,4 +1,4 @@
-"""A training that ends on time: its length is planned from its first steps, and corrected once.
+"""A training that ends on time: its length is planned from its first steps, and corrected twice.
 
 The plan is a complete training: the recipe's schedule, with its drop at the same share of the steps, some evaluations,
 the last one and the report.
@@ -24,11 +24,11 @@ FIRST_STEPS = 10
 SLOW_STEPS = 2
 """First steps of a process, which are not timed: compiling and allocating take longer in them."""
 
-CORRECTED_AFTER = 0.1
-"""Share of the steps after which the plan is corrected."""
+CORRECTED_AFTER = (0.1, 0.5)
+"""Shares of the steps after which the plan is corrected: on a busy machine, steps become slower and faster."""
 
-PLANS = 2
-"""How often the length is planned: at first, and once more."""
+PLANS = 1 + len(CORRECTED_AFTER)
+"""How often the length is planned."""
 
 SAME = 0.02
 """A plan that is off by less than this share stays as it is."""
@@ -91,11 +91,23 @@ class Budget:
 
     def is_due(self, *, step: int, steps: int, plans: int) -> bool:
         """Return whether the training is planned, or the plan corrected, after `step` of `steps` steps."""
-        due = FIRST_STEPS if plans == 0 else math.ceil(CORRECTED_AFTER * steps)
-        return plans < PLANS and step >= due and len(self.timed) >= FIRST_STEPS
+        if plans >= PLANS or len(self.timed) < FIRST_STEPS:
+            return False
+        return step >= (FIRST_STEPS if plans == 0 else math.ceil(CORRECTED_AFTER[plans - 1] * steps))
 
-    def plan(self, *, step: int, evaluation_seconds: float, report_seconds: float, ahead: Ahead | None = None) -> Plan:
-        """Plan the training after `step` steps; a phase that was not seen yet counts as the mean of the others."""
+    def plan(
+        self,
+        *,
+        step: int,
+        evaluation_seconds: float,
+        report_seconds: float,
+        done: float = 0.0,
+        ahead: Ahead | None = None,
+    ) -> Plan:
+        """Plan the training after `step` steps, of which `done` is the share in the present plan.
+
+        A phase that was not seen yet counts as the mean of the others.
+        """
         seconds: dict[Phase | None, list[float]] = defaultdict(list)
         for each in self.timed[SLOW_STEPS:]:
             seconds[each.phase].append(each.seconds)
@@ -104,7 +116,7 @@ class Budget:
             share * means.get(phase, fmean(means.values())) for phase, share in (ahead or {None: 1.0}).items()
         )
         evaluations = min(int(EVALUATING * 60 * self.minutes / evaluation_seconds), MOST_EVALUATIONS)
-        stepping = self.seconds_left - (evaluations + 1) * evaluation_seconds - report_seconds
+        stepping = self.seconds_left - (evaluations * (1 - done) + 1) * evaluation_seconds - report_seconds
         steps = step + int(stepping / step_seconds)
         return Plan(steps, evaluations, step_seconds, evaluation_seconds, report_seconds)
 

@@ -270,17 +270,19 @@ class Training:
         budget.timed.append(TimedStep(seconds, self.loaders.phase(step - 1, total=self.total_steps)))
         if not budget.is_due(step=step, steps=self.total_steps, plans=self.progress.plans):
             return False
+        is_first = self.progress.plans == 0
+        done = 0.0 if is_first else step / self.total_steps
         image_seconds = self._seconds_per_image()
         plan = self.fabric.broadcast(
             budget.plan(
                 step=step,
+                done=done,
                 ahead=None if dense is None else dense.ahead(step / self.total_steps),
                 evaluation_seconds=image_seconds * len(self.splits.val) / self.fabric.world_size,
                 report_seconds=report_seconds(image_seconds),
             )
         )
         budget.require_enough(plan)
-        is_first = self.progress.plans == 0
         self.progress.plans += 1
         if not is_first and abs(plan.steps / self.total_steps - 1) < SAME:
             return False

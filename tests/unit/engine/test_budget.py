@@ -66,13 +66,21 @@ def test_too_few_minutes_are_refused_with_a_number_that_suffices() -> None:
     ask(float(sufficient[1]))
 
 
-def test_it_is_planned_after_the_first_steps_and_corrected_once_after_a_tenth() -> None:
+def test_it_is_planned_after_the_first_steps_and_corrected_after_a_tenth_and_a_half() -> None:
     budget = spent(0.0, minutes=1.0, steps=[1.0] * 10)
     assert [budget.is_due(step=step, steps=500, plans=0) for step in (9, 10)] == [False, True]
     assert [budget.is_due(step=step, steps=500, plans=1) for step in (11, 49, 50)] == [False, False, True]
-    assert not budget.is_due(step=400, steps=500, plans=2)
+    assert [budget.is_due(step=step, steps=500, plans=2) for step in (249, 250)] == [False, True]
+    assert not budget.is_due(step=400, steps=500, plans=3)
     resumed = spent(0.0, minutes=1.0, steps=[1.0] * 9)
     assert not resumed.is_due(step=60, steps=500, plans=1)
+
+
+def test_evaluations_that_were_made_take_no_more_time() -> None:
+    budget = spent(30.0, minutes=1.0, steps=[1.0] * 12)
+    plan = budget.plan(step=12, done=0.5, evaluation_seconds=1.0, report_seconds=2.0)
+    assert plan.evaluations == 6
+    assert plan.steps == 12 + 24  # of 30 seconds, three evaluations, the last one and the report are left out
 
 
 def test_the_schedule_keeps_its_shape(tiny: Config) -> None:
