@@ -35,7 +35,7 @@ def main() -> None:
     options.add_argument("--notebook", action="store_true", help="run the notebook, too, in place")
     chosen = options.parse_args()
     for text in page(chosen.data.resolve(), minutes=chosen.minutes):
-        print(text, flush=True)
+        print(text, end="\n\n", flush=True)
     if chosen.notebook:
         run_notebook()
 
@@ -62,6 +62,7 @@ def steps(name: str, *, photo: str, minutes: float) -> dict[str, str]:
     run = f"runs/{name}"
     return {
         "Is the data sound?": f"condetr doctor {name}",
+        "Weights to start from": "condetr weights mobilenetv2",
         "Train": f"condetr train --data {name} --minutes {minutes:g}",
         "What came out": f"ls {run} && python -m json.tool {run}/results.json | head -12",
         "A folder of images": f"mkdir new && cp {photo} new/ && condetr predict {run} new --out found",

@@ -20,6 +20,7 @@ TABLES = (
     "scaling",
     "processes",
     "streaming",
+    "busy",
     *ON_GPU,
 )
 
