@@ -139,7 +139,7 @@ def test_other_settings_do_not_continue_a_prediction(
     assert content(tmp_path / "out") == before
 
 
-@pytest.mark.parametrize("engine", ["torch", "onnxruntime", "openvino"])
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
 def test_the_fastest_engine_is_chosen_once_for_all_shards(
     predict: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:

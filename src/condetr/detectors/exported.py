@@ -50,6 +50,10 @@ class ExportedDetector(Detector):
         self.finds = finds
         self.takes_mask = takes_mask
 
+    def num_logits(self, num_classes: int) -> int:
+        """Return how many logits a query has: one for each class, and with softmax one for "no object"."""
+        return num_classes + (self.score_function == "softmax")
+
     def forward(
         self,
         images: Float[Tensor, "B 3 H W"],

@@ -124,17 +124,16 @@ def read_graph(path: Path, *, is_own: bool = False, bf16: bool = False) -> Expor
         )
     except InputError as error:
         raise InputError(f"{path} cannot be used: {error}; write it again") from None
-    _require_true(about, opened.shapes, path=path)
+    _require_true(about, opened.shapes, path=path, columns=detector.num_logits(len(about.label_map)))
     return Exported(detector, about, opened.library)
 
 
-def _require_true(about: About, shapes: Mapping[str, Sequence[int | None]], *, path: Path) -> None:
+def _require_true(about: About, shapes: Mapping[str, Sequence[int | None]], *, path: Path, columns: int) -> None:
     """Raise InputError if the metadata do not fit the sizes in the graph, so that somebody has changed them."""
-    *_, columns = shapes.get("logits") or (None,)
-    classes = len(about.label_map) + (about.score_function == "softmax")
-    if columns not in (None, classes):
+    *_, found = shapes.get("logits") or (None,)
+    if found not in (None, columns):
         names = "label_map and scores"
-        raise InputError(f"{path} has {columns} columns of logits, but {names} speak of {classes}; write it again")
+        raise InputError(f"{path} has {found} columns of logits, but {names} speak of {columns}; write it again")
     fitted_hw = None if about.transform.kind == "paper" else about.transform.size_hw
     told = {"size_hw": about.size_hw} | ({} if about.size_hw is None else {"transform": fitted_hw})
     taken_hw = tuple(shapes.get("pixels") or ())[2:]

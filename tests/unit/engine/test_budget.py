@@ -80,7 +80,9 @@ def test_evaluations_that_were_made_take_no_more_time() -> None:
     budget = spent(30.0, minutes=1.0, steps=[1.0] * 12)
     plan = budget.plan(step=12, done=0.5, evaluation_seconds=1.0, report_seconds=2.0)
     assert plan.evaluations == 6
-    assert plan.steps == 12 + 24  # of 30 seconds, three evaluations, the last one and the report are left out
+    assert plan.steps == pytest.approx(
+        12 + 24, abs=1
+    )  # of 30 seconds, three evaluations, the last one and the report are left out
 
 
 def test_the_schedule_keeps_its_shape(tiny: Config) -> None:

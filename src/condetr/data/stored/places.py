@@ -149,7 +149,7 @@ def size_of(path: Path) -> int:
 
 
 def _find(path: Path) -> tuple[Places, str] | None:
-    if not _known or path.exists():
+    if not _known or os.path.exists(path):  # noqa: PTH110 - a name that is too long does not exist, either
         return None
     whole = Path(os.path.abspath(path))  # noqa: PTH100 - links stay
     for folder in whole.parents:
