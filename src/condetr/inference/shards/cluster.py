@@ -49,7 +49,10 @@ def run_on_ray(
     import ray
 
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it warns of the model, which is kept below
-    ray.init(ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        ray.init(ignore_reinit_error=True, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:  # what a busy machine or an unreachable cluster raises has no common class
+        raise RunError(f"Ray could not be started or reached ({first_line(error)})") from None
     settings = ray.data.DataContext.get_current()
     settings.enable_progress_bars = False
     settings.max_errored_blocks = 0
