@@ -47,6 +47,12 @@ def train(config: TrainConfig, folder: Path, *, data: Path, threads: int, report
         raise SystemExit(f"{folder} ended with exit code {done.returncode}; see {log}")
 
 
+def with_rates(config: TrainConfig, factor: float) -> TrainConfig:
+    """Return the settings with both learning rates multiplied."""
+    rates = {rate: factor * getattr(config.optimizer, rate) for rate in ("lr", "backbone_lr")}
+    return override(config, [f"optimizer.{rate}={value}" for rate, value in rates.items()])
+
+
 def keep(folder: Path, kept: Path) -> None:
     """Copy the settings, the log and the results of a complete run."""
     kept.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,12 @@
-"""What all tests share: few threads, ears for Ctrl-C, seeded numbers, and laws that are quick and repeatable."""
+"""What all tests share: few threads, ears for Ctrl-C, seeded numbers, quick and repeatable laws, and a browser."""
 
 import atexit
 import os
 import shutil
 import signal
 import tempfile
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -31,3 +33,18 @@ def seeded() -> None:
     import torch
 
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Start Chromium without a window; the test is skipped where that or Playwright is missing."""
+    playwright: Any = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as tools:
+        try:
+            opened = tools.chromium.launch(
+                executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-background-networking"]
+            )
+        except playwright.Error as error:
+            pytest.skip(f"no Chromium can be started: {error}")
+        yield opened
+        opened.close()

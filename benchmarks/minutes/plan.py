@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from benchmarks.training import with_rates
 from condetr.config import override
 from condetr.engine.config import TrainConfig
 from condetr.errors import InputError
@@ -94,8 +95,7 @@ def changed(config: TrainConfig, name: str) -> TrainConfig:
         if part not in CHANGES:
             raise InputError(f"there is no change {part!r}; there are {', '.join(CHANGES)}, also joined by +")
         change = CHANGES[part]
-        rates = {rate: getattr(config.optimizer, rate) * change.rates for rate in ("lr", "backbone_lr")}
-        config = override(config, [*(f"optimizer.{rate}={value}" for rate, value in rates.items()), *change.settings])
+        config = override(with_rates(config, change.rates), change.settings)
     return config
 
 

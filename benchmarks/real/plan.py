@@ -7,7 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
-from condetr.config import override
+from benchmarks.training import with_rates
 from condetr.engine.config import TrainConfig
 from condetr.recipes.registry import recipe
 
@@ -196,8 +196,7 @@ class Run:
         own = (*detector.settings, *DATA[self.data].settings, *self.tuning.settings)
         backbone = f"detector.backbone.weights={weights}"
         base = recipe(detector.recipe, backbone, *HELD, *own, *length, "schedule.warmup_steps=50", f"seed={self.seed}")
-        rates = {rate: self.tuning.rate * getattr(base.optimizer, rate) for rate in ("lr", "backbone_lr")}
-        return override(base, [f"optimizer.{rate}={value}" for rate, value in rates.items()])
+        return with_rates(base, self.tuning.rate)
 
 
 def epochs_of(data: str, length: Fraction) -> int:

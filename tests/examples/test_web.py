@@ -16,7 +16,7 @@ import pytest
 
 from tests.examples.conftest import CASES, EXAMPLES, LOWEST, MakeCase, Row, require_same
 
-playwright: Any = pytest.importorskip("playwright.sync_api")
+pytest.importorskip("playwright.sync_api")
 LIBRARY = Path(os.environ.get("ONNXRUNTIME_WEB", EXAMPLES / "web/node_modules/onnxruntime-web"))
 pytestmark = pytest.mark.skipif(not LIBRARY.is_dir(), reason="onnxruntime-web is not installed")
 
@@ -38,19 +38,6 @@ def site(tmp_path: Path) -> Iterator[str]:
         Thread(target=server.serve_forever).start()
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as tools:
-        try:
-            opened = tools.chromium.launch(
-                executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-background-networking"]
-            )
-        except playwright.Error as error:
-            pytest.skip(f"no Chromium can be started: {error}")
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

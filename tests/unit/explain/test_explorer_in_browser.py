@@ -1,7 +1,6 @@
 """The attention explorer in a browser; skipped where there is no Playwright or no Chromium."""
 
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,7 @@ from condetr.explain.record import save_arrays
 from condetr.explain.view import look
 from tests.unit.explain.explorer_pages import PIXELS, predictor, read_data, write_page
 
-playwright: Any = pytest.importorskip("playwright.sync_api")
+pytest.importorskip("playwright.sync_api")
 
 PHONES, DESKTOP = ({"width": 320, "height": 640}, {"width": 390, "height": 844}), {"width": 1280, "height": 900}
 PICTURES = "Array.from(document.querySelectorAll('.heads canvas'), (canvas) => canvas.toDataURL())"
@@ -43,19 +42,6 @@ CONTRASTS = """(selectors) => {
   }));
 }"""
 DRAWN = "() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as tools:
-        try:
-            opened = tools.chromium.launch(
-                executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-background-networking"]
-            )
-        except playwright.Error as error:
-            pytest.skip(f"no Chromium can be started: {error}")
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")

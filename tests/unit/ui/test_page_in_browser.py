@@ -1,6 +1,5 @@
 """The user interface in a browser; skipped where there is no FastAPI, no Playwright or no Chromium."""
 
-import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from tests.unit.explain.explorer_pages import PIXELS, predictor
 
 pytest.importorskip("fastapi")
 uvicorn: Any = pytest.importorskip("uvicorn")
-playwright: Any = pytest.importorskip("playwright.sync_api")
+pytest.importorskip("playwright.sync_api")
 
 
 @pytest.fixture(scope="module")
@@ -40,19 +39,6 @@ def address(tmp_path_factory: pytest.TempPathFactory, run: Path) -> Iterator[str
         yield f"http://127.0.0.1:{place.getsockname()[1]}/"
         server.should_exit = True
         thread.join()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as tools:
-        try:
-            opened = tools.chromium.launch(
-                executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-background-networking"]
-            )
-        except playwright.Error as error:
-            pytest.skip(f"no Chromium can be started: {error}")
-        yield opened
-        opened.close()
 
 
 @pytest.fixture
