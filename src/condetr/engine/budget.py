@@ -129,7 +129,8 @@ class Budget:
             minutes = math.ceil((60 * self.minutes + lacking * plan.step_seconds) / (1 - EVALUATING) / 60)
             raise RunError(
                 f"{self.minutes:g} minutes are too few: a step takes {plan.step_seconds:.2g} s here, the last "
-                f"evaluation and the report {ending:.0f} s; give at least {minutes} minutes, or train on smaller images"
+                f"evaluation and the report {ending:.0f} s; give at least {counted(minutes, 'minute')}, or train "
+                "on smaller images"
             )
 
     def told(self, plan: Plan, *, steps_per_epoch: int) -> str:

@@ -161,8 +161,8 @@ def warnings_of(side: Side, other: Side) -> list[str]:
     told = " and ".join(map(str, seeds)) if seeds[0] != seeds[1] else str(seeds[0])
     has_images = bool(side.matches and other.matches)
     if min(seeds) < 2:
-        what = "images alone" if has_images else "nothing, so there is no interval"
-        return [f"{told} seed a side: what another seed changes is unknown; the interval is over {what}"]
+        what = "the interval is over images alone" if has_images else "so there is no interval"
+        return [f"{told} seed a side: what another seed changes is unknown; {what}"]
     few = min(seeds) < FEWEST_SEEDS
     return [
         *([f"fewer than {FEWEST_SEEDS} seeds a side ({told}): the interval is too narrow"] if few else []),
